@@ -1,0 +1,11 @@
+//! Words that cross a border between Chaperone's programs, as values without any I/O.
+//!
+//! - [`policy`]: what the shim obeys when it starts one program.
+//! - [`guarantee`]: the named promises of a confinement, and how each one stands.
+//! - [`control`]: the frames between the supervisor and one shim.
+//! - [`health`]: the body that `/healthz` and its aliases answer.
+
+pub mod control;
+pub mod guarantee;
+pub mod health;
+pub mod policy;

@@ -1,0 +1,1 @@
+//! The harness: real binaries, real kernel.
