@@ -1,1 +1,3 @@
 //! The harness: real binaries, real kernel.
+
+pub mod scripted_model;
