@@ -1,0 +1,82 @@
+//! What the agent's run was doing, written at each change of state, so that the next start can say how it ended.
+//!
+//! When the whole container is killed (an out-of-memory kill takes every process where `memory.oom.group` is set),
+//! nobody is left to report. The record then still says `running`: the run was lost with the container.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Durability, StateDir, StateError};
+
+const FILE: &str = "run.json";
+const LIMIT: u64 = 64 * 1024;
+
+/// The states that decide how a silent end is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// Being launched.
+    Starting,
+    /// The program runs.
+    Running,
+    /// Told to stop, not gone yet.
+    Stopping,
+    /// Gone, to be started again.
+    Waiting,
+    /// Gone for good; `exit` or `signal` says how.
+    Ended,
+}
+
+/// One run of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of this record.
+    pub v: u32,
+    /// What it was doing.
+    pub state: RunState,
+    /// Pid of the program, 0 before it has one.
+    pub pid: i32,
+    /// When the run began, ms since 1970.
+    pub started_at: u64,
+    /// How the run, or the one before it, ended: exit code.
+    pub exit: Option<i32>,
+    /// How it ended: signal.
+    pub signal: Option<i32>,
+    /// Restarts since the supervisor started.
+    pub restarts: u64,
+    /// Which boot of the node.
+    pub boot_id: String,
+}
+
+impl RunRecord {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// Written before anybody is told. It outlives every process, not the node: nothing here is worth a disk
+    /// flush in the way of a start, because after a power cut an older record still tells that the run was lost.
+    pub fn save(&self, state: &StateDir) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(self).map_err(|source| StateError::Corrupt { file: FILE.to_owned(), source })?;
+        state.write(FILE, &bytes, Durability::Crash)
+    }
+
+    /// The record that the supervisor before this one left, `None` on the first start.
+    pub fn load(state: &StateDir) -> Result<Option<RunRecord>, StateError> {
+        let Some(bytes) = state.read(FILE, LIMIT)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Corrupt { file: FILE.to_owned(), source })
+    }
+
+    /// `lost` where the run was under way when its supervisor fell silent; `None` where it had left its last word.
+    pub fn silent_end(&self) -> Option<&'static str> {
+        match self.state {
+            RunState::Starting | RunState::Running | RunState::Stopping => Some("lost"),
+            RunState::Waiting | RunState::Ended => None,
+        }
+    }
+}
+
+/// The id of this boot of the node, empty where the kernel tells none. `proc` is `/proc`.
+pub fn boot_id(proc: &Path) -> String {
+    let read = std::fs::read_to_string(proc.join("sys/kernel/random/boot_id"));
+    read.map(|id| id.trim_end().to_owned()).unwrap_or_default()
+}
