@@ -1,0 +1,96 @@
+# What CI runs is what people run: `just --list`, then `just RECIPE`.
+
+# The machine's own target is named, so that static linking applies to our programs and not to procedural macros.
+host := `rustc -vV | sed -n 's/^host: //p'`
+target_dir := `cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'`
+version := `sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml`
+revision := `git rev-parse --short=12 HEAD 2>/dev/null || echo unknown`
+# npm package @openai/codex; images/sandbox/fetch-codex holds the digests
+codex_version := "0.169.0"
+# where the cluster for tests lies; E2E on any other cluster goes by KUBECONFIG
+cluster := justfile_directory() / "../shared/cluster"
+
+# this list
+default:
+    @just --list
+
+# formatting, lints, documentation, licences and duplicates: what must be clean before a commit
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+    @if command -v cargo-deny >/dev/null; then cargo deny --locked check; else echo "cargo-deny is not installed: deny.toml is not checked (cargo install --locked cargo-deny)"; fi
+
+# every test that needs no cluster
+test *ARGS:
+    cargo test --workspace {{ ARGS }}
+
+# static release programs into dist/: supervisor, shim
+dist:
+    just static -p supervisor -p shim
+    just static-into dist supervisor shim
+
+# static helpers of the cluster tests into dist/tests/
+dist-tests:
+    just static -p tests --bin scripted-model
+    just static-into dist/tests scripted-model
+
+[private]
+static *WHAT:
+    RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --release --locked --target {{ host }} {{ WHAT }}
+
+[private]
+static-into DEST +PROGRAMS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p {{ DEST }}
+    for program in {{ PROGRAMS }}; do
+        install -m 0555 "{{ target_dir }}/{{ host }}/release/$program" "{{ DEST }}/$program"
+        # A static program asks for no interpreter (elf(5), PT_INTERP); one that does would not start from scratch.
+        if LC_ALL=C readelf -lW "{{ DEST }}/$program" | grep -q INTERP; then
+            echo "{{ DEST }}/$program is not static" >&2
+            exit 1
+        fi
+        stat -c '%n %s bytes, static' "{{ DEST }}/$program"
+    done
+
+# all images, and as OCI archives in dist/images/
+images: dist dist-tests
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ ! -x "{{ cluster }}/base-image" ] || "{{ cluster }}/base-image"
+    images/sandbox/fetch-codex {{ codex_version }} dist/codex
+    build() { # build NAME CONTEXT ARGS...
+        local name=$1 context=$2 image=localhost/chaperone-$1:dev; shift 2
+        # One time for all files: the same input gives the same image, and an unchanged image is not saved again.
+        podman build --quiet --isolation=chroot --timestamp 0 --build-arg VERSION={{ version }} "$@" \
+            -f "images/$name/Containerfile" -t "$image" "$context" >/dev/null
+        local id; id=$(podman image inspect --format '{{{{.Id}}' "$image")
+        if [ "$(cat "dist/images/$name.id" 2>/dev/null)" != "$id" ] || [ ! -f "dist/images/$name.tar" ]; then
+            rm -f "dist/images/$name.tar"
+            podman save --quiet --format oci-archive -o "dist/images/$name.tar" "$image"
+            echo "$id" > "dist/images/$name.id"
+        fi
+        stat -c "$image  %n %s bytes" "dist/images/$name.tar"
+    }
+    mkdir -p dist/images
+    build supervisor dist --build-arg REVISION={{ revision }}
+    build tests dist/tests
+    build sandbox images/sandbox --build-context codex=dist/codex --build-arg CODEX_VERSION={{ codex_version }}
+
+# start the cluster for tests where it is there, and load the images into it
+cluster-up:
+    {{ cluster }}/cluster up
+    {{ cluster }}/cluster load dist/images/*.tar
+
+# the cluster tests; images by E2E_*_IMAGE, cluster by KUBECONFIG (`eval "$(../shared/cluster/cluster env)"`)
+e2e *ARGS:
+    cargo test -p tests --features e2e --test e2e --locked -- --test-threads=4 {{ ARGS }}
+
+# the numbers, ratios taken in one run
+bench *ARGS: dist
+    cargo run --release --locked -p tests --bin bench -- {{ ARGS }}
+
+# reaping, killing and escape under load
+torture *ARGS: dist
+    cargo run --release --locked -p tests --bin torture -- {{ ARGS }}
