@@ -1,1 +1,21 @@
-//! Cluster tests: see docs/features.
+//! What Chaperone promises in a Pod, shown on a real Kubernetes node: `just e2e`, any cluster by `KUBECONFIG`.
+//!
+//! Each test has a namespace of its own with the Pod Security level that it speaks of, so that admission is part of
+//! the proof. Images: `E2E_SUPERVISOR_IMAGE`, `E2E_SANDBOX_IMAGE`, `E2E_TESTS_IMAGE`.
+
+mod cluster;
+mod pod;
+mod sandbox;
+
+mod bootstrap;
+mod codex;
+mod delivery;
+mod exec;
+mod oom;
+mod output;
+mod permissions;
+mod preflight;
+mod probes;
+mod profiles;
+mod restart;
+mod stop;

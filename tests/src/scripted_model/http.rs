@@ -18,8 +18,7 @@ pub fn serve(connection: TcpStream, script: &Script, notes: &mut impl Write) -> 
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
-    let (method, path) =
-        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let body = body(&mut reader)?;
     match (method.as_str(), path.as_str()) {
         ("GET", "/healthz") => reply(&connection, "200 OK", "application/json", "{\"status\":\"ready\"}"),
