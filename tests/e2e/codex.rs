@@ -81,7 +81,7 @@ fn codex_works_in_a_restricted_pod_and_every_account_of_it_agrees() {
         assert_eq!(health.status, Status::Ready);
         assert_eq!((health.agent.state.as_str(), health.agent.restarts), ("running", 0));
         assert!(!health.confinement.guarantees.is_empty());
-        assert_eq!(pod.metric("supervisor_restarts_total").await, Some(0.0));
+        assert_eq!(pod.metric("supervisor_agent_restarts_total").await, Some(0.0));
         assert_eq!(pod.metric("supervisor_agent_state{state=\"running\"}").await, Some(1.0));
         pod.shell("touch /workspace/go-on").await;
 

@@ -73,7 +73,7 @@ fn a_kill_of_the_whole_container_is_told_after_it_was_restarted() {
         let last = pod.restarted(1).await;
         assert_eq!(last.exit_code, 128 + 9);
         let provisional = message(&last);
-        assert_eq!(provisional["reason"], "running", "what was last known: {provisional}");
+        assert_eq!(provisional["state"], "running", "what was last known: {provisional}");
         pod.says("alive").await;
         assert_eq!(pod.health().await.agent.previous.as_deref(), Some("lost"));
     });
