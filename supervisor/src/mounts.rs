@@ -46,9 +46,9 @@ impl Mount {
     }
 }
 
-/// This process's mounts. `proc` is `/proc`.
+/// The mounts as this thread sees them. `proc` is `/proc`.
 pub fn read(proc: &Path) -> io::Result<Vec<Mount>> {
-    Ok(parse(&std::fs::read(proc.join("self/mountinfo"))?))
+    Ok(parse(&std::fs::read(proc.join("thread-self/mountinfo"))?))
 }
 
 /// Lines that are not as the manual has them are left out: a newer kernel must not stop a start.
