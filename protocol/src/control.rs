@@ -173,6 +173,8 @@ impl Decoder {
     }
 
     /// The next whole frame, `None` until more bytes come.
+    // Not an iterator: each frame may be of another type.
+    #[allow(clippy::should_implement_trait)]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*head) as usize;

@@ -1,1 +1,169 @@
-fn main() {}
+//! The command line, the settings, the logs; then run and exit as the agent did.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::ArgMatches;
+use supervisor::app::{self, Config, Edges};
+use supervisor::config::{Mistake, Reader, Sources, parse};
+use supervisor::exit::{self, Fault};
+use supervisor::install::{self, Programs};
+use supervisor::launch::output::Sink;
+use supervisor::metrics::Metrics;
+use supervisor::termination::{self, Record, TerminationLog};
+use supervisor::{bootstrap, init, logs, probe};
+
+mod cli;
+
+fn main() -> ExitCode {
+    let hardened = harden();
+    let matches = match cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(message) => {
+            let _ = message.print();
+            return ExitCode::from(if message.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    let code = match matches.subcommand() {
+        Some(("run", run)) => command_run(run, hardened),
+        Some(("bootstrap", m)) => command_bootstrap(m),
+        Some(("install", m)) => command_install(m),
+        Some(("probe", m)) => command_probe(m),
+        Some(("settings", _)) => {
+            print!("{}", supervisor::config::markdown());
+            0
+        }
+        _ => unreachable!("clap requires one of the subcommands above"),
+    };
+    ExitCode::from(code)
+}
+
+/// Before anything else, so that no moment exists in which an agent of the same uid could trace us, read our memory
+/// (`PR_SET_DUMPABLE`, prctl(2)) or find a core file, and no signal is lost.
+fn harden() -> nix::Result<()> {
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    init::block_signals()
+}
+
+fn command_run(matches: &ArgMatches, hardened: nix::Result<()>) -> u8 {
+    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+    let argv: Vec<OsString> = matches.get_many::<OsString>("argv").unwrap_or_default().cloned().collect();
+    let mut reader = Reader::new(&sources);
+    let logs = logs::Config::read(&mut reader);
+    let configured = reader.optional("termination_log", parse::any_path);
+    let termination = match TerminationLog::open(configured.as_deref(), Path::new(termination::DEFAULT_PATH)) {
+        Ok(log) => Arc::new(Mutex::new(log)),
+        Err(error) => return complain(&Fault::new(exit::CONFIGURATION, &error), None),
+    };
+    let result = hardened
+        .and_then(|()| init::adopt_orphans())
+        .map_err(|e| Fault { code: exit::CONFINEMENT, reason: format!("the supervisor cannot protect itself: {e}") })
+        .and_then(|()| Config::read(&sources, argv).map_err(|mistakes| all_mistakes(&mistakes)))
+        .and_then(|config| run(config, logs, termination.clone()));
+    result.unwrap_or_else(|fault| complain(&fault, Some(&termination)))
+}
+
+fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog>>) -> Result<u8, Fault> {
+    let internal = |e: std::io::Error| Fault::new(exit::INTERNAL, &e);
+    let metrics = Arc::new(Metrics::default());
+    let stdout = Sink::new(std::io::stdout(), &metrics).map_err(internal)?;
+    let stderr = Sink::new(std::io::stderr(), &metrics).map_err(internal)?;
+    logs::start(logs, stderr.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Threads copy output or wait for a disk; idle ones go, so that at rest there is one thread.
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_stack_size(256 * 1024)
+        .build()
+        .map_err(internal)?;
+    let code = runtime.block_on(app::run(config, Edges { sinks: (stdout, stderr), termination, metrics }));
+    // A thread that is blocked on a reader who has stopped would keep the process.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn command_bootstrap(matches: &ArgMatches) -> u8 {
+    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+    let mut reader = Reader::new(&sources);
+    let plan = bootstrap::Plan {
+        source: reader.optional("bootstrap_source", parse::path).unwrap_or_else(|| "/app/defaults/agent".into()),
+        target: reader.value("bootstrap_target", parse::path),
+        version: reader.optional("bootstrap_version", parse::text).unwrap_or_default(),
+        owner: reader.optional("agent_user", parse::user).map(|(uid, gid)| bootstrap::Owner { uid, gid }),
+    };
+    let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
+    let mistakes = reader.finish();
+    let result = match mistakes.is_empty() {
+        false => Err(all_mistakes(&mistakes)),
+        true => bootstrap::run(&plan).map_err(|e| Fault::new(exit::CONFIGURATION, &e)),
+    };
+    match result {
+        Ok(done) => {
+            println!("{}: copied {}, kept {}, version {}", plan.target.display(), done.copied, done.kept, done.version);
+            0
+        }
+        Err(fault) => complain(&fault, termination.as_ref()),
+    }
+}
+
+fn command_install(matches: &ArgMatches) -> u8 {
+    let destination: &PathBuf = matches.get_one("dest").expect("clap requires DEST");
+    let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
+    match Programs::running(Path::new("/proc")).and_then(|programs| install::install(programs, destination)) {
+        Ok(files) => {
+            for file in files {
+                println!("{}", file.display());
+            }
+            0
+        }
+        Err(error) => complain(&Fault::new(exit::CONFIGURATION, &error), termination.as_ref()),
+    }
+}
+
+fn command_probe(matches: &ArgMatches) -> u8 {
+    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+    let mut reader = Reader::new(&sources);
+    let listen: SocketAddr = reader.value("listen", parse::address);
+    let mistakes = reader.finish();
+    if !mistakes.is_empty() {
+        return complain(&all_mistakes(&mistakes), None);
+    }
+    let path = match matches.get_one::<String>("what").map(String::as_str) {
+        Some("ready") => "/readyz",
+        Some("startup") => "/startupz",
+        _ => "/livez",
+    };
+    match probe::probe(listen, path, Duration::from_secs(2)) {
+        Ok((status, body)) => {
+            println!("{}", body.trim_end());
+            u8::from(!(200..300).contains(&status))
+        }
+        Err(error) => {
+            eprintln!("supervisor: {}", Fault::new(1, &error).reason);
+            1
+        }
+    }
+}
+
+fn all_mistakes(mistakes: &[Mistake]) -> Fault {
+    let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+    Fault { code: exit::CONFIGURATION, reason: lines.join("\n") }
+}
+
+/// Say it where a person looks, and where the kubelet does.
+fn complain(fault: &Fault, termination: Option<&Mutex<TerminationLog>>) -> u8 {
+    for line in fault.reason.lines() {
+        eprintln!("supervisor: {line}");
+    }
+    if let Some(log) = termination {
+        let record = Record::fault(fault.code.into(), &fault.reason);
+        log.lock().unwrap_or_else(PoisonError::into_inner).write(&record);
+    }
+    fault.code
+}

@@ -47,6 +47,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The supervisor itself cannot go on.
+    pub fn fault(code: i32, reason: &str) -> Record {
+        Record { v: 1, state: "fault".into(), exit: Some(code), reason: reason.into(), ..Record::default() }
+    }
+
     /// Compact JSON that fits; the least needed words are cut first.
     fn encode(&self) -> Vec<u8> {
         let mut record = self.clone();

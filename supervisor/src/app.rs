@@ -1,0 +1,234 @@
+//! Builds the parts, joins them, and stops them.
+//!
+//! Start: listener (health answers from here on) → state directory → bootstrap → agent. Stop, on one page and under
+//! one deadline: see [`stop`].
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::unistd::isatty;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+pub mod config;
+mod record;
+mod stop;
+
+pub use config::Config;
+use record::Recorder;
+
+use crate::agent::{Agent, Handle, Outcome};
+use crate::exit::{self, Fault};
+use crate::http;
+use crate::init::{self, Init, Reaper, signals::Rules};
+use crate::launch::output::{Output, Sink};
+use crate::launch::{Launcher, find_shim};
+use crate::metrics::Metrics;
+use crate::state::{RunRecord, StateDir, boot_id};
+use crate::termination::TerminationLog;
+use crate::{bootstrap, provider};
+
+/// How far the supervisor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Initialising.
+    Starting,
+    /// Initialised.
+    Running,
+    /// Initialisation failed in a way that an operator should read in health (000-78): no agent is started, probes
+    /// are answered.
+    Failed(String),
+    /// Stopping.
+    Draining,
+}
+
+/// Made in `main`, before the event loop.
+pub struct Edges {
+    /// Standard output and error.
+    pub sinks: (Arc<Sink>, Arc<Sink>),
+    /// The kubelet's file.
+    pub termination: Arc<Mutex<TerminationLog>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+type AgentTask = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Everything that runs.
+struct App {
+    config: Config,
+    reaper: Reaper,
+    requests: mpsc::Receiver<init::Request>,
+    stage: watch::Sender<Stage>,
+    agent: Handle,
+    agent_task: AgentTask,
+    recorder: Recorder,
+    outputs: Outputs,
+}
+
+/// The agent's streams on their way out.
+#[derive(Default)]
+struct Outputs {
+    finish: Vec<Arc<Notify>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Run until the agent has ended for good or a stop signal came; the process's exit code.
+pub async fn run(config: Config, edges: Edges) -> u8 {
+    let (stdout, stderr) = edges.sinks.clone();
+    let lines = tokio::spawn(stderr.clone().write_lines());
+    let termination = edges.termination.clone();
+    let agent_id = config.identity.agent_id.clone();
+    let code = match start(config, edges).await {
+        Ok(app) => app.supervise().await,
+        Err(fault) => {
+            tracing::error!(exit_code = fault.code, "{}", fault.reason);
+            let record = record::of_fault(&fault, &agent_id);
+            termination.lock().unwrap_or_else(PoisonError::into_inner).write(&record);
+            fault.code
+        }
+    };
+    lines.abort();
+    // Bounded: a reader that has stopped must not keep the Pod.
+    let last_words = async { tokio::join!(stdout.flush(true), stderr.flush(true)) };
+    let _ = tokio::time::timeout(stop::LAST_WORDS, last_words).await;
+    code
+}
+
+async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
+    let metrics = edges.metrics.clone();
+    let reaper = Reaper::new(metrics.clone());
+    let (request_sender, requests) = mpsc::channel(16);
+    let rules = Rules { shield: init::is_pid_1() && !config.signals_from_inside, metrics: metrics.clone() };
+    let init = Init::new(reaper.clone(), rules, request_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    tokio::spawn(init.run());
+
+    let (outputs, ends) = outputs(&edges).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let launcher = Launcher::new(config.launch.clone(), shim, reaper.clone(), metrics.clone(), ends);
+    let (agent, agent_part) = Agent::new(config.agent.clone(), launcher, metrics.clone());
+
+    let (stage, stage_receiver) = watch::channel(Stage::Starting);
+    let (previous_sender, previous) = watch::channel(None);
+    let view = Arc::new(http::View {
+        identity: config.identity.clone(),
+        stage: stage_receiver,
+        agent: agent.status.clone(),
+        enforcement: config.launch.enforcement,
+        previous,
+        metrics: metrics.clone(),
+    });
+    listen(&config, view, metrics.clone())?;
+
+    let state = open_state(&config, &metrics).await?;
+    let lost = state.lost.clone();
+    if let Some(lost) = &lost {
+        tracing::warn!(previous = lost, "the run before this supervisor left no last word");
+    }
+    previous_sender.send_replace(lost);
+    let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
+    let agent_task: AgentTask = match prepare(&config).await {
+        Ok(()) => {
+            stage.send_replace(Stage::Running);
+            Box::pin(agent_part.run())
+        }
+        Err(fault) => {
+            tracing::error!("{}", fault.reason);
+            recorder.fault(&fault);
+            stage.send_replace(Stage::Failed(fault.reason));
+            Box::pin(agent_part.run_nothing())
+        }
+    };
+    Ok(App { config, reaper, requests, stage, agent, agent_task, recorder, outputs })
+}
+
+/// Bind and serve; the address goes to the log, since port 0 picks one.
+fn listen(config: &Config, view: Arc<http::View>, metrics: Arc<Metrics>) -> Result<(), Fault> {
+    let unavailable = |source: io::Error| Fault {
+        code: exit::UNAVAILABLE,
+        reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
+    };
+    let listener = http::bind(config.listen).map_err(unavailable)?;
+    let address = listener.local_addr().map_err(unavailable)?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    tokio::spawn(async move {
+        let Err(error) = http::serve(listener, http::routes(view), metrics).await;
+        tracing::error!(%error, "the listener cannot be served");
+    });
+    Ok(())
+}
+
+/// The open state directory, and how the run that it remembers ended.
+struct State {
+    directory: Arc<StateDir>,
+    lost: Option<String>,
+}
+
+async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> {
+    let path = config.state_dir.clone();
+    let opened = spawn_blocking(move || StateDir::open(&path)).await;
+    let directory = opened
+        .map_err(|e| Fault::new(exit::INTERNAL, &e))?
+        .map_err(|e| Fault::new(if e.is_temporary() { exit::TEMPORARY } else { exit::CONFIGURATION }, &e))?;
+    metrics.state_tampered.inc_by(directory.tampered());
+    let lost = match RunRecord::load(&directory) {
+        Ok(Some(record)) => record.silent_end().map(|end| {
+            let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
+            let with = if reboot { "node" } else { "container" };
+            format!("{end} with the {with} while {:?}", record.state)
+        }),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, "the last run's record cannot be read and is replaced");
+            None
+        }
+    };
+    Ok(State { directory: Arc::new(directory), lost })
+}
+
+/// What has to be in place before the agent starts.
+async fn prepare(config: &Config) -> Result<(), Fault> {
+    let (plan, provider) = (config.bootstrap.clone(), config.provider.clone());
+    let (home, owner) = (config.home.clone(), config.owner());
+    let work = move || -> Result<(), Fault> {
+        if let Some(plan) = plan {
+            let done = bootstrap::run(&plan).map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+            tracing::info!(copied = done.copied, kept = done.kept, version = done.version, "defaults are in place");
+            for path in &done.blocked {
+                tracing::warn!(path = %path.display(), "a default directory's place is taken by something else");
+            }
+        }
+        if let Some(home) = home {
+            let done =
+                provider::write_once(&home, &provider, owner).map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+            tracing::debug!(?done, "the provider's configuration");
+        }
+        Ok(())
+    };
+    spawn_blocking(work).await.unwrap_or_else(|e| Err(Fault::new(exit::INTERNAL, &e)))
+}
+
+type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);
+
+/// Pipes for what is not a terminal; a terminal is given to the agent as it is.
+fn outputs(edges: &Edges) -> io::Result<(Outputs, AgentEnds)> {
+    let mut outputs = Outputs { finish: Vec::new(), tasks: Vec::new() };
+    let mut pipe = |sink: &Arc<Sink>, terminal: bool, bytes: &crate::metrics::Counter| {
+        if terminal {
+            return Ok::<_, io::Error>(None);
+        }
+        let (output, end) = Output::new(sink.clone(), bytes.clone())?;
+        let finish = Arc::new(Notify::new());
+        outputs.tasks.push(tokio::spawn(output.run(finish.clone())));
+        outputs.finish.push(finish);
+        Ok(Some(end))
+    };
+    let (stdout, stderr) = &edges.sinks;
+    let ends = (
+        pipe(stdout, isatty(io::stdout()).unwrap_or(false), &edges.metrics.stdout_bytes)?,
+        pipe(stderr, isatty(io::stderr()).unwrap_or(false), &edges.metrics.stderr_bytes)?,
+    );
+    Ok((outputs, ends))
+}

@@ -1,0 +1,170 @@
+//! All settings of one run, and what must be right between them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::health::SandboxIdentity;
+use protocol::policy::ExecutionClass;
+
+use crate::bootstrap::{Owner, Plan};
+use crate::config::{Mistake, Reader, Sources, parse};
+use crate::launch::{environment, files, policy, program};
+use crate::provider::Provider;
+use crate::{agent, launch, logs, state};
+
+/// What `supervisor run` runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listener.
+    pub listen: SocketAddr,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// From a stop signal to KILL.
+    pub grace: Duration,
+    /// Obey stop signals from inside the namespace as PID 1.
+    pub signals_from_inside: bool,
+    /// Who this sandbox is.
+    pub identity: SandboxIdentity,
+    /// Every child.
+    pub launch: launch::Config,
+    /// The agent.
+    pub agent: agent::Config,
+    /// Defaults to copy; `None` where no source is configured.
+    pub bootstrap: Option<Plan>,
+    /// Provider configuration to write once.
+    pub provider: Provider,
+    /// The agent's HOME.
+    pub home: Option<PathBuf>,
+}
+
+impl Config {
+    /// Everything, or every mistake. `argv` is what stood after `--`.
+    pub fn read(sources: &Sources, argv: Vec<OsString>) -> Result<Config, Vec<Mistake>> {
+        let mut reader = Reader::new(sources);
+        let reader = &mut reader;
+        // Read for its mistakes; `main` has used it already.
+        logs::Config::read(reader);
+        let state_dir = reader.value("state_dir", parse::any_path);
+        let secrets = secrets(reader, &state_dir);
+        let launch = launch::Config::read(reader, &secrets);
+        let agent = agent::Config::read(reader, argv);
+        let env = environment::build(&launch.environment, &launch.env_allow, &launch.env, &program_env(&agent));
+        let home = policy::variable(&env, "HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+        let config = Config {
+            listen: reader.value("listen", parse::address),
+            grace: launch.grace,
+            signals_from_inside: reader.value("signals_from_inside", parse::boolean),
+            identity: identity(reader),
+            bootstrap: bootstrap(reader, owner(&launch)),
+            provider: provider(reader),
+            state_dir,
+            launch,
+            agent,
+            home,
+        };
+        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from));
+        let mistakes = std::mem::replace(reader, Reader::new(sources)).finish();
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+
+    /// Who owns what is made for the agent, where that is not the supervisor itself.
+    pub fn owner(&self) -> Option<Owner> {
+        owner(&self.launch)
+    }
+
+    /// What only shows between settings, or between a setting and this machine.
+    fn check(&self, reader: &mut Reader<'_>, secrets: &[PathBuf], path: Option<OsString>) {
+        if self.launch.class != ExecutionClass::Networked && !self.launch.connect_ports.is_empty() {
+            let class = reader.origin("agent_class");
+            reader.mistake(
+                reader.origin("agent_connect_ports"),
+                format!("has no meaning beside {class} without network"),
+            );
+        }
+        if reader.is_set("workspace") && !self.launch.workspace.is_dir() {
+            let problem = format!("{} is not a directory; mount the workspace there", self.launch.workspace.display());
+            reader.mistake(reader.origin("workspace"), problem);
+        }
+        for path in &self.launch.write {
+            if !path.exists() {
+                reader.mistake(reader.origin("agent_write"), format!("{} does not exist", path.display()));
+            }
+        }
+        let writable = files::writable(&self.launch, self.home.as_deref());
+        for secret in secrets {
+            if let Some(open) = state::conflict(secret, &writable) {
+                let problem = format!(
+                    "{} and {}, which the agent may write, lie inside each other; keep them apart",
+                    secret.display(),
+                    open.display()
+                );
+                let name = if *secret == self.state_dir { "state_dir" } else { "api_token_file" };
+                reader.mistake(reader.origin(name), problem);
+            }
+        }
+        if let Some(wanted) = &self.agent.program {
+            let resolved = program::resolve(&wanted.argv[0], wanted.cwd.as_deref(), path.as_deref());
+            if let Err(error) = resolved {
+                reader.mistake("the agent", error.to_string());
+            }
+            if let Some(cwd) = wanted.cwd.as_deref().filter(|cwd| !cwd.is_dir()) {
+                reader.mistake(reader.origin("agent_cwd"), format!("{} is not a directory", cwd.display()));
+            }
+        }
+    }
+}
+
+/// Our own files, which no child may open. A token that cannot be read is a mistake now and not a 401 later.
+fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<PathBuf> {
+    let mut secrets = vec![state_dir.to_path_buf()];
+    let readable =
+        |path: &PathBuf| match std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut [0])) {
+            Ok(0) => Err(format!("{} is empty; put the token there", path.display())),
+            Ok(_) => Ok(()),
+            Err(e) => Err(format!("cannot read {}: {e}", path.display())),
+        };
+    let token = reader.optional("api_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
+    secrets.extend(token);
+    secrets.extend(reader.optional("config", parse::any_path));
+    secrets
+}
+
+fn owner(launch: &launch::Config) -> Option<Owner> {
+    launch.user.map(|(uid, gid)| Owner { uid, gid })
+}
+
+fn program_env(agent: &agent::Config) -> Vec<(OsString, OsString)> {
+    agent.program.as_ref().map(|p| p.env.clone()).unwrap_or_default()
+}
+
+fn identity(reader: &mut Reader<'_>) -> SandboxIdentity {
+    let in_cluster = reader.environment("KUBERNETES_SERVICE_HOST").is_some();
+    let backend = reader.optional("deployment_backend", parse::text);
+    SandboxIdentity {
+        agent_id: reader.optional("agent_id", parse::text).unwrap_or_default(),
+        project_id: reader.optional("project_id", parse::text).unwrap_or_default(),
+        controller_id: reader.optional("controller_id", parse::text).unwrap_or_default(),
+        deployment_backend: backend.unwrap_or_else(|| if in_cluster { "kubernetes" } else { "local" }.into()),
+    }
+}
+
+fn bootstrap(reader: &mut Reader<'_>, owner: Option<Owner>) -> Option<Plan> {
+    let source = reader.optional("bootstrap_source", parse::path);
+    let target = reader.value("bootstrap_target", parse::path);
+    let version = reader.optional("bootstrap_version", parse::text).unwrap_or_default();
+    source.map(|source| Plan { source, target, version, owner })
+}
+
+fn provider(reader: &mut Reader<'_>) -> Provider {
+    Provider {
+        model: reader.optional("provider_model", parse::text),
+        id: reader.optional("provider_id", parse::text),
+        name: reader.optional("provider_name", parse::text),
+        base_url: reader.optional("provider_base_url", parse::text),
+        wire_api: reader.optional("provider_wire_api", parse::text),
+        env_key: reader.optional("provider_env_key", parse::text),
+        requires_openai_auth: reader.optional("provider_requires_openai_auth", parse::boolean),
+    }
+}

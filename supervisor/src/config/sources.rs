@@ -1,0 +1,124 @@
+//! Where values come from: flags, environment and file, in that order; and what none of them knows.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use super::{Mistake, SETTINGS, Setting, file};
+
+/// What was found, by setting name.
+#[derive(Default)]
+pub struct Sources {
+    flags: BTreeMap<&'static str, Vec<String>>,
+    variables: Vec<(OsString, OsString)>,
+    file: BTreeMap<String, Vec<String>>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Sources {
+    /// Flags as parsed, the environment as it is, and the file that either names.
+    pub fn gather(flags: BTreeMap<&'static str, Vec<String>>, variables: Vec<(OsString, OsString)>) -> Sources {
+        let mut sources = Sources { flags, variables, ..Sources::default() };
+        sources.refuse_unknown_variables();
+        if let Some((origin, path)) = sources.get("config") {
+            match file::read(Path::new(&path)) {
+                Ok((file, mistakes)) => {
+                    sources.file = file;
+                    sources.mistakes.extend(mistakes);
+                }
+                Err(problem) => sources.mistakes.push(Mistake { setting: origin, problem }),
+            }
+        }
+        sources
+    }
+
+    /// The value and what the operator called it; an empty value counts as not set.
+    pub fn get(&self, name: &str) -> Option<(String, OsString)> {
+        let setting = super::find(name)?;
+        if let Some(value) = self.flags.get(name).and_then(|v| v.last()) {
+            return Some((format!("--{}", setting.flag()), value.into()));
+        }
+        if let Some((variable, value)) = self.environment_value(setting) {
+            return Some((variable, value.to_owned()));
+        }
+        let values = self.file.get(name)?;
+        Some((format!("{} in the settings file", setting.name), values.join(",").into()))
+    }
+
+    /// A list's items with what the operator called each; `None` where it is not set.
+    pub fn items(&self, name: &str) -> Option<Vec<(String, String)>> {
+        let setting = super::find(name)?;
+        if let Some(values) = self.flags.get(name) {
+            return Some(values.iter().map(|v| (format!("--{}", setting.flag()), v.clone())).collect());
+        }
+        let split = |origin: String, text: &str| {
+            text.split(',').map(str::trim).filter(|i| !i.is_empty()).map(|i| (origin.clone(), i.to_string())).collect()
+        };
+        if let Some((variable, value)) = self.environment_value(setting) {
+            return Some(split(variable, &value.to_string_lossy()));
+        }
+        let values = self.file.get(name)?;
+        let origin = format!("{} in the settings file", setting.name);
+        Some(values.iter().map(|v| (origin.clone(), v.clone())).collect())
+    }
+
+    /// A variable of the environment.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The whole environment.
+    pub fn variables(&self) -> &[(OsString, OsString)] {
+        &self.variables
+    }
+
+    fn environment_value(&self, setting: &Setting) -> Option<(String, &OsStr)> {
+        std::iter::once(setting.variable())
+            .chain(setting.aliases.iter().map(|a| a.to_string()))
+            .find_map(|name| self.variable(&name).filter(|v| !v.is_empty()).map(|v| (name, v)))
+    }
+
+    /// A misspelt setting would be silently without effect. Kubernetes itself makes variables of this prefix when a
+    /// Service is called `supervisor` (`enableServiceLinks`), so those are none of ours.
+    fn refuse_unknown_variables(&mut self) {
+        for (key, _) in &self.variables {
+            let Some(rest) = key.to_str().and_then(|k| k.strip_prefix("SUPERVISOR_")) else { continue };
+            let service_link = rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_");
+            let name = rest.to_lowercase();
+            if service_link || super::find(&name).is_some() {
+                continue;
+            }
+            let problem = match nearest(&name) {
+                Some(near) => format!("no such setting; did you mean {}?", near.variable()),
+                None => "no such setting; `supervisor run --help` lists them".into(),
+            };
+            self.mistakes.push(Mistake { setting: format!("SUPERVISOR_{rest}"), problem });
+        }
+    }
+}
+
+/// The setting that was most likely meant: at most a third of its letters differ.
+pub(super) fn nearest(name: &str) -> Option<&'static Setting> {
+    SETTINGS
+        .iter()
+        .map(|s| (distance(s.name, name), s))
+        .min_by_key(|(d, _)| *d)
+        .filter(|(d, s)| *d * 3 <= s.name.len().max(name.len()))
+        .map(|(_, s)| s)
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = substitute.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

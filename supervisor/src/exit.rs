@@ -1,0 +1,41 @@
+//! Our own exit codes, in the range of `sysexits.h`, so that a `podFailurePolicy` can tell a fault of ours from one
+//! of the agent's. The termination message says which it was where an agent uses the same number.
+
+/// The command line cannot be understood (EX_USAGE).
+pub const USAGE: u8 = 64;
+/// The port is taken (EX_UNAVAILABLE).
+pub const UNAVAILABLE: u8 = 69;
+/// A bug of ours (EX_SOFTWARE).
+pub const INTERNAL: u8 = 70;
+/// The confinement that was asked for cannot be had on this node (EX_OSERR).
+pub const CONFINEMENT: u8 = 71;
+/// Trying again may help: no space, no process, in use (EX_TEMPFAIL).
+pub const TEMPORARY: u8 = 75;
+/// A setting or what it points at is wrong (EX_CONFIG).
+pub const CONFIGURATION: u8 = 78;
+
+/// The supervisor cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One of the codes above.
+    pub code: u8,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+impl Fault {
+    /// A fault from an error and all its causes.
+    pub fn new(code: u8, error: &dyn std::error::Error) -> Fault {
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            if !reason.ends_with(&text) {
+                reason.push_str(": ");
+                reason.push_str(&text);
+            }
+            cause = inner.source();
+        }
+        Fault { code, reason }
+    }
+}

@@ -1,0 +1,106 @@
+//! The listener: health, metrics and, later, the dev-task API.
+//!
+//! Promises: one address, never `SO_REUSEPORT`, so that no process of the same uid can share the port and take
+//! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once; a panic in a request is counted and
+//! closes that connection only.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+mod health;
+mod metrics;
+mod reply;
+
+pub use health::View;
+
+use crate::metrics::Metrics;
+
+/// Connections at once; the kubelet and a scraper need a handful.
+const CONNECTIONS: usize = 256;
+/// A request head takes longer only from somebody who holds a connection open on purpose.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// hyper's read buffer, and so the largest head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Listen on `address`. Where it is the default and this kernel has no IPv6, on all IPv4 addresses.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = match std::net::TcpListener::bind(address) {
+        Err(e) if address.ip().is_unspecified() && e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))?
+        }
+        other => other?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// All routes.
+pub fn routes(view: Arc<View>) -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/startupz", get(health::startup))
+        .route("/healthz", get(health::health))
+        .route("/alive", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .fallback(|| async { reply::problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            reply::problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
+        .with_state(view)
+}
+
+/// Serve until dropped.
+pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc<Metrics>) -> io::Result<Infallible> {
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // Out of descriptors or memory: the next may fare better, after others have closed.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            continue;
+        };
+        let (routes, metrics) = (routes.clone(), metrics.clone());
+        tokio::spawn(async move {
+            let connection = tokio::spawn(connection(stream, routes));
+            if connection.await.is_err_and(|e| e.is_panic()) {
+                metrics.panics.inc();
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Router) {
+    // Health answers are one small segment; waiting for more of them would only add delay.
+    let _ = stream.set_nodelay(true);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

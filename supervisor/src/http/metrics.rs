@@ -1,0 +1,88 @@
+//! `/metrics` in the Prometheus text format: counters as they are, gauges derived when asked.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use protocol::guarantee::State as Standing;
+use protocol::health::Status;
+
+use super::health::View;
+use super::reply;
+use crate::agent::Phase;
+
+type Labelled = Family<Vec<(&'static str, String)>, Gauge<u64, AtomicU64>>;
+
+pub(super) async fn metrics(State(view): State<Arc<View>>) -> Response {
+    let mut registry = Registry::with_prefix("supervisor");
+    counters(&mut registry, &view);
+    gauges(&mut registry, &view);
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => {
+            let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            reply::with_type(StatusCode::OK, media_type, text.into_bytes())
+        }
+        Err(_) => reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"),
+    }
+}
+
+fn counters(registry: &mut Registry, view: &View) {
+    let m = &view.metrics;
+    for (name, help, counter) in [
+        ("orphans_reaped", "Orphans reaped by the supervisor and its shims", &m.orphans_reaped),
+        ("signals_ignored", "Stop signals from inside the Pod that were not obeyed", &m.signals_ignored),
+        ("agent_restarts", "Starts of the agent after the first", &m.restarts),
+        ("agent_hangs", "Runs of the agent that were ended because it hung", &m.hangs),
+        ("agent_stdout_bytes", "Bytes of the agent's standard output passed on", &m.stdout_bytes),
+        ("agent_stderr_bytes", "Bytes of the agent's standard error passed on", &m.stderr_bytes),
+        ("log_lines_dropped", "Own log lines dropped because standard error was blocked", &m.log_lines_dropped),
+        ("panics", "Panics caught in a connection or task", &m.panics),
+        ("state_tampered", "Modes of the state directory that were changed by others and mended", &m.state_tampered),
+        ("notify_refused", "Notifications from outside the agent's tree", &m.notify_refused),
+        ("connections_refused", "Connections closed because too many were open", &m.connections_refused),
+    ] {
+        registry.register(name, help, counter.clone());
+    }
+}
+
+fn gauges(registry: &mut Registry, view: &View) {
+    let health = view.health();
+    let agent = view.agent.borrow();
+    let labelled = |pairs: &[(&'static str, String, bool)]| {
+        let family = Labelled::default();
+        for (label, value, on) in pairs {
+            family.get_or_create(&vec![(*label, value.clone())]).set(u64::from(*on));
+        }
+        family
+    };
+    let states: Vec<_> = Phase::ALL.iter().map(|p| ("state", p.name().to_string(), *p == agent.phase)).collect();
+    registry.register("agent_state", "1 for the state that the agent is in", labelled(&states));
+    let layers: Vec<_> = agent
+        .guarantees
+        .iter()
+        .filter(|s| s.state != Standing::NotAsked)
+        .map(|s| ("guarantee", s.guarantee.name().to_string(), s.state != Standing::Missing))
+        .collect();
+    registry.register("guarantee", "1 where a guarantee holds for the running agent", labelled(&layers));
+    let number = |value: u64| {
+        let gauge: Gauge<u64, AtomicU64> = Gauge::default();
+        gauge.set(value);
+        gauge
+    };
+    registry.register("ready", "1 when ready", number(u64::from(health.status == Status::Ready)));
+    registry.register("landlock_abi", "Landlock ABI in force, 0 for none", number(agent.landlock_abi.into()));
+    if let Some(exit) = agent.last_exit {
+        let help = "Exit code of the agent's last run, 128 + signal where it was killed";
+        registry.register("agent_last_exit_code", help, number(exit.code() as u64));
+    }
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("arch", std::env::consts::ARCH)]);
+    registry.register("build", "The supervisor itself", build);
+}

@@ -1,0 +1,163 @@
+//! Starts any child: always through the shim, which confines itself and stays as the init of that tree.
+//!
+//! Invariants: nothing of ours runs between fork and exec (`std::process::Command` does it); the policy travels on a
+//! socket, so neither argv nor environment of the shim tells anything; the socket's end is close-on-exec except
+//! while this one child is started, and only this thread starts children.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use protocol::policy::Session;
+
+pub mod config;
+pub mod environment;
+pub mod files;
+pub mod output;
+pub mod policy;
+pub mod program;
+pub mod tree;
+
+pub use config::Config;
+pub use tree::{Event, Tree};
+
+use crate::init::{Reaper, leftovers};
+use crate::metrics::Metrics;
+use program::ProgramError;
+
+/// Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The program cannot be what was meant.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The control socket.
+    #[error("cannot make the control socket of a shim")]
+    Socket(#[source] io::Error),
+    /// The shim itself.
+    #[error("cannot start {}", path.display())]
+    Shim {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The policy does not fit into a frame.
+    #[error("arguments and environment are too large")]
+    TooLarge(#[source] protocol::control::FrameError),
+}
+
+/// One thing to start.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// argv; never empty.
+    pub argv: Vec<OsString>,
+    /// Variables beside those that the configuration lets through.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory; `None` keeps the supervisor's.
+    pub cwd: Option<PathBuf>,
+    /// Where its standard streams go.
+    pub streams: Streams,
+}
+
+/// Where a child's standard streams go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// stdin is inherited, stdout and stderr go through our pipes, or are the terminal where ours are.
+    Agent,
+    /// All three are /dev/null.
+    Null,
+}
+
+/// Starts children. Cheap to clone.
+#[derive(Clone)]
+pub struct Launcher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    shim: PathBuf,
+    reaper: Reaper,
+    metrics: Arc<Metrics>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Launcher {
+    /// `stdout` and `stderr` are the agent's ends of our pipes; `None` where the agent gets ours directly, because
+    /// it is a terminal.
+    pub fn new(
+        config: Config,
+        shim: PathBuf,
+        reaper: Reaper,
+        metrics: Arc<Metrics>,
+        (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
+    ) -> Launcher {
+        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, stdout, stderr }) }
+    }
+
+    /// What children are started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Start a shim and hand it the policy. Answers at once; the tree's events tell the rest.
+    pub fn start(&self, request: &Request) -> Result<Tree, LaunchError> {
+        let inner = &*self.inner;
+        let session = match request.streams {
+            Streams::Agent if nix::unistd::isatty(io::stdin()).unwrap_or(false) => Session::Terminal,
+            _ => Session::Own,
+        };
+        let policy = policy::build(&inner.config, request, session)?;
+        let frame = protocol::control::encode(&protocol::control::Command::Start(Box::new(policy)))
+            .map_err(LaunchError::TooLarge)?;
+        let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Socket)?;
+        ours.set_nonblocking(true).map_err(LaunchError::Socket)?;
+        let pid = self.spawn_shim(request.streams, &theirs)?;
+        let exit = inner.reaper.own(pid);
+        drop(theirs);
+        Tree::follow(pid, ours, frame, exit, inner.metrics.clone()).map_err(LaunchError::Socket)
+    }
+
+    /// End what a lost shim left behind: its tree is ours now, and nobody else's children are touched.
+    pub async fn end_leftovers(&self) {
+        leftovers::end(&self.inner.reaper).await;
+    }
+
+    fn spawn_shim(&self, streams: Streams, socket: &UnixStream) -> Result<i32, LaunchError> {
+        let inner = &*self.inner;
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| LaunchError::Socket(e.into()))?;
+        let mut process = Process::new(&inner.shim);
+        process.arg(socket.as_raw_fd().to_string()).env_clear();
+        let pipe = |end: &Option<OwnedFd>| -> io::Result<Stdio> {
+            end.as_ref().map_or_else(|| Ok(Stdio::inherit()), |end| Ok(end.try_clone()?.into()))
+        };
+        match streams {
+            Streams::Agent => {
+                process.stdin(Stdio::inherit());
+                process.stdout(pipe(&inner.stdout).map_err(LaunchError::Socket)?);
+                process.stderr(pipe(&inner.stderr).map_err(LaunchError::Socket)?);
+            }
+            Streams::Null => {
+                process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            }
+        }
+        let child = process.spawn();
+        // Back before anything else could be started on this thread.
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| LaunchError::Socket(e.into()))?;
+        // Not waited for here: the reaper does, and dropping a `Child` neither waits nor kills.
+        let child = child.map_err(|source| LaunchError::Shim { path: inner.shim.clone(), source })?;
+        Ok(child.id() as i32)
+    }
+}
+
+/// The shim lies beside the supervisor, wherever both are mounted.
+pub fn find_shim() -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("shim"))
+}

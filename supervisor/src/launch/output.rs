@@ -1,0 +1,204 @@
+//! The agent's stdout and stderr, passed on unchanged.
+//!
+//! Promises: bytes come out as they went in, in order; a reader that stops makes the agent block, as if it wrote to
+//! that reader itself, and makes nothing else block; when the reader has gone the agent gets EPIPE; our own lines
+//! on stderr start at a line boundary.
+//!
+//! One pipe a stream lasts as long as the supervisor. Its write end is given to every run of the agent, so a restart
+//! loses nothing and a process that keeps the pipe open delays nobody. While bytes flow, one thread copies with
+//! blocking calls; when the pipe is empty that thread ends, so an idle supervisor has one thread.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+
+use crate::metrics::{Counter, Metrics};
+
+/// Our own lines wait this long for the agent to finish its line; then they begin with a newline of their own.
+const LINE_PATIENCE: Duration = Duration::from_secs(2);
+/// Own lines kept while stderr is blocked; more are dropped and counted.
+const QUEUED_LINES: usize = 1024;
+/// One copy step: what a pipe holds by default (`pipe(7)`).
+const CHUNK: usize = 64 * 1024;
+
+/// One of our own standard streams, and the lines that wait for it.
+pub struct Sink {
+    /// Held while writing, which may block for as long as the reader likes. Never taken by the event loop.
+    stream: Mutex<Stream>,
+    /// Held for an instant.
+    lines: Mutex<VecDeque<Vec<u8>>>,
+    waiting: Notify,
+    dropped: Counter,
+}
+
+struct Stream {
+    file: std::fs::File,
+    at_line_start: bool,
+}
+
+impl Sink {
+    /// Around a duplicate of `descriptor`. The duplicate shares the file description, so its flags stay untouched.
+    pub fn new(descriptor: impl AsFd, metrics: &Metrics) -> io::Result<Arc<Sink>> {
+        let file = std::fs::File::from(descriptor.as_fd().try_clone_to_owned()?);
+        Ok(Arc::new(Sink {
+            stream: Mutex::new(Stream { file, at_line_start: true }),
+            lines: Mutex::default(),
+            waiting: Notify::new(),
+            dropped: metrics.log_lines_dropped.clone(),
+        }))
+    }
+
+    /// Queue one of our own lines. Never blocks.
+    pub fn queue_line(&self, line: &[u8]) {
+        let mut lines = lock(&self.lines);
+        if lines.len() >= QUEUED_LINES {
+            self.dropped.inc();
+            return;
+        }
+        lines.push_back(line.to_vec());
+        self.waiting.notify_one();
+    }
+
+    /// Write queued lines as they come; for as long as the supervisor runs.
+    pub async fn write_lines(self: Arc<Sink>) {
+        loop {
+            self.waiting.notified().await;
+            self.clone().flush(false).await;
+            if !lock(&self.lines).is_empty() {
+                tokio::time::sleep(LINE_PATIENCE).await;
+                self.clone().flush(true).await;
+            }
+        }
+    }
+
+    /// Write what is queued; with `force`, also after an unfinished line of the agent's.
+    pub async fn flush(self: Arc<Sink>, force: bool) {
+        // A panic in there is a bug in the copy below; the lines are then lost, the supervisor is not.
+        let _ = spawn_blocking(move || self.flush_now(force)).await;
+    }
+
+    /// The same for a thread that may block.
+    pub fn flush_now(&self, force: bool) {
+        lock(&self.stream).write_queued(&self.lines, force);
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stream = lock(&self.stream);
+        stream.write_fully(bytes)?;
+        stream.write_queued(&self.lines, false);
+        Ok(())
+    }
+}
+
+impl Stream {
+    fn write_queued(&mut self, lines: &Mutex<VecDeque<Vec<u8>>>, force: bool) {
+        if !self.at_line_start && !force {
+            return;
+        }
+        while let Some(line) = lock(lines).pop_front() {
+            let separator: &[u8] = if self.at_line_start { b"" } else { b"\n" };
+            // Nobody reads our stderr any more: there is no place left to say so.
+            if self.write_fully(separator).and_then(|()| self.write_fully(&line)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn write_fully(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if let Some(last) = bytes.last() {
+            self.at_line_start = *last == b'\n';
+        }
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // Somebody who shares the description made it non-blocking; we still block.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let mut wait = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut wait, PollTimeout::NONE)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One stream of the agent: what it writes into, and the copy to the sink.
+pub struct Output {
+    write_end: OwnedFd,
+    read_end: Receiver,
+    sink: Arc<Sink>,
+    bytes: Counter,
+}
+
+impl Output {
+    /// A pipe into `sink`. Returns the end that the agent writes to, for the launcher.
+    pub fn new(sink: Arc<Sink>, bytes: Counter) -> io::Result<(Output, OwnedFd)> {
+        let (read_end, write_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        // Only our own end becomes non-blocking: the agent's end is another description and stays as it was.
+        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_RDONLY | OFlag::O_NONBLOCK))?;
+        let for_agent = write_end.try_clone()?;
+        Ok((Output { write_end, read_end: Receiver::from_owned_fd(read_end)?, sink, bytes }, for_agent))
+    }
+
+    /// Copy until the reader of the sink has gone, or `finish` is notified and the pipe is empty.
+    pub async fn run(self, finish: Arc<Notify>) {
+        // Held here: it keeps the pipe open between two runs of the agent.
+        let Output { write_end: _write_end, read_end, sink, bytes } = self;
+        let mut finishing = false;
+        let mut chunk = Vec::new();
+        while !finishing {
+            tokio::select! {
+                ready = read_end.readable() => if ready.is_err() { return },
+                () = finish.notified() => finishing = true,
+            }
+            chunk.resize(CHUNK, 0);
+            match read_end.try_read(&mut chunk) {
+                Ok(0) => return,
+                Ok(n) => chunk.truncate(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => chunk.clear(),
+                Err(_) => return,
+            }
+            // Nothing is kept while the agent is silent.
+            let first = std::mem::take(&mut chunk);
+            let Ok(pipe) = read_end.as_fd().try_clone_to_owned() else { return };
+            let (sink, bytes) = (sink.clone(), bytes.clone());
+            let copied = spawn_blocking(move || copy(first, pipe, &sink, &bytes)).await;
+            // The reader has gone: closing our end gives the agent EPIPE, as without a supervisor between.
+            if !matches!(copied, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Pass on `chunk` and what follows it, until the pipe is empty.
+fn copy(mut chunk: Vec<u8>, pipe: OwnedFd, sink: &Sink, bytes: &Counter) -> io::Result<()> {
+    let mut pipe = std::fs::File::from(pipe);
+    loop {
+        sink.write(&chunk)?;
+        bytes.inc_by(chunk.len() as u64);
+        chunk.resize(CHUNK, 0);
+        match pipe.read(&mut chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => chunk.truncate(n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => chunk.clear(),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while writing leaves at worst half a line.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

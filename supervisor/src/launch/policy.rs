@@ -1,0 +1,77 @@
+//! From configuration and request to the policy that the shim obeys.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use protocol::policy::{Identity, Policy, Program, Session};
+
+use super::program::{self, ProgramError};
+use super::{Config, Request, environment, files};
+
+/// The kernel's limits for one argument or variable (`MAX_ARG_STRLEN`) and for all together with a stack of 8 MiB
+/// (`execve(2)`).
+const MAX_STRING: usize = 128 * 1024;
+const MAX_STRINGS: usize = 2 * 1024 * 1024;
+
+/// The policy for one program.
+pub fn build(config: &Config, request: &Request, session: Session) -> Result<Policy, ProgramError> {
+    let env = environment::build(&config.environment, &config.env_allow, &config.env, &request.env);
+    refuse_what_exec_refuses(&request.argv, &env)?;
+    let path = variable(&env, "PATH");
+    let name = request.argv.first().ok_or(ProgramError::Arguments("are empty"))?;
+    let file = program::resolve(name, request.cwd.as_deref(), path)?;
+    let home = variable(&env, "HOME").map(PathBuf::from);
+    Ok(Policy {
+        program: Program {
+            path: file.into(),
+            argv: request.argv.clone(),
+            env,
+            cwd: request.cwd.clone().map(Into::into),
+            umask: config.umask,
+        },
+        session,
+        identity: config.user.map(|(uid, gid)| Identity { uid, gid, groups: Vec::new() }),
+        limits: config.limits.clone(),
+        oom_score_adj: Some(config.oom_score_adj),
+        nice: config.nice,
+        files: files::rules(config, home.as_deref()),
+        class: config.class,
+        connect_ports: (!config.connect_ports.is_empty()).then(|| config.connect_ports.clone()),
+        supervisor_pid: std::process::id() as i32,
+        enforcement: config.enforcement,
+        required: config.guarantees.clone(),
+        lifeline_grace: config.grace,
+        leftover_grace: config.leftover_grace,
+    })
+}
+
+/// The value of a variable among `KEY=VALUE`.
+pub fn variable<'a>(env: &'a [OsString], name: &str) -> Option<&'a OsStr> {
+    env.iter().find_map(|pair| {
+        let rest = pair.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(OsStr::from_bytes(rest))
+    })
+}
+
+fn refuse_what_exec_refuses(argv: &[OsString], env: &[OsString]) -> Result<(), ProgramError> {
+    let mut total = 0;
+    for string in argv.iter().chain(env) {
+        if string.as_bytes().contains(&0) {
+            return Err(ProgramError::Arguments("contain a NUL byte"));
+        }
+        if string.len() >= MAX_STRING {
+            return Err(ProgramError::Arguments(
+                "or environment have one string of 128 KiB or more, which the kernel refuses; pass it in a file",
+            ));
+        }
+        // Each string costs its bytes, its NUL and a pointer.
+        total += string.len() + 1 + size_of::<usize>();
+    }
+    if total > MAX_STRINGS {
+        return Err(ProgramError::Arguments(
+            "and environment have more than 2 MiB together, which the kernel refuses; pass them in a file",
+        ));
+    }
+    Ok(())
+}

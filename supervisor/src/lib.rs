@@ -1,0 +1,28 @@
+//! Chaperone's supervisor: PID 1 in the sandbox.
+//!
+//! The map, in start order. [`config`] holds every setting; [`app`] builds the parts, joins them and stops them.
+//! [`init`] takes signals in and zombies out; [`launch`] starts any child through the shim; [`agent`] is the one
+//! program that this is all about; [`http`] answers the kubelet; [`state`] and [`termination`] are what is left for
+//! those who come later.
+//!
+//! One start: block signals → settings → listener → state directory → defaults → agent.
+//! One stop: not ready → the agent is told → grace → its tree is killed → everything is reaped → last word → exit as
+//! the agent did.
+
+pub mod agent;
+pub mod app;
+pub mod backoff;
+pub mod bootstrap;
+pub mod config;
+pub mod exit;
+pub mod http;
+pub mod init;
+pub mod install;
+pub mod launch;
+pub mod logs;
+pub mod metrics;
+pub mod mounts;
+pub mod probe;
+pub mod provider;
+pub mod state;
+pub mod termination;

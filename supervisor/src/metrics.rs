@@ -1,0 +1,35 @@
+//! Every counter by name. Gauges are derived when asked, from the parts' states (`http/metrics.rs`).
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::Counter as Generic;
+
+/// Counts events since the supervisor started.
+pub type Counter = Generic<u64, AtomicU64>;
+
+/// The counters. A part gets the whole set and touches its own.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Processes that nobody of ours started and that PID 1 inherited, plus those that shims reaped.
+    pub orphans_reaped: Counter,
+    /// Stop signals from inside the Pod that were not obeyed.
+    pub signals_ignored: Counter,
+    /// Agent restarts.
+    pub restarts: Counter,
+    /// Runs of the agent that ended because it hung.
+    pub hangs: Counter,
+    /// Bytes of the agent's stdout passed on.
+    pub stdout_bytes: Counter,
+    /// Bytes of the agent's stderr passed on.
+    pub stderr_bytes: Counter,
+    /// Log lines dropped because stderr was blocked.
+    pub log_lines_dropped: Counter,
+    /// Panics caught in a connection or task.
+    pub panics: Counter,
+    /// Modes of the state directory that somebody changed and we mended.
+    pub state_tampered: Counter,
+    /// Datagrams on NOTIFY_SOCKET from somebody outside the agent's tree.
+    pub notify_refused: Counter,
+    /// Connections closed because too many were open.
+    pub connections_refused: Counter,
+}
