@@ -22,6 +22,7 @@ pub mod launch;
 pub mod logs;
 pub mod metrics;
 pub mod mounts;
+pub mod preflight;
 pub mod probe;
 pub mod provider;
 pub mod state;

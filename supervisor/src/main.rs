@@ -15,7 +15,7 @@ use supervisor::install::{self, Programs};
 use supervisor::launch::output::Sink;
 use supervisor::metrics::Metrics;
 use supervisor::termination::{self, Record, TerminationLog};
-use supervisor::{bootstrap, init, logs, probe};
+use supervisor::{bootstrap, init, logs, preflight, probe};
 
 mod cli;
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Some(("run", run)) => command_run(run, hardened),
         Some(("bootstrap", m)) => command_bootstrap(m),
         Some(("install", m)) => command_install(m),
+        Some(("preflight", m)) => command_preflight(m),
         Some(("probe", m)) => command_probe(m),
         Some(("settings", _)) => {
             print!("{}", supervisor::config::markdown());
@@ -148,6 +149,20 @@ fn command_probe(matches: &ArgMatches) -> u8 {
             eprintln!("supervisor: {}", Fault::new(1, &error).reason);
             1
         }
+    }
+}
+
+fn command_preflight(matches: &ArgMatches) -> u8 {
+    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+    match preflight::check(&sources) {
+        Ok(report) => {
+            match matches.get_flag("json") {
+                true => println!("{}", report.json()),
+                false => print!("{}", report.table()),
+            }
+            report.code()
+        }
+        Err(fault) => complain(&fault, None),
     }
 }
 

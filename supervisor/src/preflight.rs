@@ -6,11 +6,14 @@
 mod cgroup;
 mod files;
 mod render;
+mod report;
 mod status;
+mod trial;
 
 pub use cgroup::Cgroup;
 pub use files::{Access, Place};
 pub use render::render;
+pub use report::{Report, check};
 pub use status::{Capabilities, Ids, Seccomp};
 
 use std::net::UdpSocket;
