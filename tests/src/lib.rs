@@ -1,3 +1,13 @@
 //! The harness: real binaries, real kernel.
+//!
+//! - [`supervisor`]: one supervisor under test, its output, health, signals and end; [`binaries`] finds it.
+//! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
+//! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
+//! - [`scripted_model`]: the model that a real agent works against, offline.
+//! - [`wait`], [`http`], [`output`], [`processes`], [`terminal`]: what tests ask again and again.
 
+pub mod kernel;
+pub mod probes;
+pub mod scene;
 pub mod scripted_model;
+pub mod stage;

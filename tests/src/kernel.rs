@@ -1,0 +1,85 @@
+//! Raw kernel entries, for probes that must say exactly what no library would: the one unsafe module of this crate.
+//!
+//! Pointers are passed as integers made by [`address`] and [`address_mut`] from values that outlive the call; a
+//! wrong number or pointer makes the kernel answer `EFAULT` or `EINVAL`, which is what a probe wants to see.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+
+/// One system call by number; unused arguments are 0.
+pub fn call(number: i64, arguments: &[u64]) -> Result<i64, Errno> {
+    let mut six = [0u64; 6];
+    six[..arguments.len()].copy_from_slice(arguments);
+    let [a, b, c, d, e, f] = six;
+    // SAFETY: callers pass integers, or addresses of live values of the size that the kernel documents for this
+    // call; the calls that change control flow (fork and the like) have their own functions below.
+    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    Errno::result(answer)
+}
+
+/// The address of a value that the kernel reads.
+pub fn address<T: ?Sized>(value: &T) -> u64 {
+    std::ptr::from_ref(value).cast::<u8>().addr() as u64
+}
+
+/// The address of a value that the kernel writes.
+pub fn address_mut<T: ?Sized>(value: &mut T) -> u64 {
+    let pointer = std::ptr::from_mut(value).cast::<u8>();
+    pointer.expose_provenance() as u64
+}
+
+/// Make a child with `clone(2)` and these flags; it exits at once with 0. Its pid.
+pub fn clone_and_exit(flags: u64) -> Result<i64, Errno> {
+    // SAFETY: without CLONE_VM and with no stack this is fork(2); the child makes one call that never returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0u64, 0u64, 0u64, 0u64) };
+    finish_child(pid)
+}
+
+/// The same through `clone3(2)`.
+pub fn clone3_and_exit(flags: u64) -> Result<i64, Errno> {
+    let arguments: [u64; 11] = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, 0, 0, 0];
+    // SAFETY: as above; the kernel reads 88 bytes of `struct clone_args`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+    finish_child(pid)
+}
+
+fn finish_child(pid: i64) -> Result<i64, Errno> {
+    if pid == 0 {
+        // SAFETY: leaves the child without running any destructor of the parent's memory image.
+        unsafe { libc::_exit(0) };
+    }
+    Errno::result(pid)
+}
+
+/// `fork(2)`, for single-threaded programs only: `None` in the child.
+pub fn fork() -> Result<Option<nix::unistd::Pid>, Errno> {
+    // SAFETY: the callers (stage, bench's bomb, probe) have one thread, so the child's heap is consistent.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+        nix::unistd::ForkResult::Child => Ok(None),
+    }
+}
+
+/// A system call through the 32-bit gate, `int 0x80`, with no arguments: the answer in `eax`.
+#[cfg(target_arch = "x86_64")]
+pub fn i386_entry(number: u32) -> Option<i32> {
+    let answer: u64;
+    // SAFETY: calls without arguments (getpid) touch no memory; the gate may clobber r8 to r11.
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("rax") u64::from(number) => answer,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+    Some(answer as u32 as i32)
+}
+
+/// There is no such gate on this architecture.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn i386_entry(_number: u32) -> Option<i32> {
+    None
+}
+
+/// Keep an inherited descriptor open for children although Rust opened it close-on-exec.
+pub fn leak(fd: std::os::fd::RawFd) -> Result<(), Errno> {
+    // SAFETY: changes a flag of a descriptor of this process.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}

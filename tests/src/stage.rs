@@ -1,0 +1,116 @@
+//! The stage: where a program is run as a Pod would run it, without a cluster.
+//!
+//! `stage OPTIONS -- ARGV` makes the namespaces, the container and the privileges that the options name, in this
+//! order, and becomes ARGV there. Nothing that happens on a stage outlives it: its pid namespace dies with it, its
+//! mounts are private, and a container's root is an overlay in memory.
+//!
+//! It is a program and not a library call, so that no code of ours runs between fork and exec in a threaded test.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub mod container;
+mod inner;
+mod outer;
+pub mod privileges;
+
+pub use inner::inner;
+pub use outer::outer;
+pub use privileges::Profile;
+
+/// What a stage offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stage {
+    /// Whether there is a pid namespace, and who is its init.
+    pub pids: Pids,
+    /// Ids and capabilities of ARGV.
+    pub profile: Profile,
+    /// A root of its own, made in this directory, with the programs of that one.
+    pub container: Option<(PathBuf, PathBuf)>,
+    /// Memory file systems over these directories: path and KiB.
+    pub tmpfs: Vec<(PathBuf, u64)>,
+    /// Terminal that becomes standard input, output, error and the controlling terminal.
+    pub terminal: Option<PathBuf>,
+    /// Start a process of the same ids that is not of ARGV's tree.
+    pub outsider: bool,
+    /// Where the outer process writes the pid, as it sees it, of the stage's first process.
+    pub pid_file: Option<PathBuf>,
+    /// What to run.
+    pub argv: Vec<OsString>,
+}
+
+/// Whether there is a pid namespace, and who is its init.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pids {
+    /// No pid namespace: ARGV replaces the stage.
+    #[default]
+    Host,
+    /// ARGV is PID 1.
+    First,
+    /// The stage is PID 1 and reaps; ARGV is its child, as with a shared pid namespace.
+    Child,
+}
+
+impl Stage {
+    /// The options and ARGV as arguments of the `stage` program.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut out: Vec<OsString> = vec!["--profile".into(), self.profile.name().into()];
+        match self.pids {
+            Pids::Host => {}
+            Pids::First => out.push("--first".into()),
+            Pids::Child => out.push("--child".into()),
+        }
+        if let Some((scratch, programs)) = &self.container {
+            out.extend(["--container".into(), scratch.into(), programs.into()]);
+        }
+        for (path, kib) in &self.tmpfs {
+            out.extend(["--tmpfs".into(), path.into(), kib.to_string().into()]);
+        }
+        if let Some(path) = &self.terminal {
+            out.extend(["--terminal".into(), path.into()]);
+        }
+        if self.outsider {
+            out.push("--outsider".into());
+        }
+        if let Some(path) = &self.pid_file {
+            out.extend(["--pid-file".into(), path.into()]);
+        }
+        out.push("--".into());
+        out.extend(self.argv.iter().cloned());
+        out
+    }
+
+    /// The reverse of [`Stage::arguments`].
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Stage, String> {
+        let mut stage = Stage::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(option) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{} needs a value", option.display()));
+            match option.to_str() {
+                Some("--profile") => stage.profile = Profile::from_name(&value()?)?,
+                Some("--first") => stage.pids = Pids::First,
+                Some("--child") => stage.pids = Pids::Child,
+                Some("--container") => stage.container = Some((value()?.into(), value()?.into())),
+                Some("--tmpfs") => {
+                    let path = value()?.into();
+                    let kib = value()?.to_str().and_then(|v| v.parse().ok()).ok_or("--tmpfs needs a path and KiB")?;
+                    stage.tmpfs.push((path, kib));
+                }
+                Some("--terminal") => stage.terminal = Some(value()?.into()),
+                Some("--outsider") => stage.outsider = true,
+                Some("--pid-file") => stage.pid_file = Some(value()?.into()),
+                Some("--") => {
+                    stage.argv = arguments.collect();
+                    return if stage.argv.is_empty() { Err("nothing to run".into()) } else { Ok(stage) };
+                }
+                _ => return Err(format!("unknown option {}", option.display())),
+            }
+        }
+        Err("-- and ARGV are missing".into())
+    }
+
+    /// Whether it needs a mount namespace of its own.
+    fn mounts(&self) -> bool {
+        self.pids != Pids::Host || self.container.is_some() || !self.tmpfs.is_empty()
+    }
+}

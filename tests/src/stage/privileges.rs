@@ -1,0 +1,117 @@
+//! Who the program on stage is: ids and capabilities as the Pod Security levels leave them.
+
+use std::ffi::OsStr;
+
+use caps::{CapSet, Capability};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_no_new_privs;
+use nix::unistd::{Gid, Uid, getegid, geteuid, setgroups, setresgid, setresuid};
+
+use crate::scene::RESTRICTED_UID;
+
+/// Ids and capabilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// As the test itself.
+    #[default]
+    Plain,
+    /// Pod Security `restricted`: a uid, no capability in any set, `no_new_privs`.
+    Restricted,
+    /// The same uid without the two locks: what an ordinary user is. For controls.
+    User,
+    /// Pod Security `baseline`: root with SETUID, SETGID, SETPCAP and KILL.
+    Baseline,
+}
+
+/// What `baseline` leaves.
+const BASELINE: [Capability; 4] =
+    [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_KILL];
+
+impl Profile {
+    /// The word on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Plain => "plain",
+            Profile::Restricted => "restricted",
+            Profile::User => "user",
+            Profile::Baseline => "baseline",
+        }
+    }
+
+    /// The profile of that name.
+    pub fn from_name(name: &OsStr) -> Result<Profile, String> {
+        [Profile::Plain, Profile::Restricted, Profile::User, Profile::Baseline]
+            .into_iter()
+            .find(|p| name == p.name())
+            .ok_or_else(|| format!("unknown profile {}", name.display()))
+    }
+
+    /// The uid of the supervisor.
+    pub fn uid(self) -> u32 {
+        match self {
+            Profile::Plain => geteuid().as_raw(),
+            Profile::Restricted | Profile::User => RESTRICTED_UID,
+            Profile::Baseline => 0,
+        }
+    }
+
+    /// Whether it takes root, or a user namespace, to become this.
+    pub fn needs_root(self) -> bool {
+        self != Profile::Plain
+    }
+
+    /// Become this; the next `execve` completes it.
+    pub(super) fn take_on(self) -> Result<(), String> {
+        match self {
+            Profile::Plain => Ok(()),
+            Profile::Restricted => {
+                drop_bounding(&[])?;
+                change_ids()?;
+                set_no_new_privs().map_err(|e| format!("no_new_privs: {e}"))
+            }
+            Profile::User => change_ids(),
+            Profile::Baseline => {
+                drop_bounding(&BASELINE)?;
+                setgroups(&[]).or_else(unless_mapped).map_err(|e| format!("setgroups: {e}"))
+            }
+        }
+    }
+}
+
+/// execve(2) as root gives what the bounding set holds, so this is all that `baseline` needs.
+fn drop_bounding(keep: &[Capability]) -> Result<(), String> {
+    let held = caps::read(None, CapSet::Bounding).map_err(|e| format!("bounding set: {e}"))?;
+    for capability in held {
+        if !keep.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(|e| format!("drop {capability}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Become the uid of a restricted Pod. In a user namespace that maps only root, a second one gives root that number.
+fn change_ids() -> Result<(), String> {
+    let (uid, gid) = (Uid::from_raw(RESTRICTED_UID), Gid::from_raw(RESTRICTED_UID));
+    let change = || -> nix::Result<()> {
+        setgroups(&[])?;
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)
+    };
+    match change() {
+        Ok(()) => Ok(()),
+        Err(nix::Error::EPERM | nix::Error::EINVAL) => {
+            let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+            unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| format!("second user namespace: {e}"))?;
+            super::outer::map_ids(RESTRICTED_UID, uid, gid)
+        }
+        Err(e) => Err(format!("change ids: {e}")),
+    }
+}
+
+/// `setgroups` is denied in a user namespace that an ordinary user made; there is nothing to drop there.
+fn unless_mapped(error: nix::Error) -> nix::Result<()> {
+    match error {
+        nix::Error::EPERM => Ok(()),
+        other => Err(other),
+    }
+}
