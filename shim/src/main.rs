@@ -1,1 +1,113 @@
-fn main() {}
+//! `shim FD`: read a policy from the inherited socket FD, start its program, stay as the init of its tree.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::process::ExitCode;
+
+use nix::fcntl::OFlag;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
+use nix::unistd::{getpgid, getpid, pipe2, write};
+use protocol::control::{Failure, Report, Step, encode};
+use protocol::policy::Policy;
+use shim::confine::{Child, become_program};
+use shim::control::Control;
+use shim::execute::Execution;
+use shim::failure::because;
+use shim::guarantees::{self, Facts};
+use shim::kernel::{self, Fork};
+use shim::tree::{Program, Tree, wakeups};
+use shim::{capabilities, descriptors, filesystem, session};
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+/// `EX_OSERR`: a step failed; the report says which.
+const STEP_FAILED: u8 = 71;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (first, more) = (arguments.next(), arguments.next());
+    match first.as_ref().and_then(|word| word.to_str()) {
+        Some("--version") if more.is_none() => {
+            println!("shim {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Some(word) if more.is_none() => match word.parse() {
+            Ok(number) if number > 2 => run(number),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "usage: shim FD (a stream socket above 2, inherited from the supervisor)");
+    ExitCode::from(USAGE)
+}
+
+fn run(number: RawFd) -> ExitCode {
+    let Ok(socket) = kernel::own(number) else { return usage() };
+    let mut control = Control::new(socket);
+    match start(&mut control) {
+        Ok(tree) => tree.run(control),
+        Err(failure) => {
+            control.report(&Report::Failed(failure));
+            control.send_all();
+            ExitCode::from(STEP_FAILED)
+        }
+    }
+}
+
+/// Every step up to the fork, and the fork; the child never returns from here.
+fn start(control: &mut Control) -> Result<Tree, Failure> {
+    hide()?;
+    descriptors::close_all_but(control.as_fd().as_raw_fd())?;
+    SigSet::all().thread_block().map_err(because(Step::Session, "blocking signals"))?;
+    let wakeups = wakeups()?;
+    let policy = control.policy()?;
+    let execution = Execution::new(&policy.program)?;
+
+    let facts = Facts::read();
+    let guarantees = guarantees::standings(&facts, &policy);
+    guarantees::refuse(&policy, &guarantees)?;
+
+    let supervisor_group = supervisor_group(&policy);
+    prctl::set_child_subreaper(true).map_err(because(Step::Session, "becoming the tree's reaper"))?;
+    session::leave(policy.session);
+    prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
+    // Before the fork: there is no moment at which the program runs outside the domain.
+    if facts.signals_are_scoped() {
+        filesystem::enclose_tree(facts.landlock_abi)?;
+    }
+
+    let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(because(Step::Fork, "making the status pipe"))?;
+    let shim = getpid().as_raw();
+    match kernel::fork().map_err(because(Step::Fork, "fork (is the limit of processes reached?)"))? {
+        Fork::Child => {
+            let child = Child { policy: &policy, execution: &execution, facts: &facts, shim, supervisor_group };
+            let Err(failure) = become_program(&child);
+            if let Ok(frame) = encode(&failure) {
+                let _ = write(&child_status, &frame);
+            }
+            kernel::exit(STEP_FAILED.into())
+        }
+        Fork::Parent(pid) => {
+            drop(child_status);
+            capabilities::keep_kill().map_err(because(Step::Capabilities, "dropping the shim's capabilities"))?;
+            Tree::new(Program { pid, status, guarantees, facts }, &policy, wakeups)
+        }
+    }
+}
+
+/// Neither memory nor descriptors of the shim are for others of its uid, and no core file is written.
+fn hide() -> Result<(), Failure> {
+    prctl::set_dumpable(false).map_err(because(Step::Session, "PR_SET_DUMPABLE"))?;
+    let limit = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    limit.map_err(because(Step::Limits, "limit core"))
+}
+
+/// The group that `kill(2)` must not mean, 0 where it cannot be known (another PID namespace).
+fn supervisor_group(policy: &Policy) -> i32 {
+    getpgid(Some(nix::unistd::Pid::from_raw(policy.supervisor_pid))).map_or(0, |group| group.as_raw())
+}

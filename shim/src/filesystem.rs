@@ -1,0 +1,127 @@
+//! Which paths, ports and processes the program can reach: its Landlock domain, and the shim's own around it.
+//!
+//! A domain only allows; what no rule names is closed. Every access right of the ABI that both kernel and crate know
+//! is handled, none is degraded silently: below an ABI, what is missing shows in [`crate::guarantees`].
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
+};
+use protocol::control::{Failure, Step};
+use protocol::policy::{Access, ExecutionClass, FileRule, Policy};
+
+use crate::failure::failed;
+use crate::kernel;
+
+/// The highest ABI that this build knows.
+pub const KNOWN_ABI: u32 = ABI::V9 as u32;
+/// Landlock itself.
+pub const FIRST_ABI: u32 = ABI::V1 as u32;
+/// From here on truncation is an access right.
+pub const TRUNCATE_ABI: u32 = ABI::V3 as u32;
+/// From here on TCP ports can be listed.
+pub const PORTS_ABI: u32 = ABI::V4 as u32;
+/// From here on signals and abstract sockets can be kept inside.
+pub const SCOPE_ABI: u32 = ABI::V6 as u32;
+
+/// The shim's own domain: no path and no port, only a closed scope, so that `kill(-1)` means its tree. Call it with
+/// `abi` at or above [`SCOPE_ABI`].
+pub fn enclose_tree(abi: u32) -> Result<(), Failure> {
+    let enter = || {
+        ruleset().scope(Scope::from_all(known(abi)))?.create()?.restrict_self()?;
+        Ok::<_, landlock::RulesetError>(())
+    };
+    enter().map_err(|error| refused("the tree's own domain", &error))
+}
+
+/// The program's domain. Below [`FIRST_ABI`] there is none.
+pub fn confine(policy: &Policy, abi: u32) -> Result<(), Failure> {
+    if abi < FIRST_ABI {
+        return Ok(());
+    }
+    let mut domain = domain(policy, abi).map_err(|error| refused("making the domain", &error))?;
+    for rule in &policy.files {
+        domain = allow(domain, rule, known(abi))?;
+    }
+    domain.restrict_self().map_err(|error| refused("entering the domain", &error))?;
+    Ok(())
+}
+
+fn domain(policy: &Policy, abi: u32) -> Result<RulesetCreated, landlock::RulesetError> {
+    let mut ruleset = ruleset().handle_access(AccessFs::from_all(known(abi)))?;
+    if abi >= SCOPE_ABI {
+        ruleset = ruleset.scope(Scope::from_all(known(abi)))?;
+    }
+    match (&policy.connect_ports, policy.class) {
+        (Some(ports), ExecutionClass::Networked) if abi >= PORTS_ABI => {
+            let domain = ruleset.handle_access(AccessNet::ConnectTcp)?.create()?;
+            ports.iter().try_fold(domain, |domain, &port| domain.add_rule(NetPort::new(port, AccessNet::ConnectTcp)))
+        }
+        _ => ruleset.create(),
+    }
+}
+
+/// Without this the crate would leave out in silence what the kernel lacks.
+fn ruleset() -> Ruleset {
+    Ruleset::default().set_compatibility(CompatLevel::HardRequirement)
+}
+
+fn known(abi: u32) -> ABI {
+    ABI::from(i32::try_from(abi).unwrap_or(i32::MAX))
+}
+
+fn allow(domain: RulesetCreated, rule: &FileRule, abi: ABI) -> Result<RulesetCreated, Failure> {
+    let path = Path::new(&rule.path);
+    let unreadable = |error: io::Error| {
+        let message = format!("{}: {error} (a path of the confinement)", path.display());
+        failed(Step::Landlock, kernel::errno_of(&error), message)
+    };
+    // O_PATH: neither a fifo nor a device is really opened, and no permission on the file itself is needed.
+    let opened = match File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path) {
+        Ok(opened) => opened,
+        // Not there, or beneath a directory that these ids cannot enter: nothing to allow, and nothing that the
+        // program could open if it were allowed.
+        Err(error) if is_out_of_reach(&error) => return Ok(domain),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let is_directory = opened.metadata().map_err(unreadable)?.is_dir();
+    let mut access = rights(rule.access, abi);
+    if !is_directory {
+        access &= AccessFs::from_file(abi);
+    }
+    domain
+        .add_rule(PathBeneath::new(opened, access))
+        .map_err(|error| refused(&format!("allowing {}", path.display()), &error))
+}
+
+fn is_out_of_reach(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES))
+}
+
+fn rights(access: Access, abi: ABI) -> BitFlags<AccessFs> {
+    let read = AccessFs::from_read(abi);
+    let all = AccessFs::from_all(abi);
+    match access {
+        Access::Read => read,
+        Access::Device => {
+            let device = AccessFs::ReadFile
+                | AccessFs::ReadDir
+                | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::IoctlDev
+                | AccessFs::ResolveUnix;
+            device & all
+        }
+        Access::Write => all,
+    }
+}
+
+fn refused(what: &str, error: &landlock::RulesetError) -> Failure {
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    failed(Step::Landlock, errno, format!("Landlock: {what}: {error}"))
+}
