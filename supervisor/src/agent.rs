@@ -202,6 +202,9 @@ pub struct Agent {
 struct Run {
     exit: Exit,
     stopped: bool,
+    /// When its whole tree gets KILL, once it has been told to end.
+    kill_at: Option<Instant>,
+    oom_kills_before: Option<u64>,
 }
 
 impl Agent {
@@ -264,8 +267,12 @@ impl Agent {
         };
         let mut tree = self.launcher.start(&request)?;
         watcher.belongs_to(tree.shim());
-        let kills_before = memory::oom_kills();
-        let mut run = Run { exit: Exit::Signal(libc::SIGKILL), stopped: false };
+        let mut run = Run {
+            exit: Exit::Signal(libc::SIGKILL),
+            stopped: false,
+            kill_at: None,
+            oom_kills_before: memory::oom_kills(),
+        };
         let mut running = false;
         loop {
             tokio::select! {
@@ -279,7 +286,7 @@ impl Agent {
                     Some(Event::Report(Report::Exited(exit))) => {
                         run.exit = exit;
                         watcher.ended();
-                        self.exited(exit, kills_before);
+                        self.exited(&run);
                     }
                     Some(Event::Report(Report::Ended { exit, usage, killed })) => {
                         tracing::info!(exit_code = exit.code(), killed, user_us = usage.user_us,
@@ -294,24 +301,22 @@ impl Agent {
                         return Ok(run);
                     }
                 },
-                order = self.orders.recv() => run.stopped |= self.obey(order, &tree).await,
-                observation = watcher.observe() => self.observed(observation, &tree).await,
+                order = self.orders.recv() => self.obey(order, &tree, &mut run).await,
+                observation = watcher.observe() => self.observed(observation, &tree, &mut run).await,
             }
         }
     }
 
-    /// Pass an order to the tree; whether it was to stop.
-    async fn obey(&mut self, order: Option<Order>, tree: &Tree) -> bool {
+    /// Pass an order to the tree.
+    async fn obey(&mut self, order: Option<Order>, tree: &Tree, run: &mut Run) {
         match order {
-            Some(Order::Forward(signal)) => {
-                tree.command(Command::Signal(signal)).await;
-                false
-            }
+            Some(Order::Forward(signal)) => tree.command(Command::Signal(signal)).await,
             Some(Order::Stop { signal, deadline }) => {
+                run.stopped = true;
+                run.kill_at = Some(deadline);
                 self.set(|s| (s.phase, s.ready) = (Phase::Stopping, false));
                 let grace = deadline.saturating_duration_since(Instant::now());
                 tree.command(Command::Stop { signal, scope: Scope::Main, grace }).await;
-                true
             }
             // All handles are gone: the app is being dropped, and so will be this task.
             None => std::future::pending().await,
@@ -335,9 +340,11 @@ impl Agent {
         });
     }
 
-    fn exited(&self, exit: Exit, kills_before: Option<u64>) {
+    fn exited(&self, run: &Run) {
+        let exit = run.exit;
         let killed = exit == Exit::Signal(libc::SIGKILL);
-        let counts = kills_before.zip(memory::oom_kills()).filter(|_| killed);
+        let overran = killed && run.kill_at.is_some_and(|at| Instant::now() >= at);
+        let counts = run.oom_kills_before.zip(memory::oom_kills()).filter(|_| killed && !overran);
         let oom = counts.map(|(before, after)| after > before);
         tracing::info!(exit_code = exit.code(), oom, "the agent has ended");
         self.set(|s| {
@@ -345,8 +352,11 @@ impl Agent {
             s.pid = None;
             s.last_exit = Some(exit);
             s.oom = oom;
-            if oom == Some(true) && s.reason.is_empty() {
+            if s.reason.is_empty() && oom == Some(true) {
                 s.reason = "killed by the kernel, because memory ran out".into();
+            }
+            if s.reason.is_empty() && overran {
+                s.reason = "killed, because it did not end within its grace".into();
             }
         });
     }
@@ -361,7 +371,7 @@ impl Agent {
         });
     }
 
-    async fn observed(&mut self, observation: Observation, tree: &Tree) {
+    async fn observed(&mut self, observation: Observation, tree: &Tree, run: &mut Run) {
         match observation {
             Observation::Ready(ready) => self.set(|s| s.ready = ready && s.phase == Phase::Running),
             Observation::Text(text) => self.set(|s| s.status_text = Some(text)),
@@ -370,6 +380,7 @@ impl Agent {
                 tracing::error!(why, "the agent hangs and is ended");
                 self.set(|s| (s.phase, s.ready, s.reason) = (Phase::Hung, false, format!("hung: {why}")));
                 let grace = self.launcher.config().grace;
+                run.kill_at = Some(Instant::now() + grace);
                 // systemd's watchdog sends ABRT, so that a hung program leaves a trace of where it hung.
                 tree.command(Command::Stop { signal: libc::SIGABRT, scope: Scope::Main, grace }).await;
             }

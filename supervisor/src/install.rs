@@ -160,7 +160,7 @@ fn explain(path: &Path, source: io::Error) -> InstallError {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "#!/bin/sh\n[ \"$1\" = version ] && [ -z \"$SUPERVISOR_TEST\" ]\n";
+    const GOOD: &str = "#!/bin/sh\n[ \"$1\" = version ] && [ -z \"$CARGO_PKG_NAME\" ]\n";
 
     struct Scratch {
         dir: tempfile::TempDir,

@@ -268,7 +268,12 @@ mod tests {
     #[test]
     fn an_endless_first_line_is_no_http_and_costs_no_memory() {
         run(async {
-            let (result, _) = answered(&[b'x'; 100_000]).await;
+            let (listener, port) = listen("127.0.0.1:0").await;
+            let endless = async {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+            };
+            let (result, ()) = tokio::join!(http(port, "/", ENOUGH), endless);
             assert!(matches!(result, Err(CheckFailed::NotHttp { .. })), "{result:?}");
         });
     }

@@ -205,3 +205,35 @@ pub(crate) fn remove_leftovers(dir: &OwnedFd) {
         drop(file);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_run_took_for_a_leftover_is_given_up() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let path = dir.path().join("x");
+        let file = File::create(&path).expect("made");
+        assert!(hold(&file).expect("holds"));
+        let other = File::open(&path).expect("there");
+        assert!(!hold(&other).expect("asks"), "the other run has its lock");
+        drop(file);
+        std::fs::remove_file(&path).expect("ours");
+        assert!(!hold(&other).expect("holds"), "its name is gone");
+    }
+
+    /// Where hard links cannot be had.
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn renaming_does_not_replace_either() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(scratch.path(), flags, Mode::empty()).expect("opens");
+        std::fs::write(scratch.path().join("new"), "new").expect("made");
+        std::fs::write(scratch.path().join("old"), "old").expect("made");
+        assert_eq!(rename_only(&dir, "new".as_ref(), "old".as_ref()), Err(Errno::EEXIST));
+        rename_only(&dir, "new".as_ref(), "other".as_ref()).expect("free");
+        assert_eq!(std::fs::read(scratch.path().join("old")).expect("there"), b"old");
+    }
+}

@@ -188,6 +188,12 @@ mod tests {
             (Some(1), Some(1000), None),
             "the parent's limit binds"
         );
+        let found = look(
+            "32 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+            "4:memory:/\n",
+            &[("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712")],
+        );
+        assert_eq!(found.memory_max, None);
     }
 
     #[test]

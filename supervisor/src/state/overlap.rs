@@ -96,6 +96,27 @@ mod tests {
     }
 
     #[test]
+    fn paths_alone_tell_where_nothing_exists_yet_and_no_table_can_be_read() {
+        let found = |secret: &str, writable: &str| conflict_among(Path::new(secret), &[writable.into()], &[]).is_some();
+        assert!(found("/no-such/work/x", "/no-such/work") && found("/no-such", "/no-such/work"));
+        assert!(!found("/no-such/state", "/no-such/work"));
+    }
+
+    #[test]
+    fn a_directory_mounted_twice_is_known_by_its_inode() {
+        mounts::tests::on_small_disk(64 * 1024, |disk| {
+            use nix::mount::{MsFlags, mount};
+            let (work, alias) = (disk.join("work"), disk.join("alias"));
+            std::fs::create_dir_all(work.join("inner")).expect("made");
+            std::fs::create_dir(&alias).expect("made");
+            let nothing = None::<&str>;
+            mount(Some(&work), &alias, nothing, MsFlags::MS_BIND, nothing).expect("binds");
+            assert!(conflict_among(&alias.join("inner"), std::slice::from_ref(&work), &[]).is_some());
+            assert!(conflict_among(&alias, &[work.join("inner")], &[]).is_some());
+        });
+    }
+
+    #[test]
     fn two_mounts_of_one_volume_are_compared_inside_the_volume() {
         let mounts = mounts::parse(
             b"1 0 0:1 / / rw - overlay overlay rw\n\
