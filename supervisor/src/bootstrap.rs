@@ -88,6 +88,20 @@ pub enum BootstrapError {
     Version,
 }
 
+impl BootstrapError {
+    /// A full disk may have room at the next try; the rest is for the operator to mend.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            BootstrapError::Target { source, .. } | BootstrapError::Write { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Copies what is missing. A second run with the same source changes nothing.
 pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
     if plan.version.len() > 256 || plan.version.chars().any(char::is_control) {

@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, fsync};
 
-use crate::bootstrap::Owner;
+use crate::bootstrap::{Owner, is_full};
 use crate::bootstrap::place::{self, PlaceError, Placed};
 
 const DIRECTORY: &str = ".codex";
@@ -62,6 +62,16 @@ pub enum ProviderError {
     Write { path: PathBuf, source: io::Error },
     #[error("{path} cannot be given to uid {uid}; that needs CAP_CHOWN, or running as that uid")]
     Chown { path: PathBuf, uid: u32, source: io::Error },
+}
+
+impl ProviderError {
+    /// A full disk may have room at the next try; the rest is for the operator to mend.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            ProviderError::Directory { source, .. } | ProviderError::Write { source, .. } => is_full(source),
+            _ => false,
+        }
+    }
 }
 
 /// Writes the file beneath `home` unless something has its name. `owner` is the agent, where it has another uid.
