@@ -12,8 +12,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, fsync};
 
-use crate::bootstrap::{Owner, is_full};
 use crate::bootstrap::place::{self, PlaceError, Placed};
+use crate::bootstrap::{Owner, is_full};
 
 const DIRECTORY: &str = ".codex";
 const FILE: &str = "config.toml";
