@@ -85,7 +85,7 @@ fn an_edit_survives_a_restart_and_new_defaults_appear_after_a_version_bump() {
     in_namespace(Level::Restricted, async |scene| {
         make_claim(scene).await;
         let first = start(scene, "first", "1").await;
-        assert_eq!(first.shell("cat /data/config/.version").await.trim(), "1");
+        assert_eq!(first.shell("head -n 1 /data/config/.version").await.trim(), "1", "000-30");
         let default = first.shell("cat /data/config/AGENT.md").await;
         assert_eq!(default, first.shell("cat /app/defaults/agent/AGENT.md").await);
         first.shell("echo custom > /data/config/HEARTBEAT.md").await;
@@ -113,7 +113,7 @@ fn an_edit_survives_a_restart_and_new_defaults_appear_after_a_version_bump() {
         third.says("started").await;
         assert_eq!(third.shell("cat /data/config/HEARTBEAT.md").await.trim(), "custom", "000-32");
         assert_eq!(third.shell("cat /data/config/NEW.md").await.trim(), "new", "000-32");
-        assert_eq!(third.shell("cat /data/config/.version").await.trim(), "2");
+        assert_eq!(third.shell("head -n 1 /data/config/.version").await.trim(), "2");
         assert_eq!(third.shell("cat /data/config/AGENT.md").await, default, "what the new defaults lack stays");
     });
 }

@@ -75,6 +75,7 @@ fn a_kill_of_the_whole_container_is_told_after_it_was_restarted() {
         let provisional = message(&last);
         assert_eq!(provisional["state"], "running", "what was last known: {provisional}");
         pod.says("alive").await;
-        assert_eq!(pod.health().await.agent.previous.as_deref(), Some("lost"));
+        let previous = pod.health().await.agent.previous.unwrap_or_default();
+        assert!(previous.starts_with("lost"), "{previous:?}");
     });
 }

@@ -24,7 +24,8 @@ fn never_the_pod_ends_with_the_agents_exit_code_and_says_so() {
 #[test]
 fn a_signal_becomes_128_plus_its_number() {
     in_namespace(Level::Restricted, async |scene| {
-        let pod = Sandbox::shell("kill -SEGV $$; sleep 60").start(scene).await;
+        // BASHPID, because Kubernetes makes one dollar of two in a command.
+        let pod = Sandbox::shell("kill -SEGV $BASHPID; sleep 60").start(scene).await;
         let ended = pod.ended().await;
         assert_eq!(ended.exit_code, 128 + 11);
         assert_eq!(message(&ended)["signal"], 11);
