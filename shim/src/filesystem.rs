@@ -3,20 +3,20 @@
 //! A domain only allows; what no rule names is closed. Every access right of the ABI that both kernel and crate know
 //! is handled, none is degraded silently: below an ABI, what is missing shows in [`crate::guarantees`].
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 use protocol::control::{Failure, Step};
 use protocol::policy::{Access, ExecutionClass, FileRule, Policy};
 
-use crate::failure::failed;
-use crate::kernel;
+use crate::failure::{because, failed};
 
 /// The highest ABI that this build knows.
 pub const KNOWN_ABI: u32 = ABI::V9 as u32;
@@ -77,19 +77,18 @@ fn known(abi: u32) -> ABI {
 
 fn allow(domain: RulesetCreated, rule: &FileRule, abi: ABI) -> Result<RulesetCreated, Failure> {
     let path = Path::new(&rule.path);
-    let unreadable = |error: io::Error| {
-        let message = format!("{}: {error} (a path of the confinement)", path.display());
-        failed(Step::Landlock, kernel::errno_of(&error), message)
-    };
-    // O_PATH: neither a fifo nor a device is really opened, and no permission on the file itself is needed.
-    let opened = match File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path) {
+    let unreadable = |errno| because(Step::Landlock, format!("{}, a path of the confinement", path.display()))(errno);
+    // O_PATH: neither a fifo nor a device is really opened, and no permission on the file itself is needed. Not by
+    // std, which strips the flag with musl (where O_ACCMODE contains it).
+    let opened = match openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(opened) => opened,
         // Not there, or beneath a directory that these ids cannot enter: nothing to allow, and nothing that the
         // program could open if it were allowed.
-        Err(error) if is_out_of_reach(&error) => return Ok(domain),
-        Err(error) => return Err(unreadable(error)),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(domain),
+        Err(errno) => return Err(unreadable(errno)),
     };
-    let is_directory = opened.metadata().map_err(unreadable)?.is_dir();
+    let kind = fstat(&opened).map_err(unreadable)?.st_mode & libc::S_IFMT;
+    let is_directory = kind == libc::S_IFDIR;
     let mut access = rights(rule.access, abi);
     if !is_directory {
         access &= AccessFs::from_file(abi);
@@ -97,10 +96,6 @@ fn allow(domain: RulesetCreated, rule: &FileRule, abi: ABI) -> Result<RulesetCre
     domain
         .add_rule(PathBeneath::new(opened, access))
         .map_err(|error| refused(&format!("allowing {}", path.display()), &error))
-}
-
-fn is_out_of_reach(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES))
 }
 
 fn rights(access: Access, abi: ABI) -> BitFlags<AccessFs> {

@@ -2,7 +2,7 @@
 //!
 //! Every wait has a limit, far above what anything here takes, so that a hang is a failure with a name.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
