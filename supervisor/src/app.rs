@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub mod config;
+mod prepare;
 mod record;
 mod stop;
 
@@ -28,7 +29,6 @@ use crate::launch::{Launcher, find_shim};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::termination::TerminationLog;
-use crate::{bootstrap, provider};
 
 /// How far the supervisor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let (outputs, ends) = outputs(&edges).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let launcher = Launcher::new(config.launch.clone(), shim, reaper.clone(), metrics.clone(), ends);
-    let (agent, agent_part) = Agent::new(config.agent.clone(), launcher, metrics.clone());
+    let (agent, agent_part) = Agent::new(config.agent.clone(), launcher.clone(), metrics.clone());
 
     let (stage, stage_receiver) = watch::channel(Stage::Starting);
     let (previous_sender, previous) = watch::channel(None);
@@ -129,7 +129,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     }
     previous_sender.send_replace(lost);
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
-    let agent_task: AgentTask = match prepare(&config).await {
+    let agent_task: AgentTask = match prepare::run(&config, &launcher).await {
         Ok(()) => {
             stage.send_replace(Stage::Running);
             Box::pin(agent_part.run())
@@ -169,9 +169,8 @@ struct State {
 async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> {
     let path = config.state_dir.clone();
     let opened = spawn_blocking(move || StateDir::open(&path)).await;
-    let directory = opened
-        .map_err(|e| Fault::new(exit::INTERNAL, &e))?
-        .map_err(|e| Fault::new(if e.is_temporary() { exit::TEMPORARY } else { exit::CONFIGURATION }, &e))?;
+    let directory =
+        opened.map_err(|e| Fault::new(exit::INTERNAL, &e))?.map_err(|e| Fault::setting(&e, e.is_temporary()))?;
     metrics.state_tampered.inc_by(directory.tampered());
     let lost = match RunRecord::load(&directory) {
         Ok(Some(record)) => record.silent_end().map(|end| {
@@ -186,28 +185,6 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
         }
     };
     Ok(State { directory: Arc::new(directory), lost })
-}
-
-/// What has to be in place before the agent starts.
-async fn prepare(config: &Config) -> Result<(), Fault> {
-    let (plan, provider) = (config.bootstrap.clone(), config.provider.clone());
-    let (home, owner) = (config.home.clone(), config.owner());
-    let work = move || -> Result<(), Fault> {
-        if let Some(plan) = plan {
-            let done = bootstrap::run(&plan).map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
-            tracing::info!(copied = done.copied, kept = done.kept, version = done.version, "defaults are in place");
-            for path in &done.blocked {
-                tracing::warn!(path = %path.display(), "a default directory's place is taken by something else");
-            }
-        }
-        if let Some(home) = home {
-            let done =
-                provider::write_once(&home, &provider, owner).map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
-            tracing::debug!(?done, "the provider's configuration");
-        }
-        Ok(())
-    };
-    spawn_blocking(work).await.unwrap_or_else(|e| Err(Fault::new(exit::INTERNAL, &e)))
 }
 
 type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);

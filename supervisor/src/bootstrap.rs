@@ -25,6 +25,8 @@ use nix::unistd::{Gid, Uid, fchown, fsync};
 use place::Placed;
 use source::{Entry, Kind};
 
+use crate::config::{Reader, parse};
+
 const MARKER: &str = ".version";
 
 /// What to copy where.
@@ -38,6 +40,16 @@ pub struct Plan {
     pub version: String,
     /// Whose the copies are; `None` for the caller's. Another owner needs CAP_CHOWN.
     pub owner: Option<Owner>,
+}
+
+impl Plan {
+    /// From the settings `bootstrap_*`; `None` where no source is set. The copies are the caller's own.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Plan> {
+        let source = reader.optional("bootstrap_source", parse::path);
+        let target = reader.value("bootstrap_target", parse::path);
+        let version = reader.optional("bootstrap_version", parse::text).unwrap_or_default();
+        source.map(|source| Plan { source, target, version, owner: None })
+    }
 }
 
 /// Numeric ids.

@@ -28,7 +28,17 @@ pub(crate) fn command() -> Command {
             ),
         ))
         .subcommand(settings(
-            Command::new("bootstrap").about("Copy defaults into a volume: what is there already is never touched"),
+            Command::new("bootstrap")
+                .about("Copy defaults into a volume and write the provider's configuration; what is there is never touched")
+                .arg(
+                    Arg::new("only")
+                        .long("only")
+                        .value_name("PART")
+                        .help("only these parts [both]")
+                        .action(ArgAction::Append)
+                        .value_delimiter(',')
+                        .value_parser(["defaults", "provider"]),
+                ),
         ))
         .subcommand(
             Command::new("install")

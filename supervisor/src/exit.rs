@@ -24,6 +24,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault that a setting mends, or, where it is `temporary`, another try.
+    pub fn setting(error: &dyn std::error::Error, temporary: bool) -> Fault {
+        Fault::new(if temporary { TEMPORARY } else { CONFIGURATION }, error)
+    }
+
     /// A fault from an error and all its causes.
     pub fn new(code: u8, error: &dyn std::error::Error) -> Fault {
         let mut reason = error.to_string();

@@ -13,7 +13,7 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use protocol::policy::Session;
+use protocol::policy::{ExecutionClass, Session};
 
 pub mod config;
 pub mod environment;
@@ -66,10 +66,12 @@ pub struct Request {
 }
 
 /// Where a child's standard streams go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Streams {
     /// stdin is inherited, stdout and stderr go through our pipes, or are the terminal where ours are.
     Agent,
+    /// stdin is /dev/null, the other two are this.
+    To(Arc<OwnedFd>),
     /// All three are /dev/null.
     Null,
 }
@@ -102,6 +104,19 @@ impl Launcher {
         Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, stdout, stderr }) }
     }
 
+    /// A launcher for our own workers: class `local`, and nothing writable but these.
+    pub fn confined_to(&self, writable: Vec<PathBuf>) -> Launcher {
+        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let config = Config {
+            class: ExecutionClass::Local,
+            connect_ports: Vec::new(),
+            workspace: writable.first().cloned().unwrap_or_else(|| "/nonexistent".into()),
+            write: writable,
+            ..config.clone()
+        };
+        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+    }
+
     /// What children are started with.
     pub fn config(&self) -> &Config {
         &self.inner.config
@@ -110,7 +125,7 @@ impl Launcher {
     /// Start a shim and hand it the policy. Answers at once; the tree's events tell the rest.
     pub fn start(&self, request: &Request) -> Result<Tree, LaunchError> {
         let inner = &*self.inner;
-        let session = match request.streams {
+        let session = match &request.streams {
             Streams::Agent if nix::unistd::isatty(io::stdin()).unwrap_or(false) => Session::Terminal,
             _ => Session::Own,
         };
@@ -119,7 +134,7 @@ impl Launcher {
             .map_err(LaunchError::TooLarge)?;
         let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Socket)?;
         ours.set_nonblocking(true).map_err(LaunchError::Socket)?;
-        let pid = self.spawn_shim(request.streams, &theirs)?;
+        let pid = self.spawn_shim(&request.streams, &theirs)?;
         let exit = inner.reaper.own(pid);
         drop(theirs);
         Tree::follow(pid, ours, frame, exit, inner.metrics.clone()).map_err(LaunchError::Socket)
@@ -130,7 +145,7 @@ impl Launcher {
         leftovers::end(&self.inner.reaper).await;
     }
 
-    fn spawn_shim(&self, streams: Streams, socket: &UnixStream) -> Result<i32, LaunchError> {
+    fn spawn_shim(&self, streams: &Streams, socket: &UnixStream) -> Result<i32, LaunchError> {
         let inner = &*self.inner;
         fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| LaunchError::Socket(e.into()))?;
         let mut process = Process::new(&inner.shim);
@@ -143,6 +158,10 @@ impl Launcher {
                 process.stdin(Stdio::inherit());
                 process.stdout(pipe(&inner.stdout).map_err(LaunchError::Socket)?);
                 process.stderr(pipe(&inner.stderr).map_err(LaunchError::Socket)?);
+            }
+            Streams::To(end) => {
+                let end = || end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);
+                process.stdin(Stdio::null()).stdout(end()?).stderr(end()?);
             }
             Streams::Null => {
                 process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

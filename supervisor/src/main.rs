@@ -14,6 +14,7 @@ use supervisor::exit::{self, Fault};
 use supervisor::install::{self, Programs};
 use supervisor::launch::output::Sink;
 use supervisor::metrics::Metrics;
+use supervisor::provider::{self, Provider};
 use supervisor::termination::{self, Record, TerminationLog};
 use supervisor::{bootstrap, init, logs, preflight, probe};
 
@@ -91,26 +92,44 @@ fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog
 
 fn command_bootstrap(matches: &ArgMatches) -> u8 {
     let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
-    let mut reader = Reader::new(&sources);
-    let plan = bootstrap::Plan {
-        source: reader.optional("bootstrap_source", parse::path).unwrap_or_else(|| "/app/defaults/agent".into()),
-        target: reader.value("bootstrap_target", parse::path),
-        version: reader.optional("bootstrap_version", parse::text).unwrap_or_default(),
-        owner: reader.optional("agent_user", parse::user).map(|(uid, gid)| bootstrap::Owner { uid, gid }),
-    };
     let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
-    let mistakes = reader.finish();
-    let result = match mistakes.is_empty() {
-        false => Err(all_mistakes(&mistakes)),
-        true => bootstrap::run(&plan).map_err(|e| Fault::new(exit::CONFIGURATION, &e)),
-    };
-    match result {
-        Ok(done) => {
-            println!("{}: copied {}, kept {}, version {}", plan.target.display(), done.copied, done.kept, done.version);
-            0
-        }
+    let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|o| *o == part);
+    match bootstrap_parts(&sources, wanted("defaults"), wanted("provider")) {
+        Ok(()) => 0,
         Err(fault) => complain(&fault, termination.as_ref()),
     }
+}
+
+fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<(), Fault> {
+    let mut reader = Reader::new(sources);
+    let settings = (bootstrap::Plan::read(&mut reader), Provider::read(&mut reader));
+    let target = reader.value("bootstrap_target", parse::path);
+    let mistakes = reader.finish();
+    if !mistakes.is_empty() {
+        return Err(all_mistakes(&mistakes));
+    }
+    let (configured, settings) = settings;
+    // The image's own defaults, where the operator named none; an image without them and with a provider is fine.
+    let usual = Path::new("/app/defaults/agent");
+    let fallback = || bootstrap::Plan { source: usual.into(), target, version: String::new(), owner: None };
+    let plan = configured.or_else(|| (usual.is_dir() || !settings.is_configured()).then(fallback));
+    if let Some(plan) = plan.filter(|_| defaults) {
+        let done = bootstrap::run(&plan).map_err(|e| Fault::setting(&e, e.is_temporary()))?;
+        println!("{}: copied {}, kept {}, version {}", plan.target.display(), done.copied, done.kept, done.version);
+        for path in &done.blocked {
+            println!("{}: left out, something else has this directory's place", path.display());
+        }
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    if let (true, Some(home)) = (provider, home) {
+        match provider::write_once(&home, &settings, None).map_err(|e| Fault::setting(&e, e.is_temporary()))? {
+            provider::Outcome::Written(path) => println!("{}: written", path.display()),
+            provider::Outcome::Kept(path) => println!("{}: kept", path.display()),
+            provider::Outcome::NotConfigured => {}
+        }
+    }
+    Ok(())
 }
 
 fn command_install(matches: &ArgMatches) -> u8 {

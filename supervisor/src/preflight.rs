@@ -16,7 +16,8 @@ pub use render::render;
 pub use report::{Report, check};
 pub use status::{Capabilities, Ids, Seccomp};
 
-use std::net::UdpSocket;
+// Numbers, never names: in a static binary a string would bring the resolver along.
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -107,8 +108,8 @@ pub fn facts(inputs: &Inputs) -> Facts {
         .to_vec(),
         token_file: inputs.token_file.as_deref().map(files::readable),
         termination_log: files::writable(&inputs.termination_log),
-        ipv6: UdpSocket::bind("[::]:0").is_ok(),
-        ipv6_loopback: UdpSocket::bind("[::1]:0").is_ok(),
+        ipv6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok(),
+        ipv6_loopback: UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(),
     }
 }
 

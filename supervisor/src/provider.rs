@@ -3,6 +3,7 @@
 //! Whatever already has that name stays: after the first start the file is the user's. It holds no secret, only the
 //! name of the variable that does.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use nix::unistd::{Gid, Uid, fchown, fsync};
 
 use crate::bootstrap::place::{self, PlaceError, Placed};
 use crate::bootstrap::{Owner, is_full};
+use crate::config::{Reader, parse};
 
 const DIRECTORY: &str = ".codex";
 const FILE: &str = "config.toml";
@@ -35,6 +37,43 @@ pub struct Provider {
     pub env_key: Option<String>,
     /// Whether the agent must log in instead.
     pub requires_openai_auth: Option<bool>,
+}
+
+impl Provider {
+    /// From the settings `provider_*`.
+    pub fn read(reader: &mut Reader<'_>) -> Provider {
+        Provider {
+            model: reader.optional("provider_model", parse::text),
+            id: reader.optional("provider_id", parse::text),
+            name: reader.optional("provider_name", parse::text),
+            base_url: reader.optional("provider_base_url", parse::text),
+            wire_api: reader.optional("provider_wire_api", parse::text),
+            env_key: reader.optional("provider_env_key", parse::text),
+            requires_openai_auth: reader.optional("provider_requires_openai_auth", parse::boolean),
+        }
+    }
+
+    /// Whether any of it was given.
+    pub fn is_configured(&self) -> bool {
+        !self.variables().is_empty()
+    }
+
+    /// The same settings as variables, for the worker that writes the file.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        let auth = self.requires_openai_auth.map(|needs| needs.to_string());
+        [
+            ("MODEL", &self.model),
+            ("ID", &self.id),
+            ("NAME", &self.name),
+            ("BASE_URL", &self.base_url),
+            ("WIRE_API", &self.wire_api),
+            ("ENV_KEY", &self.env_key),
+            ("REQUIRES_OPENAI_AUTH", &auth),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((format!("SUPERVISOR_PROVIDER_{name}").into(), value.clone()?.into())))
+        .collect()
+    }
 }
 
 /// What became of the file.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use protocol::health::SandboxIdentity;
 use protocol::policy::ExecutionClass;
 
-use crate::bootstrap::{Owner, Plan};
+use crate::bootstrap::Plan;
 use crate::config::{Mistake, Reader, Sources, parse};
 use crate::launch::{environment, files, policy, program};
 use crate::provider::Provider;
@@ -57,8 +57,8 @@ impl Config {
             grace: launch.grace,
             signals_from_inside: reader.value("signals_from_inside", parse::boolean),
             identity: identity(reader),
-            bootstrap: bootstrap(reader, owner(&launch)),
-            provider: provider(reader),
+            bootstrap: Plan::read(reader),
+            provider: Provider::read(reader),
             state_dir,
             launch,
             agent,
@@ -67,11 +67,6 @@ impl Config {
         config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from));
         let mistakes = std::mem::replace(reader, Reader::new(sources)).finish();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
-    }
-
-    /// Who owns what is made for the agent, where that is not the supervisor itself.
-    pub fn owner(&self) -> Option<Owner> {
-        owner(&self.launch)
     }
 
     /// What only shows between settings, or between a setting and this machine.
@@ -131,10 +126,6 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<PathBuf>
     secrets
 }
 
-fn owner(launch: &launch::Config) -> Option<Owner> {
-    launch.user.map(|(uid, gid)| Owner { uid, gid })
-}
-
 fn program_env(agent: &agent::Config) -> Vec<(OsString, OsString)> {
     agent.program.as_ref().map(|p| p.env.clone()).unwrap_or_default()
 }
@@ -147,24 +138,5 @@ fn identity(reader: &mut Reader<'_>) -> SandboxIdentity {
         project_id: reader.optional("project_id", parse::text).unwrap_or_default(),
         controller_id: reader.optional("controller_id", parse::text).unwrap_or_default(),
         deployment_backend: backend.unwrap_or_else(|| if in_cluster { "kubernetes" } else { "local" }.into()),
-    }
-}
-
-fn bootstrap(reader: &mut Reader<'_>, owner: Option<Owner>) -> Option<Plan> {
-    let source = reader.optional("bootstrap_source", parse::path);
-    let target = reader.value("bootstrap_target", parse::path);
-    let version = reader.optional("bootstrap_version", parse::text).unwrap_or_default();
-    source.map(|source| Plan { source, target, version, owner })
-}
-
-fn provider(reader: &mut Reader<'_>) -> Provider {
-    Provider {
-        model: reader.optional("provider_model", parse::text),
-        id: reader.optional("provider_id", parse::text),
-        name: reader.optional("provider_name", parse::text),
-        base_url: reader.optional("provider_base_url", parse::text),
-        wire_api: reader.optional("provider_wire_api", parse::text),
-        env_key: reader.optional("provider_env_key", parse::text),
-        requires_openai_auth: reader.optional("provider_requires_openai_auth", parse::boolean),
     }
 }
