@@ -146,6 +146,9 @@ pub enum Failed {
     /// By the shim, at one of its steps.
     #[error("{}", .0.message)]
     Step(Failure),
+    /// Nobody reads signals and reaps any more.
+    #[error("signals and exits are no longer handled ({0}); this is a bug of the supervisor")]
+    Init(String),
     /// The shim was gone before the program ran.
     #[error("the shim ended with {0:?} before the agent was started; is it the one of this build?")]
     Shim(Exit),
@@ -160,7 +163,7 @@ impl Failed {
             }
             Failed::Launch(LaunchError::Shim { .. }) => crate::exit::CONFINEMENT,
             Failed::Launch(LaunchError::Socket(_)) => crate::exit::TEMPORARY,
-            Failed::Shim(_) => crate::exit::INTERNAL,
+            Failed::Init(_) | Failed::Shim(_) => crate::exit::INTERNAL,
             Failed::Step(failure) => match failure.step {
                 Step::Exec | Step::WorkingDirectory | Step::Limits | Step::OomScore | Step::Nice => {
                     crate::exit::CONFIGURATION
@@ -347,6 +350,7 @@ impl Agent {
         let counts = run.oom_kills_before.zip(memory::oom_kills()).filter(|_| killed && !overran);
         let oom = counts.map(|(before, after)| after > before);
         tracing::info!(exit_code = exit.code(), oom, "the agent has ended");
+        self.metrics.exits.get_or_create(&vec![("code", exit.code().to_string())]).inc();
         self.set(|s| {
             s.ready = false;
             s.pid = None;

@@ -59,6 +59,8 @@ type AgentTask = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// Everything that runs.
 struct App {
     config: Config,
+    /// Ends only by a bug; without it nothing is reaped and no signal is heard.
+    init: JoinHandle<()>,
     reaper: Reaper,
     requests: mpsc::Receiver<init::Request>,
     stage: watch::Sender<Stage>,
@@ -103,7 +105,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let (request_sender, requests) = mpsc::channel(16);
     let rules = Rules { shield: init::is_pid_1() && !config.signals_from_inside, metrics: metrics.clone() };
     let init = Init::new(reaper.clone(), rules, request_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
-    tokio::spawn(init.run());
+    let init = tokio::spawn(init.run());
 
     let (outputs, ends) = outputs(&edges).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
@@ -141,7 +143,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
             Box::pin(agent_part.run_nothing())
         }
     };
-    Ok(App { config, reaper, requests, stage, agent, agent_task, recorder, outputs })
+    Ok(App { config, init, reaper, requests, stage, agent, agent_task, recorder, outputs })
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.

@@ -137,6 +137,15 @@ pub const SETTINGS: &[Setting] = &[
         .alias(&["HIVE_SANDBOX_CODEX_ENV_KEY"]),
     setting("provider_requires_openai_auth", "", "BOOL", "provider needs OpenAI sign-in")
         .alias(&["HIVE_SANDBOX_CODEX_REQUIRES_OPENAI_AUTH"]),
+    setting(
+        "provider_sandbox_mode",
+        "",
+        "read-only|workspace-write|danger-full-access",
+        "the agent's own inner sandbox; in a Pod, which is the boundary, danger-full-access",
+    )
+    .alias(&["HIVE_SANDBOX_CODEX_SANDBOX_MODE"]),
+    setting("provider_auth_mode", "env", "env", "how the agent gets its keys: from its environment")
+        .alias(&["HIVE_SANDBOX_CODEX_AUTH_MODE"]),
 ];
 
 /// The row of that name.

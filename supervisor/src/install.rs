@@ -125,7 +125,7 @@ fn pump(from: &mut impl Read, to: &mut impl Write) -> io::Result<[u8; 32]> {
 
 /// Runs `supervisor version`, with none of this process's settings.
 fn try_out(path: &Path) -> Result<(), InstallError> {
-    let run = || Command::new(path).arg("version").env_clear().stdin(Stdio::null()).output();
+    let run = || Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output();
     let mut output = run();
     for _ in 0..100 {
         // Whoever forked while the copy was being written holds it open until its own exec: execve(2), ETXTBSY.
@@ -160,7 +160,7 @@ fn explain(path: &Path, source: io::Error) -> InstallError {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "#!/bin/sh\n[ \"$1\" = version ] && [ -z \"$CARGO_PKG_NAME\" ]\n";
+    const GOOD: &str = "#!/bin/sh\n[ \"$1\" = --version ] && [ -z \"$CARGO_PKG_NAME\" ]\n";
 
     struct Scratch {
         dir: tempfile::TempDir,

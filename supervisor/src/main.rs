@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,10 +85,13 @@ fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog
         .thread_stack_size(256 * 1024)
         .build()
         .map_err(internal)?;
-    let code = runtime.block_on(app::run(config, Edges { sinks: (stdout, stderr), termination, metrics }));
+    let edges = Edges { sinks: (stdout, stderr), termination, metrics };
+    // Connections and tasks catch their own panics; one here is ours, and PID 1 still has a last word to write.
+    let code = catch_unwind(AssertUnwindSafe(|| runtime.block_on(app::run(config, edges))))
+        .map_err(|_| Fault { code: exit::INTERNAL, reason: "the supervisor panicked; this is a bug of it".into() });
     // A thread that is blocked on a reader who has stopped would keep the process.
     runtime.shutdown_background();
-    Ok(code)
+    code
 }
 
 fn command_bootstrap(matches: &ArgMatches) -> u8 {

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter as Generic;
+use prometheus_client::metrics::family::Family;
 
 /// Counts events since the supervisor started.
 pub type Counter = Generic<u64, AtomicU64>;
@@ -14,6 +15,8 @@ pub struct Metrics {
     pub orphans_reaped: Counter,
     /// Stop signals from inside the Pod that were not obeyed.
     pub signals_ignored: Counter,
+    /// Ends of the agent by exit code, 128 + signal where it was killed.
+    pub exits: Family<Vec<(&'static str, String)>, Counter>,
     /// Agent restarts.
     pub restarts: Counter,
     /// Runs of the agent that ended because it hung.

@@ -37,6 +37,8 @@ pub struct Provider {
     pub env_key: Option<String>,
     /// Whether the agent must log in instead.
     pub requires_openai_auth: Option<bool>,
+    /// The agent's own inner sandbox; in a Pod that is the boundary itself `danger-full-access` (000-65).
+    pub sandbox_mode: Option<String>,
 }
 
 impl Provider {
@@ -50,6 +52,7 @@ impl Provider {
             wire_api: reader.optional("provider_wire_api", parse::text),
             env_key: reader.optional("provider_env_key", parse::text),
             requires_openai_auth: reader.optional("provider_requires_openai_auth", parse::boolean),
+            sandbox_mode: reader.optional("provider_sandbox_mode", sandbox_mode),
         }
     }
 
@@ -69,10 +72,18 @@ impl Provider {
             ("WIRE_API", &self.wire_api),
             ("ENV_KEY", &self.env_key),
             ("REQUIRES_OPENAI_AUTH", &auth),
+            ("SANDBOX_MODE", &self.sandbox_mode),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((format!("SUPERVISOR_PROVIDER_{name}").into(), value.clone()?.into())))
         .collect()
+    }
+}
+
+fn sandbox_mode(text: &str) -> Result<String, String> {
+    match text {
+        "read-only" | "workspace-write" | "danger-full-access" => Ok(text.into()),
+        _ => Err(format!("`{text}` is none of read-only, workspace-write, danger-full-access")),
     }
 }
 
@@ -169,10 +180,14 @@ fn render(provider: &Provider) -> Result<Option<String>, ProviderError> {
     let has_table =
         name.is_some() || provider.requires_openai_auth.is_some() || table.iter().any(|(_, value)| value.is_some());
     check(&table)?;
-    if model.is_none() && id.is_none() && !has_table {
+    let sandbox_mode = given(&provider.sandbox_mode);
+    if model.is_none() && id.is_none() && !has_table && sandbox_mode.is_none() {
         return Ok(None);
     }
     let mut text = String::new();
+    if let Some(mode) = sandbox_mode {
+        text += &format!("sandbox_mode = {}\n", quoted(&mode));
+    }
     if let Some(model) = model {
         text += &format!("model = {}\n", quoted(&model));
     }
@@ -252,6 +267,7 @@ mod tests {
             wire_api: some("responses"),
             env_key: some("OPENAI_API_KEY"),
             requires_openai_auth: Some(false),
+            sandbox_mode: some("danger-full-access"),
         }
     }
 
@@ -261,7 +277,7 @@ mod tests {
         let outcome = write_once(home.path(), &all(), None).expect("written");
         let path = home.path().join(".codex/config.toml");
         assert_eq!(outcome, Outcome::Written(path.clone()));
-        let expected = "model = \"gpt-x\"\nmodel_provider = \"mock\"\n\n[model_providers.mock]\n\
+        let expected = "sandbox_mode = \"danger-full-access\"\nmodel = \"gpt-x\"\nmodel_provider = \"mock\"\n\n[model_providers.mock]\n\
                         name = \"Mock \\\"one\\\"\"\nbase_url = \"http://127.0.0.1:9/v1\"\nwire_api = \"responses\"\n\
                         env_key = \"OPENAI_API_KEY\"\nrequires_openai_auth = false\n";
         assert_eq!(std::fs::read_to_string(&path).expect("there"), expected);

@@ -52,6 +52,10 @@ impl Config {
         let agent = agent::Config::read(reader, argv);
         let env = environment::build(&launch.environment, &launch.env_allow, &launch.env, &program_env(&agent));
         let home = policy::variable(&env, "HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+        reader.value("provider_auth_mode", |text| match text {
+            "env" => Ok(()),
+            _ => Err(format!("`{text}` is not built; env passes the allow-listed keys")),
+        });
         let config = Config {
             listen: reader.value("listen", parse::address),
             grace: launch.grace,

@@ -12,7 +12,7 @@ use protocol::control::Exit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{App, Outputs, Stage};
-use crate::agent::{Order, Outcome};
+use crate::agent::{Failed, Order, Outcome};
 use crate::exit::Fault;
 use crate::init::{self, Request, leftovers};
 
@@ -31,6 +31,7 @@ impl App {
             let patience = deadline.map(|d| d + SHIM_PATIENCE);
             tokio::select! {
                 outcome = &mut self.agent_task => break outcome,
+                ended = &mut self.init => break Outcome::Failed(Failed::Init(format!("{ended:?}"))),
                 Some(request) = self.requests.recv() => match request {
                     Request::Forward(signal) => self.agent.order(Order::Forward(signal)).await,
                     Request::Stop(signal) => deadline = Some(self.stop(signal, deadline).await),

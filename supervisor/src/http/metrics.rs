@@ -51,6 +51,7 @@ fn counters(registry: &mut Registry, view: &View) {
     ] {
         registry.register(name, help, counter.clone());
     }
+    registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
 }
 
 fn gauges(registry: &mut Registry, view: &View) {
