@@ -4,10 +4,16 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
-//! - [`wait`], [`http`], [`output`], [`processes`], [`terminal`]: what tests ask again and again.
+//! - [`wait`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
+pub mod binaries;
+pub mod http;
 pub mod kernel;
+pub mod output;
 pub mod probes;
+pub mod processes;
 pub mod scene;
 pub mod scripted_model;
 pub mod stage;
+pub mod supervisor;
+pub mod wait;

@@ -114,3 +114,24 @@ impl Stage {
         self.pids != Pids::Host || self.container.is_some() || !self.tmpfs.is_empty()
     }
 }
+
+/// Whether stages with this can be had here; prints why not, once.
+pub fn available(pids: Pids, profile: Profile) -> bool {
+    if nix::unistd::geteuid().is_root() || (pids == Pids::Host && profile == Profile::Plain) {
+        return true;
+    }
+    if profile == Profile::Baseline {
+        eprintln!("skipped: a second uid needs root");
+        return false;
+    }
+    static USER_NAMESPACES: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *USER_NAMESPACES.get_or_init(|| {
+        let stage = Stage { pids: Pids::First, argv: vec!["true".into()], ..Stage::default() };
+        let program = crate::binaries::helper("stage");
+        let works = std::process::Command::new(program).args(stage.arguments()).status().is_ok_and(|s| s.success());
+        if !works {
+            eprintln!("skipped: neither root nor user namespaces");
+        }
+        works
+    })
+}

@@ -20,7 +20,17 @@ const SHIM: Whom = |t| Ok(t.shim);
 const OUTSIDER: Whom = Target::outsider;
 
 fn send(target: &Target, whom: Whom, signal: Option<Signal>) -> Outcome {
-    whom(target).map_or_else(|untried| untried, |pid| judge(kill(pid, signal)))
+    whom(target).map_or_else(
+        |untried| untried,
+        |pid| {
+            let sent = kill(pid, signal);
+            if sent.is_ok() && signal == Some(Signal::SIGSTOP) {
+                // nobody else would wake the control's stand-in
+                let _ = kill(pid, Signal::SIGCONT);
+            }
+            judge(sent)
+        },
+    )
 }
 
 pub(super) const PROBES: &[Probe] = &[

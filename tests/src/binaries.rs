@@ -1,0 +1,79 @@
+//! Where the programs under test are.
+//!
+//! `CHAPERONE_BIN_DIR` names a directory with `supervisor` and `shim`, for instance `dist`. Without it they are built
+//! once per test program: cargo builds only the programs of the package that it tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The directory with `supervisor` and `shim`.
+pub fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| match std::env::var_os("CHAPERONE_BIN_DIR") {
+        Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name"),
+        None => {
+            build();
+            own()
+        }
+    })
+}
+
+/// The supervisor.
+pub fn supervisor() -> PathBuf {
+    directory().join("supervisor")
+}
+
+/// A program of this crate: `stage`, `probe`, `bench`.
+pub fn helper(name: &str) -> PathBuf {
+    own().join(name)
+}
+
+/// Where cargo put this program's siblings: `target/debug`, one above `deps`.
+fn own() -> PathBuf {
+    let myself = std::env::current_exe().expect("/proc is mounted");
+    let directory = myself.parent().expect("a file lies in a directory");
+    if directory.ends_with("deps") { directory.parent().unwrap_or(directory).into() } else { directory.into() }
+}
+
+fn build() {
+    let directory = own();
+    let target = directory.parent().expect("cargo's directory has a profile below it");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--package", "supervisor", "--package", "shim", "--target-dir"]).arg(target);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if directory.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().expect("cargo runs; else set CHAPERONE_BIN_DIR");
+    assert!(status.success(), "supervisor and shim do not build; set CHAPERONE_BIN_DIR to test others");
+}
+
+/// A scratch directory that an agent may not write by default: not in /tmp, /var/tmp or HOME, where a state
+/// directory is refused, and to be entered by any uid.
+pub fn scratch() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let given = std::env::var_os("CHAPERONE_TEST_DIR").map(PathBuf::from);
+    let places = [
+        given,
+        own().parent().map(|target| target.join("tmp")),
+        Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp").into()),
+        Some("/run/chaperone-tests".into()),
+    ];
+    let forbidden = ["/tmp", "/var/tmp", "/dev/shm"];
+    for place in places.into_iter().flatten() {
+        if std::fs::create_dir_all(&place).is_err() {
+            continue;
+        }
+        let Ok(place) = place.canonicalize() else { continue };
+        let open = place.ancestors().all(|a| a.metadata().is_ok_and(|m| m.permissions().mode() & 0o001 != 0));
+        if !open || forbidden.iter().any(|f| place.starts_with(f)) {
+            continue;
+        }
+        if let Ok(made) = tempfile::Builder::new().prefix("test-").tempdir_in(&place) {
+            std::fs::set_permissions(made.path(), std::fs::Permissions::from_mode(0o755)).expect("our own directory");
+            return made;
+        }
+    }
+    panic!("no scratch directory outside /tmp that every uid can enter; set CHAPERONE_TEST_DIR");
+}

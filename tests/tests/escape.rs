@@ -1,0 +1,153 @@
+//! Every escape, tried three ways: where nothing confines it, it must work; under the supervisor it must not, in a
+//! `restricted` Pod and in a `baseline` one; and again where the supervisor is not PID 1.
+//!
+//! `CHAPERONE_PROBE=state-` tries only those whose names contain that.
+
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use protocol::policy::ExecutionClass;
+use tests::probes::{self, Control, Outcome, Probe};
+use tests::stage::{Pids, Profile, Stage, available};
+use tests::supervisor::Supervisor;
+use tests::{binaries, scene};
+
+/// Try them all on as many threads as are useful here, and report what did not go as expected.
+fn each(what: &str, attempt: impl Fn(&Probe) -> Option<String> + Sync) {
+    let filter = std::env::var("CHAPERONE_PROBE").unwrap_or_default();
+    let left = Mutex::new(probes::all().filter(|p| p.name.contains(&filter)).collect::<Vec<_>>());
+    let wrong = Mutex::new(Vec::new());
+    let next = || left.lock().expect("no panic holds it").pop();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(probe) = next() {
+                    if let Some(problem) = attempt(probe) {
+                        let line = format!("{} ({}): {problem}", probe.name, probe.guards.name());
+                        wrong.lock().expect("no panic holds it").push(line);
+                    }
+                }
+            });
+        }
+    });
+    let mut wrong = wrong.into_inner().expect("no panic held it");
+    wrong.sort();
+    assert!(wrong.is_empty(), "{what}: {} probes\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The probe's own line; what killed it before it could print one is a denial by signal.
+fn verdict(stdout: &str) -> Outcome {
+    let line = stdout.lines().find_map(Outcome::parse);
+    line.unwrap_or_else(|| Outcome::Denied(format!("it was ended before its verdict; output {stdout:?}")))
+}
+
+/// Without shim and supervisor, on the same stage.
+fn unconfined(probe: &Probe, profile: Profile) -> Outcome {
+    let dir = binaries::scratch();
+    let stage = Stage {
+        pids: Pids::First,
+        profile,
+        container: Some((dir.path().into(), binaries::directory().into())),
+        outsider: true,
+        argv: [scene::PROBE, "stand-in", probe.name].map(Into::into).into(),
+        ..Stage::default()
+    };
+    let output = Command::new(binaries::helper("stage"))
+        .args(stage.arguments())
+        .env_clear()
+        .env(scene::SECRET_VARIABLE, scene::CANARY)
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .expect("cargo has built the stage");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("stage:"), "{}: {errors}", probe.name);
+    verdict(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn confined(probe: &Probe, profile: Profile, pids: Pids) -> Outcome {
+    let class = match probe.class {
+        ExecutionClass::Local => "local",
+        ExecutionClass::Readonly => "readonly",
+        ExecutionClass::Networked => "networked",
+    };
+    let builder = Supervisor::new().profile(profile).container().set("agent-class", class);
+    let builder = if pids == Pids::Child { builder.child() } else { builder };
+    let mut supervisor = builder.set("grace", "2s").agent([scene::PROBE, probe.name]).start();
+    let end = supervisor.wait_exit();
+    supervisor.stdout.to_end();
+    let stdout = supervisor.stdout.text();
+    if !supervisor.stderr.text().contains("the agent runs") {
+        return Outcome::Untried(format!("it was not started ({end:?}): {}", supervisor.stderr.text()));
+    }
+    if end == tests::supervisor::End::Signal(9) {
+        return Outcome::Escaped("the supervisor was killed".into());
+    }
+    verdict(&stdout)
+}
+
+fn nothing_works(profile: Profile, pids: Pids) {
+    if !available(pids, profile) {
+        return;
+    }
+    each(&format!("escapes under {profile:?}, {pids:?}"), |probe| match confined(probe, profile, pids) {
+        Outcome::Denied(_) => None,
+        // in a user namespace of one id there may be no device to try
+        Outcome::Untried(why) if why.is_empty() => None,
+        Outcome::Escaped(_) if profile == Profile::Restricted && probe.open_in_restricted.is_some() => None,
+        other => Some(other.to_string()),
+    });
+}
+
+#[test]
+fn every_escape_works_where_nothing_confines_it() {
+    if !available(Pids::First, Profile::User) {
+        return;
+    }
+    each("controls", |probe| {
+        let profile = match probe.control {
+            Control::User => Profile::User,
+            Control::Root => Profile::Plain,
+            Control::Nobody(_) => return None,
+        };
+        match unconfined(probe, profile) {
+            Outcome::Escaped(_) => None,
+            other => Some(other.to_string()),
+        }
+    });
+}
+
+#[test]
+fn no_escape_works_in_a_restricted_pod() {
+    nothing_works(Profile::Restricted, Pids::First);
+}
+
+#[test]
+fn no_escape_works_in_a_baseline_pod() {
+    nothing_works(Profile::Baseline, Pids::First);
+}
+
+#[test]
+fn no_escape_works_where_the_supervisor_is_not_pid_1() {
+    nothing_works(Profile::Restricted, Pids::Child);
+}
+
+#[test]
+fn there_are_at_least_60_escapes_with_a_control_and_every_guarantee_has_one() {
+    let proven = probes::all().filter(|p| !matches!(p.control, Control::Nobody(_)));
+    let (count, guards): (usize, std::collections::BTreeSet<_>) =
+        proven.fold((0, Default::default()), |(n, mut set), p| {
+            set.insert(p.guards.name());
+            (n + 1, set)
+        });
+    println!("goal=60 measured={count} escape probes with an unconfined control");
+    assert!(count >= 60);
+    let names: std::collections::BTreeSet<_> = probes::all().map(|p| p.name).collect();
+    assert_eq!(names.len(), probes::all().count(), "two probes have one name");
+    for guarantee in protocol::guarantee::Guarantee::ALL {
+        // a port list has its own test, and a tree that cannot be killed is no probe's doing
+        if !matches!(guarantee.name(), "tcp-ports" | "tree-killable") {
+            assert!(guards.contains(guarantee.name()), "no probe of {}", guarantee.name());
+        }
+    }
+}
