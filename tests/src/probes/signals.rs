@@ -50,11 +50,6 @@ pub(super) const PROBES: &[Probe] = &[
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         effect(dies(t.shim) || t.outsider.is_some_and(dies), "the end of a process outside the tree")
     }),
-    probe("kill-group-of-supervisor", SupervisorNotSignalled, |t| match getpgid(Some(t.supervisor)) {
-        Ok(group) if group.as_raw() > 0 => judge(killpg(group, None)),
-        Ok(_) => Outcome::Denied("its group is not of this pid namespace".into()),
-        Err(error) => Outcome::Denied(error.to_string()),
-    }),
     probe("kill-group-of-shim", SupervisorNotSignalled, |t| match getpgid(Some(t.shim)) {
         Ok(group) if group != nix::unistd::getpgrp() => judge(killpg(group, None)),
         // in the agent's own group the group's signals would reach it
@@ -87,8 +82,13 @@ pub(super) const PROBES: &[Probe] = &[
             Err(error) => Outcome::Denied(error.to_string()),
         }
     }),
-    probe("sigio-kill-shim", SupervisorNotSignalled, |t| sigio(t.shim)),
-    probe("sigio-kill-outsider", SupervisorNotSignalled, |t| t.outsider().map_or_else(|u| u, sigio)),
+    probe("sigio-kill-shim", SupervisorNotSignalled, |t| sigio(t.shim, t.shim)),
+    probe("sigio-kill-group-of-shim", SupervisorNotSignalled, |t| match getpgid(Some(t.shim)) {
+        Ok(group) if group != nix::unistd::getpgrp() => sigio(Pid::from_raw(-group.as_raw()), t.shim),
+        Ok(_) => sigio(t.shim, t.shim),
+        Err(error) => Outcome::Denied(error.to_string()),
+    }),
+    probe("sigio-kill-outsider", SupervisorNotSignalled, |t| t.outsider().map_or_else(|u| u, |p| sigio(p, p))),
     probe("kill-supervisor-high-bits", SupervisorNotSignalled, |t| {
         call(libc::SYS_kill, &[(1 << 32) | raw(t.supervisor), libc::SIGTERM as u64])
     }),
@@ -114,11 +114,11 @@ fn pidfd_signal(pid: Pid) -> Outcome {
 }
 
 /// Let the kernel send the signal: a pipe that becomes readable signals its owner (F_SETOWN in fcntl(2)).
-fn sigio(pid: Pid) -> Outcome {
+fn sigio(owner: Pid, pid: Pid) -> Outcome {
     let attempt = || -> nix::Result<()> {
         let (reader, writer) = nix::unistd::pipe()?;
         let fd = reader.as_raw_fd() as u64;
-        kernel::call(libc::SYS_fcntl, &[fd, libc::F_SETOWN as u64, raw(pid)])?;
+        kernel::call(libc::SYS_fcntl, &[fd, libc::F_SETOWN as u64, raw(owner)])?;
         kernel::call(libc::SYS_fcntl, &[fd, F_SETSIG, libc::SIGKILL as u64])?;
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_ASYNC))?;
         write(&writer, b"x")?;

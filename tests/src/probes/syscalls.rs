@@ -3,8 +3,9 @@
 use nix::errno::Errno;
 use nix::unistd::getpid;
 use protocol::guarantee::Guarantee::SyscallsFiltered;
+use protocol::policy::ExecutionClass::Readonly;
 
-use super::{Outcome, Probe, call, effect, judge, probe, reaches};
+use super::{Outcome, Probe, call, effect, probe, reaches};
 use crate::kernel::{self, address, address_mut};
 
 const SESSION_KEYRING: u64 = -3i64 as u64;
@@ -99,14 +100,8 @@ pub(super) const PROBES: &[Probe] = &[
         reaches(kernel::call(libc::SYS_clock_adjtime, &[0, address_mut(&mut timex)]), &[Errno::EINVAL])
     })
     .root(),
-    probe("seccomp-listener", SyscallsFiltered, |_| {
-        // an agent that answers its own children's calls could make them see what it likes; none needs it
-        let filter = [(0x06u64) | (0x7fff_0000u64 << 32)];
-        let program: [u64; 2] = [1, address(&filter)];
-        let _ = nix::sys::prctl::set_no_new_privs();
-        call(libc::SYS_seccomp, &[1, 1 << 3, address(&program)])
-    }),
-    probe("ptrace-traceme", SyscallsFiltered, |_| judge(nix_traceme())),
+    // elsewhere an agent may trace its own children, as debuggers do
+    probe("readonly-ptrace-traceme", SyscallsFiltered, |_| call(libc::SYS_ptrace, &[0, 0, 0, 0])).class(Readonly),
     probe("move-pages-of-shim", SyscallsFiltered, |t| {
         call(libc::SYS_move_pages, &[t.shim.as_raw() as u64, 0, 0, 0, 0, 0])
     }),
@@ -120,8 +115,4 @@ pub(super) const PROBES: &[Probe] = &[
 pub(super) fn io_uring_setup() -> Outcome {
     let mut parameters = [0u32; 30];
     call(libc::SYS_io_uring_setup, &[1, address_mut(&mut parameters)])
-}
-
-fn nix_traceme() -> nix::Result<i64> {
-    kernel::call(libc::SYS_ptrace, &[0, 0, 0, 0])
 }

@@ -94,9 +94,7 @@ impl Builder {
         }
         self.settings.retain(|(name, _)| matches!(name.as_str(), "log-format" | "grace" | "agent-user"));
         self.environment.retain(|(name, _)| name != "HOME");
-        self.env("HOME", "/home/codex")
-            .env(scene::SECRET_VARIABLE, scene::CANARY)
-            .set("api-token-file", scene::TOKEN)
+        self.env("HOME", "/home/codex").env(scene::SECRET_VARIABLE, scene::CANARY).set("api-token-file", scene::TOKEN)
     }
 
     /// A small memory file system at a path of the test's directory.
