@@ -18,4 +18,6 @@ mod preflight;
 mod probes;
 mod profiles;
 mod restart;
+mod secrets;
 mod stop;
+mod terminal;

@@ -79,3 +79,20 @@ fn a_kill_of_the_whole_container_is_told_after_it_was_restarted() {
         assert!(previous.starts_with("lost"), "{previous:?}");
     });
 }
+
+#[test]
+fn an_agent_that_ran_out_of_memory_is_started_again_and_health_says_what_happened() {
+    let script =
+        "test -e /workspace/once && { echo again; exec sleep infinity; }; touch /workspace/once; exec tail /dev/zero";
+    in_namespace(Level::Restricted, async |scene| {
+        let pod = Sandbox::shell(script)
+            .env("SUPERVISOR_AGENT_RESTART", "on-failure")
+            .env("SUPERVISOR_AGENT_RESTART_MIN", "50ms");
+        let pod = memory_limit(pod, "48Mi").start(scene).await;
+        pod.says("again").await;
+        let agent = pod.health().await.agent;
+        assert_eq!((agent.last_signal, agent.last_exit_code, agent.restarts), (Some(9), Some(137), 1));
+        let restarts = pod.until("its status", |pod| container(pod, AGENT).map(|c| c.restart_count)).await;
+        assert_eq!(restarts, 0, "only the agent died");
+    });
+}

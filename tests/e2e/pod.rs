@@ -113,7 +113,11 @@ impl Running {
     pub(crate) async fn says(&self, line: &str) {
         let what = format!("the agent says {line:?}");
         until(&what, SOON, async || {
-            self.agent_output().await.iter().any(|l| l.trim_end_matches('\n') == line).then_some(())
+            // Looked at first, so that what a Pod said before it ended is not missed.
+            let over = self.api.get(&self.name).await.is_ok_and(|pod| is_over(&pod));
+            let said = self.agent_output().await.iter().any(|l| l.trim_end_matches('\n') == line);
+            assert!(said || !over, "the Pod has ended before {what}");
+            said.then_some(())
         })
         .await;
     }
@@ -205,6 +209,11 @@ fn exit_code(status: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Sta
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Whether nothing will run in this Pod any more.
+fn is_over(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|phase| phase == "Failed" || phase == "Succeeded")
 }
 
 /// Status of one container.

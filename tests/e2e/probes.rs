@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use protocol::health::Status;
+use protocol::health::{Health, Status};
 
 use crate::cluster::{Level, in_namespace};
 use crate::pod::{AGENT, container, is_ready};
@@ -118,5 +118,23 @@ fn the_readiness_probe_of_003_12_finds_alive() {
             .start(scene)
             .await;
         pod.ready().await;
+    });
+}
+
+#[test]
+fn health_is_plain_json_on_loopback_at_the_port_of_an_agent_pod() {
+    // 000-80, with bash for wget.
+    let get = "exec 3<>/dev/tcp/127.0.0.1/8090; printf 'GET /healthz HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3";
+    in_namespace(Level::Restricted, async |scene| {
+        let pod = Sandbox::shell("echo started; exec sleep infinity")
+            .env("SUPERVISOR_LISTEN", "[::]:8090")
+            .start(scene)
+            .await;
+        pod.says("started").await;
+        let answer = pod.shell(get).await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let health: Health = serde_json::from_str(body).expect("health is JSON");
+        assert_eq!(health.status, Status::Ready);
     });
 }
