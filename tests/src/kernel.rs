@@ -83,3 +83,16 @@ pub fn leak(fd: std::os::fd::RawFd) -> Result<(), Errno> {
     // SAFETY: changes a flag of a descriptor of this process.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
+
+/// Leave at once, without running destructors: what a forked child does.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns, touches nothing.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ignore a signal, here and in every program started from here.
+pub fn ignore(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
+    use nix::sys::signal::{SigHandler, signal as set};
+    // SAFETY: ignoring installs no handler that could run unsafe code.
+    unsafe { set(signal, SigHandler::SigIgn) }.map(drop)
+}

@@ -4,9 +4,11 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
-//! - [`wait`], [`http`], [`output`], [`processes`]: what tests ask again and again.
+//! - [`crowd`]: agents that make many processes.
+//! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod binaries;
+pub mod crowd;
 pub mod http;
 pub mod kernel;
 pub mod output;
@@ -16,4 +18,5 @@ pub mod scene;
 pub mod scripted_model;
 pub mod stage;
 pub mod supervisor;
+pub mod table;
 pub mod wait;

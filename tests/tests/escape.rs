@@ -4,35 +4,19 @@
 //! `CHAPERONE_PROBE=state-` tries only those whose names contain that.
 
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
 use protocol::policy::ExecutionClass;
 use tests::probes::{self, Control, Outcome, Probe};
 use tests::stage::{Pids, Profile, Stage, available};
 use tests::supervisor::Supervisor;
-use tests::{binaries, scene};
+use tests::{binaries, scene, table};
 
-/// Try them all on as many threads as are useful here, and report what did not go as expected.
+/// Try them all, and report what did not go as expected.
 fn each(what: &str, attempt: impl Fn(&Probe) -> Option<String> + Sync) {
     let filter = std::env::var("CHAPERONE_PROBE").unwrap_or_default();
-    let left = Mutex::new(probes::all().filter(|p| p.name.contains(&filter)).collect::<Vec<_>>());
-    let wrong = Mutex::new(Vec::new());
-    let next = || left.lock().expect("no panic holds it").pop();
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some(probe) = next() {
-                    if let Some(problem) = attempt(probe) {
-                        let line = format!("{} ({}): {problem}", probe.name, probe.guards.name());
-                        wrong.lock().expect("no panic holds it").push(line);
-                    }
-                }
-            });
-        }
+    table::each(what, probes::all().filter(|p| p.name.contains(&filter)), |probe| {
+        attempt(probe).map(|problem| format!("{} ({}): {problem}", probe.name, probe.guards.name()))
     });
-    let mut wrong = wrong.into_inner().expect("no panic held it");
-    wrong.sort();
-    assert!(wrong.is_empty(), "{what}: {} probes\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// The probe's own line; what killed it before it could print one is a denial by signal.
