@@ -22,6 +22,7 @@ pub use config::Config;
 use restart::{Decision, Restart};
 use watching::{Observation, Watcher};
 
+use crate::exit::Fault;
 use crate::launch::{Event, LaunchError, Launcher, Request, Streams, Tree};
 use crate::metrics::Metrics;
 
@@ -146,6 +147,9 @@ pub enum Failed {
     /// By the shim, at one of its steps.
     #[error("{}", .0.message)]
     Step(Failure),
+    /// Something that it needs could not be put in place.
+    #[error("{}", .0.reason)]
+    Prepare(Fault),
     /// Nobody reads signals and reaps any more.
     #[error("signals and exits are no longer handled ({0}); this is a bug of the supervisor")]
     Init(String),
@@ -163,6 +167,7 @@ impl Failed {
             }
             Failed::Launch(LaunchError::Shim { .. }) => crate::exit::CONFINEMENT,
             Failed::Launch(LaunchError::Socket(_)) => crate::exit::TEMPORARY,
+            Failed::Prepare(fault) => fault.code,
             Failed::Init(_) | Failed::Shim(_) => crate::exit::INTERNAL,
             Failed::Step(failure) => match failure.step {
                 Step::Exec | Step::WorkingDirectory | Step::Limits | Step::OomScore | Step::Nice => {
@@ -223,7 +228,10 @@ impl Agent {
 
     /// Until the agent has ended for good. Without a program: until an order to stop.
     pub async fn run(mut self) -> Outcome {
-        let Some(program) = self.config.program.clone() else { return self.run_nothing().await };
+        let Some(program) = self.config.program.clone() else {
+            self.until_stopped().await;
+            return Outcome::NeverRan;
+        };
         loop {
             let started = Instant::now();
             let run = match self.run_once(&program).await {
@@ -252,11 +260,15 @@ impl Agent {
         }
     }
 
-    /// Until an order to stop, starting nothing.
-    pub async fn run_nothing(mut self) -> Outcome {
+    /// Until an order to stop, starting nothing, because of `fault`.
+    pub async fn run_nothing(mut self, fault: Fault) -> Outcome {
         self.set(|s| s.phase = Phase::Absent);
+        self.until_stopped().await;
+        Outcome::Failed(Failed::Prepare(fault))
+    }
+
+    async fn until_stopped(&mut self) {
         while let Some(Order::Forward(_)) = self.orders.recv().await {}
-        Outcome::NeverRan
     }
 
     /// One start to the end of its whole tree.

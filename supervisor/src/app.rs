@@ -139,8 +139,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         Err(fault) => {
             tracing::error!("{}", fault.reason);
             recorder.fault(&fault);
-            stage.send_replace(Stage::Failed(fault.reason));
-            Box::pin(agent_part.run_nothing())
+            stage.send_replace(Stage::Failed(fault.reason.clone()));
+            Box::pin(agent_part.run_nothing(fault))
         }
     };
     Ok(App { config, init, reaper, requests, stage, agent, agent_task, recorder, outputs })

@@ -1,7 +1,7 @@
 //! Jittered delays: one idea for restarts and for the link.
 //!
-//! Full jitter (a random part of a doubling window) spreads a fleet that failed at one instant; a random part of
-//! the first window keeps even the first retry apart.
+//! Half of each doubling window is random, which spreads a fleet that failed at one instant, from the first retry on;
+//! the other half is waited for in any case, so that no retry comes at once.
 
 use std::time::Duration;
 
@@ -19,8 +19,7 @@ impl Backoff {
         Backoff { min, max: max.max(min), window: min }
     }
 
-    /// The next delay: at least half the window, so that "full" jitter never means "at once". `random` is a number
-    /// from 0 to 1.
+    /// The next delay: from half the window to all of it, by `random`, a number from 0 to 1.
     pub fn next(&mut self, random: f64) -> Duration {
         let window = self.window;
         self.window = window.saturating_mul(2).min(self.max);

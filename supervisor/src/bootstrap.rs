@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, fsync};
+use nix::unistd::fsync;
 
 use place::Placed;
 use source::{Entry, Kind};
@@ -38,27 +38,16 @@ pub struct Plan {
     pub target: PathBuf,
     /// What `.version` says; empty for the digest of the source.
     pub version: String,
-    /// Whose the copies are; `None` for the caller's. Another owner needs CAP_CHOWN.
-    pub owner: Option<Owner>,
 }
 
 impl Plan {
-    /// From the settings `bootstrap_*`; `None` where no source is set. The copies are the caller's own.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Plan> {
-        let source = reader.optional("bootstrap_source", parse::path);
+    /// From the settings `bootstrap_*`; `None` where neither a source nor a `usual` one is set.
+    pub fn read(reader: &mut Reader<'_>, usual: Option<&Path>) -> Option<Plan> {
+        let source = reader.optional("bootstrap_source", parse::path).or(usual.map(Path::to_path_buf));
         let target = reader.value("bootstrap_target", parse::path);
         let version = reader.optional("bootstrap_version", parse::text).unwrap_or_default();
-        source.map(|source| Plan { source, target, version, owner: None })
+        source.map(|source| Plan { source, target, version })
     }
-}
-
-/// Numeric ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
 }
 
 /// What a run did.
@@ -94,8 +83,6 @@ pub enum BootstrapError {
     Overlap { path: PathBuf, target: PathBuf },
     #[error("{path} cannot be written")]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be given to uid {uid}; that needs CAP_CHOWN, or running as that uid")]
-    Chown { path: PathBuf, uid: u32, source: io::Error },
     #[error("bootstrap version must be one line of at most 256 printable characters")]
     Version,
 }
@@ -121,7 +108,7 @@ pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
     }
     let entries = source::list(&plan.source)?;
     let target = open_target(plan)?;
-    let mut copy = Copy { plan, copied: 0, kept: 0, blocked: Vec::new() };
+    let mut copy = Copy { copied: 0, kept: 0, blocked: Vec::new() };
     copy.directory(&target, &plan.target, &entries)?;
 
     let previous_version = read_marker(&target);
@@ -135,14 +122,13 @@ pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
     Ok(Summary { copied: copy.copied, kept: copy.kept, blocked: copy.blocked, version, previous_version })
 }
 
-struct Copy<'a> {
-    plan: &'a Plan,
+struct Copy {
     copied: u64,
     kept: u64,
     blocked: Vec<PathBuf>,
 }
 
-impl Copy<'_> {
+impl Copy {
     /// `path` is for messages only.
     fn directory(&mut self, dir: &OwnedFd, path: &Path, entries: &[Entry]) -> Result<(), BootstrapError> {
         place::remove_leftovers(dir);
@@ -173,8 +159,8 @@ impl Copy<'_> {
             return Ok(false);
         }
         let mut content = source::open(&entry.path)?;
-        let placed = place::place(dir, &entry.name, &mut content, entry.mode, self.plan.owner)
-            .map_err(|error| error.at(path, &entry.path, self.plan.owner))?;
+        let placed =
+            place::place(dir, &entry.name, &mut content, entry.mode).map_err(|error| error.at(path, &entry.path))?;
         match placed {
             Placed::New => self.copied += 1,
             // Somebody else was quicker; theirs counts as an edit.
@@ -198,13 +184,6 @@ impl Copy<'_> {
             Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
             Err(errno) => return Err(written(path, errno.into())),
         };
-        if let (true, Some(owner)) = (made, self.plan.owner) {
-            chown(&child, owner).map_err(|source| BootstrapError::Chown {
-                path: path.to_owned(),
-                uid: owner.uid,
-                source,
-            })?;
-        }
         Ok(Some((child, made)))
     }
 }
@@ -239,13 +218,8 @@ fn write_marker(plan: &Plan, target: &OwnedFd, version: &str, entries: &[Entry])
     let path = plan.target.join(MARKER);
     let digest = source::digest(entries)?;
     let text = format!("{version}\n{}", if version == digest { String::new() } else { format!("{digest}\n") });
-    place::replace(target, MARKER.as_ref(), &mut text.as_bytes(), 0o644, plan.owner)
-        .map_err(|error| error.at(&path, &path, plan.owner))?;
+    place::replace(target, MARKER.as_ref(), &mut text.as_bytes(), 0o644).map_err(|error| error.at(&path, &path))?;
     fsync(target).map_err(|errno| written(&path, errno.into()))
-}
-
-fn chown(file: &OwnedFd, owner: Owner) -> io::Result<()> {
-    Ok(fchown(file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?)
 }
 
 fn written(path: &Path, source: io::Error) -> BootstrapError {

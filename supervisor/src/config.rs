@@ -75,7 +75,8 @@ pub const SETTINGS: &[Setting] = &[
         "refuse to start where a guarantee does not hold, or say so",
     ),
     setting("guarantees", "", "LIST", "the guarantees that must hold; default: docs/security.md"),
-    setting("agent_id", "", "TEXT", "shown in health and logs").alias(&["HIVE_AGENT_ID", "OPENHIVE_AGENT_ID"]),
+    setting("agent_id", "", "TEXT", "shown in health and in the termination message")
+        .alias(&["HIVE_AGENT_ID", "OPENHIVE_AGENT_ID"]),
     setting("project_id", "", "TEXT", "shown in health").alias(&["HIVE_PROJECT_ID", "OPENHIVE_PROJECT_ID"]),
     setting("controller_id", "", "TEXT", "shown in health").alias(&["HIVE_CONTROLLER_ID", "OPENHIVE_CONTROLLER_ID"]),
     setting("deployment_backend", "", "TEXT", "shown in health; `kubernetes` inside a Pod, else `local`")
@@ -92,7 +93,7 @@ pub const SETTINGS: &[Setting] = &[
     )
     .alias(&["HIVE_AGENT_CONFIG_JSON"]),
     setting("agent_restart", "never", "never|on-failure|always", "start the agent again when it ended"),
-    setting("agent_restart_min", "1s", "DURATION", "first back-off; doubles with full jitter"),
+    setting("agent_restart_min", "1s", "DURATION", "first back-off; doubles, and half of each is jitter"),
     setting("agent_restart_max", "60s", "DURATION", "longest back-off"),
     setting("agent_env_allow", "", "LIST", "further variables that the agent gets; a trailing * matches a prefix")
         .alias(&["HIVE_SANDBOX_CODEX_ENV_ALLOWLIST"]),
@@ -102,7 +103,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("agent_umask", "0002", "OCTAL", "file mode mask; 0002 shares files with the fsGroup"),
     setting("agent_class", "networked", "networked|local|readonly", "network and workspace class of the agent"),
     setting("agent_connect_ports", "", "LIST", "TCP ports the agent may connect to; a guard rail, not a boundary"),
-    setting("agent_write", "", "LIST", "further paths the agent may write, beside workspace, HOME, /tmp and /dev/shm"),
+    setting(
+        "agent_write",
+        "",
+        "LIST",
+        "further paths the agent may write, beside workspace, HOME, /tmp, /var/tmp and /dev/shm",
+    ),
     setting("agent_hide", "/var/run/secrets", "LIST", "paths the agent cannot open"),
     setting("agent_limits", "", "LIST", "resource limits, NAME=SOFT[:HARD], for instance nofile=1024:4096"),
     setting("agent_nice", "", "NUMBER", "nice value of the agent"),

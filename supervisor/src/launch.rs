@@ -112,6 +112,7 @@ impl Launcher {
             connect_ports: Vec::new(),
             workspace: writable.first().cloned().unwrap_or_else(|| "/nonexistent".into()),
             write: writable,
+            write_scratch: false,
             ..config.clone()
         };
         Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))

@@ -107,17 +107,15 @@ fn command_bootstrap(matches: &ArgMatches) -> u8 {
 
 fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<(), Fault> {
     let mut reader = Reader::new(sources);
-    let settings = (bootstrap::Plan::read(&mut reader), Provider::read(&mut reader));
-    let target = reader.value("bootstrap_target", parse::path);
+    let settings = Provider::read(&mut reader);
+    // The image's own defaults, where the operator named none; an image without them and with a provider is fine.
+    let usual = Path::new("/app/defaults/agent");
+    let usual = (usual.is_dir() || !settings.is_configured()).then_some(usual);
+    let plan = bootstrap::Plan::read(&mut reader, usual);
     let mistakes = reader.finish();
     if !mistakes.is_empty() {
         return Err(all_mistakes(&mistakes));
     }
-    let (configured, settings) = settings;
-    // The image's own defaults, where the operator named none; an image without them and with a provider is fine.
-    let usual = Path::new("/app/defaults/agent");
-    let fallback = || bootstrap::Plan { source: usual.into(), target, version: String::new(), owner: None };
-    let plan = configured.or_else(|| (usual.is_dir() || !settings.is_configured()).then(fallback));
     if let Some(plan) = plan.filter(|_| defaults) {
         let done = bootstrap::run(&plan).map_err(|e| Fault::setting(&e, e.is_temporary()))?;
         println!("{}: copied {}, kept {}, version {}", plan.target.display(), done.copied, done.kept, done.version);
@@ -127,7 +125,7 @@ fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     if let (true, Some(home)) = (provider, home) {
-        match provider::write_once(&home, &settings, None).map_err(|e| Fault::setting(&e, e.is_temporary()))? {
+        match provider::write_once(&home, &settings).map_err(|e| Fault::setting(&e, e.is_temporary()))? {
             provider::Outcome::Written(path) => println!("{}: written", path.display()),
             provider::Outcome::Kept(path) => println!("{}: kept", path.display()),
             provider::Outcome::NotConfigured => {}

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, fsync};
+use nix::unistd::fsync;
 
+use crate::bootstrap::is_full;
 use crate::bootstrap::place::{self, PlaceError, Placed};
-use crate::bootstrap::{Owner, is_full};
 use crate::config::{Reader, parse};
 
 const DIRECTORY: &str = ".codex";
@@ -110,8 +110,6 @@ pub enum ProviderError {
     Directory { path: PathBuf, source: io::Error },
     #[error("{path} cannot be written")]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} cannot be given to uid {uid}; that needs CAP_CHOWN, or running as that uid")]
-    Chown { path: PathBuf, uid: u32, source: io::Error },
 }
 
 impl ProviderError {
@@ -124,16 +122,14 @@ impl ProviderError {
     }
 }
 
-/// Writes the file beneath `home` unless something has its name. `owner` is the agent, where it has another uid.
-pub fn write_once(home: &Path, provider: &Provider, owner: Option<Owner>) -> Result<Outcome, ProviderError> {
+/// Writes the file beneath `home` unless something has its name.
+pub fn write_once(home: &Path, provider: &Provider) -> Result<Outcome, ProviderError> {
     let Some(text) = render(provider)? else { return Ok(Outcome::NotConfigured) };
     let path = home.join(DIRECTORY).join(FILE);
-    let dir = directory(home, owner)?;
-    let placed =
-        place::place(&dir, FILE.as_ref(), &mut text.as_bytes(), 0o600, owner).map_err(|error| match error {
-            PlaceError::Read(source) | PlaceError::Write(source) => ProviderError::Write { path: path.clone(), source },
-            PlaceError::Chown(source) => chown_failed(&path, owner, source),
-        })?;
+    let dir = directory(home)?;
+    let placed = place::place(&dir, FILE.as_ref(), &mut text.as_bytes(), 0o600).map_err(|error| match error {
+        PlaceError::Read(source) | PlaceError::Write(source) => ProviderError::Write { path: path.clone(), source },
+    })?;
     if placed == Placed::WasThere {
         return Ok(Outcome::Kept(path));
     }
@@ -142,30 +138,18 @@ pub fn write_once(home: &Path, provider: &Provider, owner: Option<Owner>) -> Res
 }
 
 /// `~/.codex`, made where it is missing. A link in its place is the agent's doing or the user's; it is not followed.
-fn directory(home: &Path, owner: Option<Owner>) -> Result<OwnedFd, ProviderError> {
+fn directory(home: &Path) -> Result<OwnedFd, ProviderError> {
     let path = home.join(DIRECTORY);
     let failed = |errno: Errno| ProviderError::Directory { path: path.clone(), source: errno.into() };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let home = openat(AT_FDCWD, home, flags, Mode::empty()).map_err(failed)?;
-    let made = match mkdirat(&home, DIRECTORY, Mode::S_IRWXU) {
-        Ok(()) => true,
-        Err(Errno::EEXIST) => false,
+    match mkdirat(&home, DIRECTORY, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(failed(errno)),
-    };
-    let dir = openat(&home, DIRECTORY, flags, Mode::empty()).map_err(failed)?;
-    if let (true, Some(owner)) = (made, owner) {
-        fchown(&dir, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid))).map_err(|errno| {
-            // Private to us, it would be of no use to the agent, and would be taken for the user's next time.
-            let _ = nix::unistd::unlinkat(&home, DIRECTORY, nix::unistd::UnlinkatFlags::RemoveDir);
-            chown_failed(&path, Some(owner), errno.into())
-        })?;
     }
+    let dir = openat(&home, DIRECTORY, flags, Mode::empty()).map_err(failed)?;
     place::remove_leftovers(&dir);
     Ok(dir)
-}
-
-fn chown_failed(path: &Path, owner: Option<Owner>, source: io::Error) -> ProviderError {
-    ProviderError::Chown { path: path.to_owned(), uid: owner.map_or(0, |owner| owner.uid), source }
 }
 
 /// The file's text, `None` where there is nothing to say.
@@ -274,7 +258,7 @@ mod tests {
     #[test]
     fn the_file_says_what_was_set_and_nothing_else() {
         let home = tempfile::tempdir().expect("scratch");
-        let outcome = write_once(home.path(), &all(), None).expect("written");
+        let outcome = write_once(home.path(), &all()).expect("written");
         let path = home.path().join(".codex/config.toml");
         assert_eq!(outcome, Outcome::Written(path.clone()));
         let expected = "sandbox_mode = \"danger-full-access\"\nmodel = \"gpt-x\"\nmodel_provider = \"mock\"\n\n[model_providers.mock]\n\
@@ -290,13 +274,13 @@ mod tests {
     fn what_is_there_stays_even_a_dangling_link() {
         let home = tempfile::tempdir().expect("scratch");
         let path = home.path().join(".codex/config.toml");
-        write_once(home.path(), &all(), None).expect("written");
+        write_once(home.path(), &all()).expect("written");
         std::fs::write(&path, "edited").expect("written");
-        assert_eq!(write_once(home.path(), &all(), None).expect("kept"), Outcome::Kept(path.clone()));
+        assert_eq!(write_once(home.path(), &all()).expect("kept"), Outcome::Kept(path.clone()));
         assert_eq!(std::fs::read(&path).expect("there"), b"edited");
         std::fs::remove_file(&path).expect("ours");
         std::os::unix::fs::symlink(home.path().join("elsewhere"), &path).expect("link");
-        assert!(matches!(write_once(home.path(), &all(), None), Ok(Outcome::Kept(_))));
+        assert!(matches!(write_once(home.path(), &all()), Ok(Outcome::Kept(_))));
         assert!(!home.path().join("elsewhere").exists());
     }
 
@@ -305,7 +289,7 @@ mod tests {
         let home = tempfile::tempdir().expect("scratch");
         let outside = tempfile::tempdir().expect("scratch");
         std::os::unix::fs::symlink(outside.path(), home.path().join(".codex")).expect("link");
-        assert!(matches!(write_once(home.path(), &all(), None), Err(ProviderError::Directory { .. })));
+        assert!(matches!(write_once(home.path(), &all()), Err(ProviderError::Directory { .. })));
         assert_eq!(std::fs::read_dir(outside.path()).expect("lists").count(), 0);
     }
 
@@ -314,7 +298,7 @@ mod tests {
         let home = tempfile::tempdir().expect("scratch");
         let empty = Provider { model: Some(String::new()), ..Provider::default() };
         for provider in [Provider::default(), empty] {
-            assert_eq!(write_once(home.path(), &provider, None).expect("fine"), Outcome::NotConfigured);
+            assert_eq!(write_once(home.path(), &provider).expect("fine"), Outcome::NotConfigured);
         }
         assert_eq!(std::fs::read_dir(home.path()).expect("lists").count(), 0);
     }
@@ -345,25 +329,8 @@ mod tests {
 
     #[test]
     fn a_home_that_cannot_be_used_is_named() {
-        let error = write_once(Path::new("/proc/no-such"), &all(), None).expect_err("missing");
+        let error = write_once(Path::new("/proc/no-such"), &all()).expect_err("missing");
         assert!(error.to_string().contains("/proc/no-such/.codex"), "{error}");
-    }
-
-    #[test]
-    fn another_owner_gets_both_or_nothing_is_left() {
-        let home = tempfile::tempdir().expect("scratch");
-        match write_once(home.path(), &all(), Some(Owner { uid: 4242, gid: 4243 })) {
-            Ok(_) => {
-                for path in [".codex", ".codex/config.toml"] {
-                    let data = home.path().join(path).metadata().expect("there");
-                    assert_eq!((data.uid(), data.gid()), (4242, 4243));
-                }
-            }
-            Err(error) => {
-                assert!(matches!(error, ProviderError::Chown { uid: 4242, .. }), "{error}");
-                assert!(!home.path().join(".codex").exists());
-            }
-        }
     }
 
     proptest! {

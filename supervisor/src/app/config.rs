@@ -48,7 +48,8 @@ impl Config {
         logs::Config::read(reader);
         let state_dir = reader.value("state_dir", parse::any_path);
         let secrets = secrets(reader, &state_dir);
-        let launch = launch::Config::read(reader, &secrets);
+        let hidden: Vec<PathBuf> = secrets.iter().map(|(_, path)| path.clone()).collect();
+        let launch = launch::Config::read(reader, &hidden);
         let agent = agent::Config::read(reader, argv);
         let env = environment::build(&launch.environment, &launch.env_allow, &launch.env, &program_env(&agent));
         let home = policy::variable(&env, "HOME").map(PathBuf::from).filter(|h| h.is_absolute());
@@ -61,7 +62,7 @@ impl Config {
             grace: launch.grace,
             signals_from_inside: reader.value("signals_from_inside", parse::boolean),
             identity: identity(reader),
-            bootstrap: Plan::read(reader),
+            bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
             state_dir,
             launch,
@@ -74,7 +75,7 @@ impl Config {
     }
 
     /// What only shows between settings, or between a setting and this machine.
-    fn check(&self, reader: &mut Reader<'_>, secrets: &[PathBuf], path: Option<OsString>) {
+    fn check(&self, reader: &mut Reader<'_>, secrets: &[Secret], path: Option<OsString>) {
         if self.launch.class != ExecutionClass::Networked && !self.launch.connect_ports.is_empty() {
             let class = reader.origin("agent_class");
             reader.mistake(
@@ -92,14 +93,13 @@ impl Config {
             }
         }
         let writable = files::writable(&self.launch, self.home.as_deref());
-        for secret in secrets {
+        for (name, secret) in secrets {
             if let Some(open) = state::conflict(secret, &writable) {
                 let problem = format!(
                     "{} and {}, which the agent may write, lie inside each other; keep them apart",
                     secret.display(),
                     open.display()
                 );
-                let name = if *secret == self.state_dir { "state_dir" } else { "api_token_file" };
                 reader.mistake(reader.origin(name), problem);
             }
         }
@@ -115,9 +115,12 @@ impl Config {
     }
 }
 
+/// A path of our own, by its setting.
+type Secret = (&'static str, PathBuf);
+
 /// Our own files, which no child may open. A token that cannot be read is a mistake now and not a 401 later.
-fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<PathBuf> {
-    let mut secrets = vec![state_dir.to_path_buf()];
+fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Secret> {
+    let mut secrets = vec![("state_dir", state_dir.to_path_buf())];
     let readable =
         |path: &PathBuf| match std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut [0])) {
             Ok(0) => Err(format!("{} is empty; put the token there", path.display())),
@@ -125,8 +128,8 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<PathBuf>
             Err(e) => Err(format!("cannot read {}: {e}", path.display())),
         };
     let token = reader.optional("api_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
-    secrets.extend(token);
-    secrets.extend(reader.optional("config", parse::any_path));
+    secrets.extend(token.map(|path| ("api_token_file", path)));
+    secrets.extend(reader.optional("config", parse::any_path).map(|path| ("config", path)));
     secrets
 }
 

@@ -40,6 +40,10 @@ impl Recorder {
             return std::future::pending().await;
         }
         let status = status.borrow_and_update();
+        // No agent: there is nothing to tell, and a fault that was told must stay.
+        if status.phase == Phase::Absent {
+            return;
+        }
         self.write(&self.record(&status, status.phase.name()));
         self.save(&status);
     }

@@ -15,7 +15,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::{BootstrapError, Owner, chown};
+use super::BootstrapError;
 
 /// An unfinished file. Its writer holds a lock on it, so that one whose writer is gone can be told.
 const PREFIX: &str = ".chaperone-new-";
@@ -30,18 +30,14 @@ pub(crate) enum Placed {
 pub(crate) enum PlaceError {
     Read(io::Error),
     Write(io::Error),
-    Chown(io::Error),
 }
 
 impl PlaceError {
     /// With the paths that only the caller knows.
-    pub(crate) fn at(self, path: &Path, from: &Path, owner: Option<Owner>) -> BootstrapError {
+    pub(crate) fn at(self, path: &Path, from: &Path) -> BootstrapError {
         match self {
             PlaceError::Read(source) => BootstrapError::Source { path: from.to_owned(), source },
             PlaceError::Write(source) => BootstrapError::Write { path: path.to_owned(), source },
-            PlaceError::Chown(source) => {
-                BootstrapError::Chown { path: path.to_owned(), uid: owner.map_or(0, |owner| owner.uid), source }
-            }
         }
     }
 }
@@ -56,14 +52,8 @@ pub(crate) fn exists(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 }
 
 /// Makes the file, unless anything has its name by then.
-pub(crate) fn place(
-    dir: &OwnedFd,
-    name: &OsStr,
-    content: &mut impl Read,
-    mode: u32,
-    owner: Option<Owner>,
-) -> Result<Placed, PlaceError> {
-    let unfinished = Unfinished::write(dir, content, mode, owner)?;
+pub(crate) fn place(dir: &OwnedFd, name: &OsStr, content: &mut impl Read, mode: u32) -> Result<Placed, PlaceError> {
+    let unfinished = Unfinished::write(dir, content, mode)?;
     match link_or_rename(dir, &unfinished.name, name) {
         Ok(()) => Ok(Placed::New),
         Err(Errno::EEXIST) => Ok(Placed::WasThere),
@@ -72,14 +62,8 @@ pub(crate) fn place(
 }
 
 /// Makes the file in place of whatever file or link has its name.
-pub(crate) fn replace(
-    dir: &OwnedFd,
-    name: &OsStr,
-    content: &mut impl Read,
-    mode: u32,
-    owner: Option<Owner>,
-) -> Result<(), PlaceError> {
-    let unfinished = Unfinished::write(dir, content, mode, owner)?;
+pub(crate) fn replace(dir: &OwnedFd, name: &OsStr, content: &mut impl Read, mode: u32) -> Result<(), PlaceError> {
+    let unfinished = Unfinished::write(dir, content, mode)?;
     renameat(dir, unfinished.name.as_os_str(), dir, name).map_err(|errno| PlaceError::Write(errno.into()))
 }
 
@@ -112,20 +96,11 @@ struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    fn write<'a>(
-        dir: &'a OwnedFd,
-        content: &mut impl Read,
-        mode: u32,
-        owner: Option<Owner>,
-    ) -> Result<Unfinished<'a>, PlaceError> {
+    fn write<'a>(dir: &'a OwnedFd, content: &mut impl Read, mode: u32) -> Result<Unfinished<'a>, PlaceError> {
         let (name, mut file) = create(dir).map_err(PlaceError::Write)?;
         let unfinished = Unfinished { dir, name, _file: file.try_clone().map_err(PlaceError::Write)? };
         copy(content, &mut file)?;
-        if let Some(owner) = owner {
-            let file = OwnedFd::from(file.try_clone().map_err(PlaceError::Write)?);
-            chown(&file, owner).map_err(PlaceError::Chown)?;
-        }
-        // After the owner, since chown(2) takes mode bits away; and never setuid, setgid or sticky.
+        // Whatever the umask; never setuid, setgid or sticky.
         fchmod(&file, Mode::from_bits_truncate(mode & 0o777)).map_err(|errno| PlaceError::Write(errno.into()))?;
         // A full disk or a broken one may only say so here.
         file.sync_all().map_err(PlaceError::Write)?;

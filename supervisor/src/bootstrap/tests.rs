@@ -12,7 +12,7 @@ impl Scratch {
         let dir = tempfile::tempdir().expect("scratch");
         let (source, target) = (dir.path().join("defaults"), dir.path().join("config"));
         std::fs::create_dir(&source).expect("made");
-        let plan = Plan { source, target, version: "1".into(), owner: None };
+        let plan = Plan { source, target, version: "1".into() };
         let scratch = Scratch { dir, plan };
         scratch.default("HEARTBEAT.md", "default");
         scratch.default("skills/git/SKILL.md", "use git");
@@ -258,22 +258,4 @@ fn a_read_only_target_is_named() {
     let mut scratch = Scratch::new();
     scratch.plan.target = PathBuf::from("/proc/no-such/config");
     assert!(matches!(run(&scratch.plan), Err(BootstrapError::Target { .. })));
-}
-
-#[test]
-fn an_owner_that_may_not_be_given_is_named_and_one_that_may_is_set() {
-    let mut scratch = Scratch::new();
-    scratch.plan.owner = Some(Owner { uid: 4242, gid: 4243 });
-    match run(&scratch.plan) {
-        Ok(_) => {
-            for name in [".version", "HEARTBEAT.md", "skills", "skills/git/SKILL.md"] {
-                let data = scratch.target(name).metadata().expect("there");
-                assert_eq!((data.uid(), data.gid()), (4242, 4243), "{name}");
-            }
-        }
-        Err(error) => {
-            assert!(matches!(error, BootstrapError::Chown { uid: 4242, .. }), "{error}");
-            assert_eq!(scratch.names(), Vec::<String>::new());
-        }
-    }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub workspace: PathBuf,
     /// Further writable paths.
     pub write: Vec<PathBuf>,
+    /// HOME and the machine's scratch directories are writable too.
+    pub write_scratch: bool,
     /// Paths that cannot be opened: the operator's and the supervisor's own.
     pub hide: Vec<PathBuf>,
     /// Resource limits.
@@ -71,6 +73,7 @@ impl Config {
             connect_ports: reader.list("agent_connect_ports", parse::port),
             workspace: reader.value("workspace", parse::any_path),
             write: reader.list("agent_write", parse::path),
+            write_scratch: true,
             hide,
             limits: reader.list("agent_limits", parse::limit),
             nice: reader.optional("agent_nice", |t| parse::number(-20, 19)(t).map(|n| n as i8)),

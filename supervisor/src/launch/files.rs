@@ -29,9 +29,10 @@ const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 /// Every path that a child of this configuration may write.
 pub fn writable(config: &super::Config, home: Option<&Path>) -> Vec<PathBuf> {
     let workspace = (config.class != ExecutionClass::Readonly).then_some(config.workspace.as_path());
-    let home = home.filter(|home| *home != Path::new("/"));
     let configured = config.write.iter().map(PathBuf::as_path);
-    SCRATCH.iter().map(Path::new).chain(workspace).chain(configured).chain(home).map(PathBuf::from).collect()
+    let home = home.filter(|home| *home != Path::new("/"));
+    let scratch = SCRATCH.iter().map(Path::new).chain(home).filter(|_| config.write_scratch);
+    scratch.chain(workspace).chain(configured).map(PathBuf::from).collect()
 }
 
 /// One hidden thing: by path, and by identity, since a volume may be mounted in two places.
