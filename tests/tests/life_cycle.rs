@@ -129,8 +129,11 @@ fn the_agents_argv_need_not_be_utf_8() {
 
 #[test]
 fn the_agents_limits_are_those_of_the_setting() {
-    let mut supervisor =
-        Supervisor::new().set("agent-limits", "nofile=123:456,core=0").shell("ulimit -n; ulimit -Hn").start();
+    let mut supervisor = Supervisor::new()
+        .set("agent-limits", "nofile=123:456")
+        .add("agent-limits", "core=0")
+        .shell("ulimit -n; ulimit -Hn")
+        .start();
     assert_eq!(supervisor.wait_code(), 0);
     assert_eq!(String::from_utf8_lossy(&supervisor.stdout.to_end()), "123\n456\n");
 }
