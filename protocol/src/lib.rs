@@ -4,8 +4,10 @@
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
 //! - [`health`]: the body that `/healthz` and its aliases answer.
+//! - [`task`]: the dev-task API's requests and answers.
 
 pub mod control;
 pub mod guarantee;
 pub mod health;
 pub mod policy;
+pub mod task;

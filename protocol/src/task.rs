@@ -1,0 +1,207 @@
+//! Dev-tasks: what a client asks for, and what it is told.
+//!
+//! A task's state only moves forward: `queued → starting → running →` one of the five ends. What is told was written
+//! to the journal before.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Usage;
+use crate::policy::ExecutionClass;
+
+/// The body of `POST /dev-tasks`. Exactly one of `argv` and `script` is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Create {
+    /// Client-chosen id: 1 to 128 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// Program and arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    /// A script for `/bin/sh -c`, where the image has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Run before, under the same confinement; a failure ends the task as `failed`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<String>,
+    /// Run after, whatever became of the task; its failure is told in `reason` and changes nothing else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub teardown: Vec<String>,
+    /// Working directory; default: the workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Variables, over those that the operator lets through.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Text for standard input, which is closed after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// The same as base64, for bytes that are not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin_b64: Option<String>,
+    /// Keep standard input open for `POST …/stdin`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_open: bool,
+    /// Wall time, for instance `30s`; default and maximum are the operator's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Network and workspace class; default `local`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_class: Option<ExecutionClass>,
+    /// For `networked`: the TCP ports that may be connected to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connect_ports: Vec<u16>,
+    /// Bounds.
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// The client's own words; at most 32 of at most 256 bytes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Higher goes first, -100 to 100.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub priority: i32,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// Bounds of one task; what is absent is the operator's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of each output stream that are kept: the head and the tail of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// CPU time of one process, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<u64>,
+    /// Processes of the task's uid, in the whole Pod (`RLIMIT_NPROC`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Open files of one process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// Address space of one process, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+impl Limits {
+    fn is_empty(&self) -> bool {
+        *self == Limits::default()
+    }
+}
+
+/// A task, as every answer has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name in every path.
+    pub task_id: String,
+    /// Where it is.
+    pub state: State,
+    /// Exit code of the program, where it ended by itself.
+    pub exit_code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// Why, in words, where state and code do not say it all.
+    pub reason: Option<String>,
+    /// Whether memory ran out; null where that is not known.
+    pub oom_killed: Option<bool>,
+    /// When it was accepted, RFC 3339.
+    pub created_at: String,
+    /// When its program ran.
+    pub started_at: Option<String>,
+    /// When nobody of it was left.
+    pub finished_at: Option<String>,
+    /// The client's own words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Where it ran (000-73..76).
+    pub runtime: Runtime,
+    /// How much it wrote.
+    pub output: Output,
+    /// What its tree used.
+    pub usage: Usage,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Accepted, waiting for its turn.
+    Queued,
+    /// Being launched.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Ended with exit code 0.
+    Succeeded,
+    /// Ended otherwise, or could not be started.
+    Failed,
+    /// Ended because a client asked for it.
+    Cancelled,
+    /// Ended because its time was over.
+    TimedOut,
+    /// The supervisor was gone while it ran; nothing more can be known.
+    Lost,
+}
+
+impl State {
+    /// All, for metrics.
+    pub const ALL: [State; 8] = [
+        State::Queued,
+        State::Starting,
+        State::Running,
+        State::Succeeded,
+        State::Failed,
+        State::Cancelled,
+        State::TimedOut,
+        State::Lost,
+    ];
+
+    /// Whether nothing will change any more.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, State::Queued | State::Starting | State::Running)
+    }
+
+    /// The word in JSON, metrics and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::TimedOut => "timed_out",
+            State::Lost => "lost",
+        }
+    }
+}
+
+/// Where a task ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// One run of one task: links it to what the backend knows.
+    pub backend_run_id: String,
+    /// Its class.
+    pub execution_class: ExecutionClass,
+    /// What the task leaves here can be fetched.
+    pub artifact_root: String,
+    /// Where its output is kept.
+    pub log_root: String,
+}
+
+/// How much a task wrote; what is kept may be less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Bytes on standard output.
+    pub stdout_bytes: u64,
+    /// Bytes on standard error.
+    pub stderr_bytes: u64,
+    /// Bytes of both that are no longer kept.
+    pub cut_bytes: u64,
+}

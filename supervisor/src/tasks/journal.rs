@@ -1,0 +1,174 @@
+//! What survives a crash of the supervisor: every task that a client was told of, with what is known of it.
+//!
+//! One append-only file of lines: the CRC32C of what follows in eight hex digits, a space, the record as JSON, a newline.
+//! JSON has no raw newline, so a damaged line loses itself and nothing after it; it is counted and left out. A record
+//! is the whole of one task; the last one of an id counts.
+//!
+//! A record is written before a client is told, which survives the end of every process. It is fsynced within
+//! [`SYNC_WITHIN`] by group commit, which survives the loss of power; with `sync = always` the answer waits for that.
+//! When the file has grown to several times what it tells, it is written anew beside and renamed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::task::{Create, Task};
+use serde::{Deserialize, Serialize};
+
+/// The longest that a written record waits for the disk.
+pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// Small journals are not worth the rewriting.
+const REWRITE_FROM: u64 = 1024 * 1024;
+
+/// One task on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this record.
+    pub v: u32,
+    /// What clients are told.
+    pub task: Task,
+    /// What is needed to run it, while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<Create>,
+    /// The client's `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Digest of the request that came with the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Removed by a client or by retention.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+}
+
+impl Record {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+}
+
+/// What went wrong with the journal.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum JournalError {
+    #[error("the task journal {path} cannot be opened")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("the task journal {path} cannot be written")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("a task cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// The open journal.
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    /// Length of the last rewriting: what the records that count took.
+    settled: u64,
+}
+
+/// What an earlier supervisor left.
+pub struct Loaded {
+    /// The last record of each task, by id.
+    pub records: BTreeMap<String, Record>,
+    /// Lines that could not be read.
+    pub damaged: u64,
+}
+
+impl Journal {
+    /// Open or make `path`, and read it.
+    pub fn open(path: &Path) -> Result<(Journal, Loaded), JournalError> {
+        let failed = |source| JournalError::Open { path: path.into(), source };
+        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let (loaded, whole) = load(&file).map_err(failed)?;
+        if !whole {
+            // A torn last line must not swallow the next record.
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        let length = file.metadata().map_err(failed)?.len();
+        let mut journal = Journal { path: path.into(), file, length, settled: 0 };
+        journal.rewrite(loaded.records.values())?;
+        Ok((journal, loaded))
+    }
+
+    /// Append; on return the record outlives this process.
+    pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
+        let line = line(record)?;
+        self.file.write_all(&line).map_err(|source| JournalError::Write { path: self.path.clone(), source })?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// A handle whose `sync_data` makes everything written so far outlive the node.
+    pub fn to_sync(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Whether most of the file is history.
+    pub fn wants_rewriting(&self) -> bool {
+        self.length > REWRITE_FROM && self.length > 4 * self.settled
+    }
+
+    /// Replace the file by one that has just `records`.
+    pub fn rewrite<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Write { path: self.path.clone(), source };
+        let beside = self.path.with_extension("new");
+        let mut bytes = Vec::new();
+        for record in records.filter(|record| !record.deleted) {
+            bytes.extend(line(record)?);
+        }
+        let write = || -> io::Result<File> {
+            std::fs::write(&beside, &bytes)?;
+            let file = File::options().append(true).open(&beside)?;
+            file.sync_data()?;
+            std::fs::rename(&beside, &self.path)?;
+            Ok(file)
+        };
+        self.file = write().map_err(failed)?;
+        self.length = bytes.len() as u64;
+        self.settled = self.length;
+        Ok(())
+    }
+}
+
+fn line(record: &Record) -> Result<Vec<u8>, JournalError> {
+    let json = serde_json::to_vec(record).map_err(JournalError::Encode)?;
+    let mut line = format!("{:08x} ", crc32c::crc32c(&json)).into_bytes();
+    line.extend(json);
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// The records, and whether the last line is whole.
+fn load(file: &File) -> io::Result<(Loaded, bool)> {
+    let mut loaded = Loaded { records: BTreeMap::new(), damaged: 0 };
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    let mut whole = true;
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        whole = line.last() == Some(&b'\n');
+        match parse(&line) {
+            Some(record) => drop(loaded.records.insert(record.task.task_id.clone(), record)),
+            None if line == b"\n" => {}
+            None => loaded.damaged += 1,
+        }
+        line.clear();
+    }
+    loaded.records.retain(|_, record| !record.deleted);
+    Ok((loaded, whole))
+}
+
+fn parse(line: &[u8]) -> Option<Record> {
+    let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
+    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
+    if crc32c::crc32c(json) != sum {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+#[path = "journal/tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+use super::*;
+use protocol::control::Usage;
+use protocol::policy::ExecutionClass;
+use protocol::task::{Output, Runtime, State};
+
+fn record(id: &str, state: State) -> Record {
+    let task = Task {
+        task_id: id.into(),
+        state,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        oom_killed: None,
+        created_at: "2026-11-21T00:00:00.000Z".into(),
+        started_at: None,
+        finished_at: None,
+        labels: BTreeMap::new(),
+        runtime: Runtime {
+            backend_run_id: "r".into(),
+            execution_class: ExecutionClass::Local,
+            artifact_root: "/a".into(),
+            log_root: "/l".into(),
+        },
+        output: Output::default(),
+        usage: Usage::default(),
+    };
+    Record { v: Record::VERSION, task, create: None, key: None, digest: None, deleted: false }
+}
+
+fn states(path: &Path) -> (Vec<(String, State)>, u64) {
+    let (_, loaded) = Journal::open(path).expect("opens");
+    let states = loaded.records.into_iter().map(|(id, record)| (id, record.task.state)).collect();
+    (states, loaded.damaged)
+}
+
+#[test]
+fn the_last_record_of_a_task_counts_and_a_deleted_one_is_gone() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path).expect("opens");
+    for (id, state) in [("a", State::Queued), ("b", State::Queued), ("a", State::Succeeded)] {
+        journal.write(&record(id, state)).expect("writes");
+    }
+    journal.write(&Record { deleted: true, ..record("b", State::Failed) }).expect("writes");
+    assert_eq!(states(&path), (vec![("a".into(), State::Succeeded)], 0));
+    assert_eq!(states(&path), (vec![("a".into(), State::Succeeded)], 0), "and after rewriting");
+}
+
+#[test]
+fn a_damaged_byte_loses_its_own_line_only() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path).expect("opens");
+    for id in ["a", "b", "c"] {
+        journal.write(&record(id, State::Succeeded)).expect("writes");
+    }
+    let good = std::fs::read(&path).expect("bytes");
+    let lines: Vec<usize> = good.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at).collect();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x20;
+        std::fs::write(&path, &bad).expect("written");
+        let (left, damaged) = states(&path);
+        // A destroyed newline joins two lines, of which neither is whole then.
+        let expected = if lines.contains(&at) && at != good.len() - 1 { 1 } else { 2 };
+        assert_eq!((left.len(), damaged), (expected, 1), "byte {at}");
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_left_out_and_does_not_swallow_the_next() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path).expect("opens");
+    journal.write(&record("a", State::Succeeded)).expect("writes");
+    journal.write(&record("b", State::Succeeded)).expect("writes");
+    let good = std::fs::read(&path).expect("bytes");
+    for length in 0..good.len() {
+        std::fs::write(&path, &good[..length]).expect("written");
+        let (mut journal, loaded) = Journal::open(&path).expect("opens");
+        assert!(loaded.records.len() <= 1, "only whole lines count");
+        journal.write(&record("z", State::Failed)).expect("writes");
+        assert!(states(&path).0.contains(&("z".into(), State::Failed)), "after {length} bytes");
+    }
+}
+
+#[test]
+fn a_journal_of_the_first_version_loads_for_ever() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tasks/journal/v1.journal");
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    std::fs::copy(fixture, &path).expect("the fixture");
+    let (left, damaged) = states(&path);
+    assert_eq!(left, [("t-1".into(), State::Succeeded), ("t-2".into(), State::Running), ("t-3".into(), State::Queued)]);
+    assert_eq!(damaged, 0);
+}
