@@ -17,8 +17,8 @@ use shim::execute::Execution;
 use shim::failure::because;
 use shim::guarantees::{self, Facts};
 use shim::kernel::{self, Fork};
-use shim::tree::{Program, Tree, wakeups};
-use shim::{capabilities, descriptors, filesystem, session};
+use shim::tree::{Program, Reach, Tree, wakeups};
+use shim::{capabilities, descriptors, session};
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -76,10 +76,7 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
     prctl::set_child_subreaper(true).map_err(because(Step::Session, "becoming the tree's reaper"))?;
     session::leave(policy.session);
     prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
-    // Before the fork: there is no moment at which the program runs outside the domain.
-    if facts.signals_are_scoped() {
-        filesystem::enclose_tree(facts.landlock_abi)?;
-    }
+    let reach = Reach::establish(&facts)?;
 
     let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(because(Step::Fork, "making the status pipe"))?;
     let shim = getpid().as_raw();
@@ -95,7 +92,7 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
         Fork::Parent(pid) => {
             drop(child_status);
             capabilities::keep_kill().map_err(because(Step::Capabilities, "dropping the shim's capabilities"))?;
-            Tree::new(Program { pid, status, guarantees, facts }, &policy, wakeups)
+            Tree::new(Program { pid, status, guarantees, landlock_abi: facts.landlock_abi, reach }, &policy, wakeups)
         }
     }
 }

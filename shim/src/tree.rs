@@ -20,14 +20,14 @@ use protocol::policy::{Policy, Session};
 
 use crate::control::Control;
 use crate::failure::because;
-use crate::guarantees::Facts;
 use crate::{kernel, session};
 
 mod launch;
 mod reach;
 
 use launch::{Launch, Outcome};
-use reach::Reach;
+
+pub use reach::Reach;
 
 /// What the fork left in the shim's hands.
 pub struct Program {
@@ -37,8 +37,10 @@ pub struct Program {
     pub status: OwnedFd,
     /// What was promised.
     pub guarantees: Vec<Standing>,
-    /// What this kernel has.
-    pub facts: Facts,
+    /// Landlock's ABI in force.
+    pub landlock_abi: u32,
+    /// How all of its tree are reached.
+    pub reach: Reach,
 }
 
 /// A descriptor that is readable when a child has ended.
@@ -80,11 +82,11 @@ pub struct Tree {
 impl Tree {
     /// For the program that was just forked.
     pub fn new(program: Program, policy: &Policy, wakeups: SignalFd) -> Result<Tree, Failure> {
-        let Program { pid, status, guarantees, facts } = program;
+        let Program { pid, status, guarantees, landlock_abi, reach } = program;
         Ok(Tree {
             main: pid,
-            reach: Reach::new(&facts),
-            launch: Launch::new(pid, status, guarantees, facts.landlock_abi)?,
+            reach,
+            launch: Launch::new(pid, status, guarantees, landlock_abi)?,
             wakeups,
             session: policy.session,
             lifeline_grace: policy.lifeline_grace,

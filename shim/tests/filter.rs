@@ -155,6 +155,12 @@ fn programs_are_short_and_few_instructions_answer_a_call() {
 }
 
 #[test]
+fn ids_that_began_again_from_below_do_not_close_the_programs_own() {
+    assert_eq!(Protected::new(1, 1, 50, 51).floor, 50);
+    assert_eq!(Protected::new(1, 1, 4_194_303, 300).floor, 299);
+}
+
+#[test]
 fn the_numbers_are_those_of_the_libc() {
     for (name, number) in [
         ("read", libc::SYS_read),

@@ -139,7 +139,10 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         Err(fault) => {
             tracing::error!("{}", fault.reason);
             recorder.fault(&fault);
-            stage.send_replace(Stage::Failed(fault.reason.clone()));
+            // Health is open to everybody and names no path; the log and the termination message do.
+            let settings = "SUPERVISOR_BOOTSTRAP_SOURCE, SUPERVISOR_BOOTSTRAP_TARGET and the provider's settings";
+            let reason = format!("bootstrap failed with {}: check {settings}; the log says where and why", fault.code);
+            stage.send_replace(Stage::Failed(reason));
             Box::pin(agent_part.run_nothing(fault))
         }
     };

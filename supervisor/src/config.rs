@@ -28,15 +28,22 @@ pub struct Setting {
     pub help: &'static str,
     /// The value is a secret: never a flag, never shown.
     pub secret: bool,
+    /// A list whose items may hold commas: a flag or an item of the file is one item as it is.
+    pub verbatim: bool,
 }
 
 const fn setting(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false }
+    Setting { name, aliases: &[], default, value, help, secret: false, verbatim: false }
 }
 
 impl Setting {
     const fn alias(mut self, aliases: &'static [&'static str]) -> Setting {
         self.aliases = aliases;
+        self
+    }
+
+    const fn verbatim(mut self) -> Setting {
+        self.verbatim = true;
         self
     }
 
@@ -97,7 +104,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("agent_restart_max", "60s", "DURATION", "longest back-off"),
     setting("agent_env_allow", "", "LIST", "further variables that the agent gets; a trailing * matches a prefix")
         .alias(&["HIVE_SANDBOX_CODEX_ENV_ALLOWLIST"]),
-    setting("agent_env", "", "KEY=VALUE", "variables set for the agent; the flag can be repeated"),
+    setting(
+        "agent_env",
+        "",
+        "KEY=VALUE",
+        "variables set for the agent; the flag can be repeated, the variable has commas between",
+    )
+    .verbatim(),
     setting("agent_user", "", "UID[:GID]", "ids of the agent; needs SETUID and SETGID (profile baseline)"),
     setting("agent_cwd", "", "DIR", "the agent's working directory; default: the image's"),
     setting("agent_umask", "0002", "OCTAL", "file mode mask; 0002 shares files with the fsGroup"),
@@ -205,7 +218,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Every item of a list: all flags, or the variable or key split at commas; empty for none.
+    /// Every item of a list, split at commas wherever it was given; empty for none.
     pub fn list<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let default = find(name).map_or("", |s| s.default);
         let items = self.sources.items(name).unwrap_or_else(|| {
@@ -323,6 +336,20 @@ mod tests {
     fn variables_that_kubernetes_makes_for_a_service_are_not_settings() {
         let sources = environment(&[("SUPERVISOR_PORT", "tcp://10.0.0.1:80"), ("SUPERVISOR_SERVICE_HOST", "10.0.0.1")]);
         assert_eq!(Reader::new(&sources).finish(), []);
+    }
+
+    #[test]
+    fn a_list_is_split_at_commas_wherever_it_is_given_unless_its_items_may_hold_them() {
+        let flags = BTreeMap::from([
+            ("agent_env_allow", vec!["A,B".to_string(), "C".into()]),
+            ("agent_env", vec!["X=1,2".to_string()]),
+        ]);
+        let sources = Sources::gather(flags, Vec::new());
+        let mut reader = Reader::new(&sources);
+        assert_eq!(reader.list("agent_env_allow", parse::text), ["A", "B", "C"]);
+        assert_eq!(reader.list("agent_env", parse::text), ["X=1,2"]);
+        let sources = environment(&[("SUPERVISOR_AGENT_ENV", "X=1, Y=2")]);
+        assert_eq!(Reader::new(&sources).list("agent_env", parse::text), ["X=1", "Y=2"]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn reach(target: u64) {
     let _ = call(libc::SYS_ptrace, [libc::PTRACE_DETACH.into(), target, 0, 0, 0, 0]);
 
     let mut limit = [0u64; 2];
-    let nofile = u64::from(libc::RLIMIT_NOFILE as u32);
+    let nofile = libc::RLIMIT_NOFILE as u64;
     let _ = call(libc::SYS_prlimit64, [target, nofile, 0, limit.as_mut_ptr() as u64, 0, 0]);
     let _ = call(libc::SYS_prlimit64, [0, nofile, 0, limit.as_mut_ptr() as u64, 0, 0]);
     probe("prlimit_other", libc::SYS_prlimit64, [target, nofile, limit.as_ptr() as u64, 0, 0, 0]);

@@ -35,7 +35,7 @@ impl Sources {
     /// The value and what the operator called it; an empty value counts as not set.
     pub fn get(&self, name: &str) -> Option<(String, OsString)> {
         let setting = super::find(name)?;
-        if let Some(value) = self.flags.get(name).and_then(|v| v.last()) {
+        if let Some(value) = self.flags.get(name).and_then(|v| v.last()).filter(|v| !v.is_empty()) {
             return Some((format!("--{}", setting.flag()), value.into()));
         }
         if let Some((variable, value)) = self.environment_value(setting) {
@@ -48,18 +48,21 @@ impl Sources {
     /// A list's items with what the operator called each; `None` where it is not set.
     pub fn items(&self, name: &str) -> Option<Vec<(String, String)>> {
         let setting = super::find(name)?;
-        if let Some(values) = self.flags.get(name) {
-            return Some(values.iter().map(|v| (format!("--{}", setting.flag()), v.clone())).collect());
-        }
-        let split = |origin: String, text: &str| {
-            text.split(',').map(str::trim).filter(|i| !i.is_empty()).map(|i| (origin.clone(), i.to_string())).collect()
+        let split = |origin: &str, text: &str| -> Vec<(String, String)> {
+            text.split(',').map(str::trim).filter(|i| !i.is_empty()).map(|i| (origin.into(), i.into())).collect()
         };
+        let each = |origin: String, values: &[String]| match setting.verbatim {
+            true => values.iter().map(|value| (origin.clone(), value.clone())).collect(),
+            false => values.iter().flat_map(|value| split(&origin, value)).collect(),
+        };
+        if let Some(values) = self.flags.get(name) {
+            return Some(each(format!("--{}", setting.flag()), values));
+        }
         if let Some((variable, value)) = self.environment_value(setting) {
-            return Some(split(variable, &value.to_string_lossy()));
+            return Some(split(&variable, &value.to_string_lossy()));
         }
         let values = self.file.get(name)?;
-        let origin = format!("{} in the settings file", setting.name);
-        Some(values.iter().map(|v| (origin.clone(), v.clone())).collect())
+        Some(each(format!("{} in the settings file", setting.name), values))
     }
 
     /// A variable of the environment.
