@@ -28,6 +28,7 @@ use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
+use crate::tasks::{self, Tasks};
 use crate::termination::TerminationLog;
 
 /// How far the supervisor is.
@@ -66,6 +67,7 @@ struct App {
     stage: watch::Sender<Stage>,
     agent: Handle,
     agent_task: AgentTask,
+    tasks: tasks::Handle,
     recorder: Recorder,
     outputs: Outputs,
 }
@@ -112,6 +114,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let launcher = Launcher::new(config.launch.clone(), shim, reaper.clone(), metrics.clone(), ends);
     let (agent, agent_part) = Agent::new(config.agent.clone(), launcher.clone(), metrics.clone());
 
+    let (tasks, asks) = tasks::handle();
     let (stage, stage_receiver) = watch::channel(Stage::Starting);
     let (previous_sender, previous) = watch::channel(None);
     let view = Arc::new(http::View {
@@ -122,7 +125,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         previous,
         metrics: metrics.clone(),
     });
-    listen(&config, view, metrics.clone())?;
+    listen(&config, view, tasks.clone(), metrics.clone())?;
 
     let state = open_state(&config, &metrics).await?;
     let lost = state.lost.clone();
@@ -130,6 +133,9 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         tracing::warn!(previous = lost, "the run before this supervisor left no last word");
     }
     previous_sender.send_replace(lost);
+    let dev_tasks = Tasks::new(config.tasks.clone(), launcher.clone(), metrics.clone(), state.directory.path().join("tasks"), asks)
+        .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+    tokio::spawn(dev_tasks.run());
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
     let agent_task: AgentTask = match prepare::run(&config, &launcher).await {
         Ok(()) => {
@@ -146,20 +152,27 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
             Box::pin(agent_part.run_nothing(fault))
         }
     };
-    Ok(App { config, init, reaper, requests, stage, agent, agent_task, recorder, outputs })
+    Ok(App { config, init, reaper, requests, stage, agent, agent_task, tasks, recorder, outputs })
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.
-fn listen(config: &Config, view: Arc<http::View>, metrics: Arc<Metrics>) -> Result<(), Fault> {
+fn listen(
+    config: &Config,
+    view: Arc<http::View>,
+    tasks: tasks::Handle,
+    metrics: Arc<Metrics>,
+) -> Result<(), Fault> {
     let unavailable = |source: io::Error| Fault {
         code: exit::UNAVAILABLE,
         reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
     };
     let listener = http::bind(config.listen).map_err(unavailable)?;
+    let verifier = config.api_token_file.clone().map_or(http::Verifier::Closed, http::Verifier::TokenFile);
+    let routes = http::routes(view, tasks, verifier);
     let address = listener.local_addr().map_err(unavailable)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     tokio::spawn(async move {
-        let Err(error) = http::serve(listener, http::routes(view), metrics).await;
+        let Err(error) = http::serve(listener, routes, metrics).await;
         tracing::error!(%error, "the listener cannot be served");
     });
     Ok(())

@@ -19,10 +19,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+mod auth;
 mod health;
+mod logs;
 mod metrics;
+mod query;
 mod reply;
+mod tasks;
 
+pub use auth::Verifier;
 pub use health::View;
 
 use crate::metrics::Metrics;
@@ -46,20 +51,22 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// All routes.
-pub fn routes(view: Arc<View>) -> Router {
-    Router::new()
+/// All routes: health and metrics are open, the rest needs the token.
+pub fn routes(view: Arc<View>, tasks: crate::tasks::Handle, verifier: Verifier) -> Router {
+    let guard = axum::middleware::from_fn_with_state(Arc::new(verifier), auth::require);
+    let open = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::startup))
         .route("/healthz", get(health::health))
         .route("/alive", get(health::ready))
         .route("/metrics", get(metrics::metrics))
+        .with_state(view);
+    open.merge(tasks::routes(tasks).route_layer(guard))
         .fallback(|| async { reply::problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             reply::problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
-        .with_state(view)
 }
 
 /// Serve until dropped.

@@ -13,7 +13,7 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use protocol::policy::{ExecutionClass, Session};
+use protocol::policy::{ExecutionClass, Limit, Session};
 
 pub mod config;
 pub mod environment;
@@ -23,7 +23,7 @@ pub mod policy;
 pub mod program;
 pub mod tree;
 
-pub use config::Config;
+pub use config::{Config, Scratch};
 pub use tree::{Event, Tree};
 
 use crate::init::{Reaper, leftovers};
@@ -53,7 +53,7 @@ pub enum LaunchError {
 }
 
 /// One thing to start.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request {
     /// argv; never empty.
     pub argv: Vec<OsString>,
@@ -66,14 +66,38 @@ pub struct Request {
 }
 
 /// Where a child's standard streams go.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Streams {
     /// stdin is inherited, stdout and stderr go through our pipes, or are the terminal where ours are.
     Agent,
+    /// A dev-task's own pipes; without `stdin` that is /dev/null.
+    Task {
+        /// What it reads.
+        stdin: Option<OwnedFd>,
+        /// What it writes.
+        stdout: OwnedFd,
+        /// What it complains to.
+        stderr: OwnedFd,
+    },
     /// stdin is /dev/null, the other two are this.
     To(Arc<OwnedFd>),
     /// All three are /dev/null.
     Null,
+}
+
+/// What one dev-task has of its own.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Network and workspace class.
+    pub class: ExecutionClass,
+    /// TCP ports, empty for any.
+    pub connect_ports: Vec<u16>,
+    /// Limits, over the agent's.
+    pub limits: Vec<Limit>,
+    /// Its own directories.
+    pub write: Vec<PathBuf>,
+    /// Nothing but its own directories is writable.
+    pub read_only: bool,
 }
 
 /// Starts children. Cheap to clone.
@@ -112,7 +136,25 @@ impl Launcher {
             connect_ports: Vec::new(),
             workspace: writable.first().cloned().unwrap_or_else(|| "/nonexistent".into()),
             write: writable,
-            write_scratch: false,
+            scratch: Scratch::None,
+            ..config.clone()
+        };
+        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+    }
+
+    /// A launcher for one dev-task.
+    pub fn for_task(&self, task: Task) -> Launcher {
+        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let mut limits = config.limits.clone();
+        limits.retain(|known| task.limits.iter().all(|limit| limit.resource != known.resource));
+        limits.extend(task.limits);
+        let config = Config {
+            class: task.class,
+            connect_ports: task.connect_ports,
+            limits,
+            write: config.write.iter().filter(|_| !task.read_only).cloned().chain(task.write).collect(),
+            scratch: if task.read_only { Scratch::None } else { Scratch::Home },
+            leftover_grace: config.leftover_grace.min(std::time::Duration::from_millis(200)),
             ..config.clone()
         };
         Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
@@ -159,6 +201,11 @@ impl Launcher {
                 process.stdin(Stdio::inherit());
                 process.stdout(pipe(&inner.stdout).map_err(LaunchError::Socket)?);
                 process.stderr(pipe(&inner.stderr).map_err(LaunchError::Socket)?);
+            }
+            Streams::Task { stdin, stdout, stderr } => {
+                let end = |end: &OwnedFd| end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);
+                process.stdin(stdin.as_ref().map_or_else(|| Ok(Stdio::null()), end)?);
+                process.stdout(end(stdout)?).stderr(end(stderr)?);
             }
             Streams::To(end) => {
                 let end = || end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);

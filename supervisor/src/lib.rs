@@ -26,4 +26,5 @@ pub mod preflight;
 pub mod probe;
 pub mod provider;
 pub mod state;
+pub mod tasks;
 pub mod termination;

@@ -27,6 +27,12 @@ pub struct Metrics {
     pub stderr_bytes: Counter,
     /// Log lines dropped because stderr was blocked.
     pub log_lines_dropped: Counter,
+    /// Changes of state of dev-tasks, by the state that was reached.
+    pub task_states: Family<Vec<(&'static str, String)>, Counter>,
+    /// Lines of the task journal that could not be read.
+    pub journal_damaged: Counter,
+    /// Group commits of the task journal that the disk refused.
+    pub journal_sync_failures: Counter,
     /// Panics caught in a connection or task.
     pub panics: Counter,
     /// Modes of the state directory that somebody changed and we mended.

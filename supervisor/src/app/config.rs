@@ -12,7 +12,7 @@ use crate::bootstrap::Plan;
 use crate::config::{Mistake, Reader, Sources, parse};
 use crate::launch::{environment, files, policy, program};
 use crate::provider::Provider;
-use crate::{agent, launch, logs, state};
+use crate::{agent, launch, logs, state, tasks};
 
 /// What `supervisor run` runs with.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub struct Config {
     pub agent: agent::Config,
     /// Defaults to copy; `None` where no source is configured.
     pub bootstrap: Option<Plan>,
+    /// Dev-tasks.
+    pub tasks: tasks::Config,
+    /// The API's token.
+    pub api_token_file: Option<PathBuf>,
     /// Provider configuration to write once.
     pub provider: Provider,
     /// The agent's HOME.
@@ -64,6 +68,8 @@ impl Config {
             identity: identity(reader),
             bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
+            tasks: tasks::Config::read(reader),
+            api_token_file: secrets.iter().find(|(name, _)| *name == "api_token_file").map(|(_, path)| path.clone()),
             state_dir,
             launch,
             agent,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::control::Exit;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{App, Outputs, Stage};
 use crate::agent::{Failed, Order, Outcome};
@@ -44,6 +44,9 @@ impl App {
             }
         };
         self.stage.send_replace(Stage::Draining);
+        // Told already where a signal came; where the agent ended by itself, its dev-tasks end with it.
+        let until = deadline.unwrap_or_else(|| Instant::now() + self.config.grace);
+        let _ = timeout_at(until + SHIM_PATIENCE, self.tasks.stop(until)).await;
         self.end_everything().await;
         std::mem::take(&mut self.outputs).drain(deadline.unwrap_or_else(|| Instant::now() + self.config.grace)).await;
         self.last_word(outcome).await
@@ -53,6 +56,8 @@ impl App {
         let deadline = if earlier.is_some() { Instant::now() } else { Instant::now() + self.config.grace };
         tracing::info!(signal, grace_ms = (deadline - Instant::now()).as_millis() as u64, "stopping");
         self.stage.send_replace(Stage::Draining);
+        let tasks = self.tasks.clone();
+        tokio::spawn(async move { tasks.stop(deadline).await });
         self.agent.order(Order::Stop { signal, deadline }).await;
         deadline
     }

@@ -27,6 +27,22 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long"))
 }
 
+/// `512`, `64KiB`, `1GiB`: bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("`{text}` is not a size; write for instance 64MiB");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("`{unit}` is not a unit of size; use KiB, MiB or GiB")),
+    };
+    number.checked_mul(factor).filter(|bytes| *bytes > 0 && *bytes <= 1 << 50).ok_or_else(wrong)
+}
+
 /// A duration longer than nothing.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {

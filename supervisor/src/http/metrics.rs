@@ -44,6 +44,8 @@ fn counters(registry: &mut Registry, view: &View) {
         ("agent_stdout_bytes", "Bytes of the agent's standard output passed on", &m.stdout_bytes),
         ("agent_stderr_bytes", "Bytes of the agent's standard error passed on", &m.stderr_bytes),
         ("log_lines_dropped", "Own log lines dropped because standard error was blocked", &m.log_lines_dropped),
+        ("journal_damaged", "Lines of the task journal that could not be read", &m.journal_damaged),
+        ("journal_sync_failures", "Group commits of the task journal that the disk refused", &m.journal_sync_failures),
         ("panics", "Panics caught in a connection or task", &m.panics),
         ("state_tampered", "Modes of the state directory that were changed by others and mended", &m.state_tampered),
         ("notify_refused", "Notifications from outside the agent's tree", &m.notify_refused),
@@ -51,6 +53,7 @@ fn counters(registry: &mut Registry, view: &View) {
     ] {
         registry.register(name, help, counter.clone());
     }
+    registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
     registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
 }
 

@@ -1,6 +1,6 @@
 //! Answers: JSON, and errors as `application/problem+json` (RFC 9457).
 
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -11,15 +11,63 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// An error with its reason.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    #[derive(Serialize)]
-    struct Problem<'a> {
-        title: &'a str,
-        status: u16,
-        detail: &'a str,
+    Problem::new(status, detail).into_response()
+}
+
+/// An error of a handler.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    field: Option<String>,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem { status, detail: detail.into(), field: None, retry_after: None }
     }
-    let title = status.canonical_reason().unwrap_or("error");
-    let body = Problem { title, status: status.as_u16(), detail };
-    with_type(status, "application/problem+json", serde_json::to_vec(&body).unwrap_or_default())
+
+    /// The request is wrong.
+    pub(super) fn bad(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// One field, parameter or header of it is wrong.
+    pub(super) fn field(field: &str, problem: impl AsRef<str>) -> Problem {
+        let detail = format!("{field}: {}", problem.as_ref());
+        Problem { field: Some(field.into()), ..Problem::bad(detail) }
+    }
+
+    /// Trying again after so many seconds may help.
+    pub(super) fn retry_after(self, seconds: u32) -> Problem {
+        Problem { retry_after: Some(seconds), ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            field: Option<&'a str>,
+        }
+        let body = Body {
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            field: self.field.as_deref(),
+        };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = with_type(self.status, "application/problem+json", bytes);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
 }
 
 /// Any body with its media type.

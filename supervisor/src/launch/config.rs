@@ -8,6 +8,17 @@ use protocol::policy::{Enforcement, ExecutionClass, Limit};
 
 use crate::config::{Reader, parse};
 
+/// Writable beside what is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scratch {
+    /// HOME and the machine's scratch directories: the agent.
+    Shared,
+    /// HOME and shared memory: a dev-task, which has a scratch directory of its own.
+    Home,
+    /// Nothing.
+    None,
+}
+
 /// What every child is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -29,8 +40,8 @@ pub struct Config {
     pub workspace: PathBuf,
     /// Further writable paths.
     pub write: Vec<PathBuf>,
-    /// HOME and the machine's scratch directories are writable too.
-    pub write_scratch: bool,
+    /// What else is writable.
+    pub scratch: Scratch,
     /// Paths that cannot be opened: the operator's and the supervisor's own.
     pub hide: Vec<PathBuf>,
     /// Resource limits.
@@ -73,7 +84,7 @@ impl Config {
             connect_ports: reader.list("agent_connect_ports", parse::port),
             workspace: reader.value("workspace", parse::any_path),
             write: reader.list("agent_write", parse::path),
-            write_scratch: true,
+            scratch: Scratch::Shared,
             hide,
             limits: reader.list("agent_limits", parse::limit),
             nice: reader.optional("agent_nice", |t| parse::number(-20, 19)(t).map(|n| n as i8)),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use protocol::policy::{Access, ExecutionClass, FileRule};
 
+use super::Scratch;
+
 /// Device nodes that programs need; the rest of /dev stays closed.
 const DEVICES: &[&str] = &[
     "/dev/null",
@@ -31,8 +33,13 @@ pub fn writable(config: &super::Config, home: Option<&Path>) -> Vec<PathBuf> {
     let workspace = (config.class != ExecutionClass::Readonly).then_some(config.workspace.as_path());
     let configured = config.write.iter().map(PathBuf::as_path);
     let home = home.filter(|home| *home != Path::new("/"));
-    let scratch = SCRATCH.iter().map(Path::new).chain(home).filter(|_| config.write_scratch);
-    scratch.chain(workspace).chain(configured).map(PathBuf::from).collect()
+    let scratch: &[&str] = match config.scratch {
+        Scratch::Shared => SCRATCH,
+        Scratch::Home => &["/dev/shm"],
+        Scratch::None => &[],
+    };
+    let home = home.filter(|_| config.scratch != Scratch::None);
+    scratch.iter().map(Path::new).chain(home).chain(workspace).chain(configured).map(PathBuf::from).collect()
 }
 
 /// One hidden thing: by path, and by identity, since a volume may be mounted in two places.

@@ -9,7 +9,7 @@
 //! blocking calls; when the pipe is empty that thread ends, so an idle supervisor has one thread.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,8 @@ use crate::metrics::{Counter, Metrics};
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 /// Own lines kept while stderr is blocked; more are dropped and counted.
 const QUEUED_LINES: usize = 1024;
+/// A flood lets others have its thread after this much.
+const TURN: usize = 4 * 1024 * 1024;
 /// One copy step: what a pipe holds by default (`pipe(7)`).
 const CHUNK: usize = 64 * 1024;
 
@@ -143,55 +145,102 @@ pub struct Output {
 impl Output {
     /// A pipe into `sink`. Returns the end that the agent writes to, for the launcher.
     pub fn new(sink: Arc<Sink>, bytes: Counter) -> io::Result<(Output, OwnedFd)> {
-        let (read_end, write_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        // Only our own end becomes non-blocking: the agent's end is another description and stays as it was.
-        fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_RDONLY | OFlag::O_NONBLOCK))?;
+        let (read_end, write_end) = pipe_to_read()?;
         let for_agent = write_end.try_clone()?;
-        Ok((Output { write_end, read_end: Receiver::from_owned_fd(read_end)?, sink, bytes }, for_agent))
+        Ok((Output { write_end, read_end, sink, bytes }, for_agent))
     }
 
     /// Copy until the reader of the sink has gone, or `finish` is notified and the pipe is empty.
     pub async fn run(self, finish: Arc<Notify>) {
         // Held here: it keeps the pipe open between two runs of the agent.
         let Output { write_end: _write_end, read_end, sink, bytes } = self;
-        let mut finishing = false;
-        let mut chunk = Vec::new();
-        while !finishing {
-            tokio::select! {
-                ready = read_end.readable() => if ready.is_err() { return },
-                () = finish.notified() => finishing = true,
-            }
-            chunk.resize(CHUNK, 0);
-            match read_end.try_read(&mut chunk) {
-                Ok(0) => return,
-                Ok(n) => chunk.truncate(n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => chunk.clear(),
-                Err(_) => return,
-            }
-            // Nothing is kept while the agent is silent.
-            let first = std::mem::take(&mut chunk);
-            let Ok(pipe) = read_end.as_fd().try_clone_to_owned() else { return };
-            let (sink, bytes) = (sink.clone(), bytes.clone());
-            let copied = spawn_blocking(move || copy(first, pipe, &sink, &bytes)).await;
+        let write: Arc<Write> = Arc::new(move |chunk| {
+            sink.write(chunk)?;
+            bytes.inc_by(chunk.len() as u64);
+            Ok(())
+        });
+        loop {
+            let more = tokio::select! {
+                ready = read_end.readable() => ready.is_ok() && copy_what_is_there(&read_end, &write).await.is_ok(),
+                () = finish.notified() => {
+                    let mut left = Left::More;
+                    while matches!(left, Left::More) {
+                        left = copy_now(&read_end, Vec::new(), &write).await.unwrap_or(Left::End);
+                    }
+                    false
+                }
+            };
             // The reader has gone: closing our end gives the agent EPIPE, as without a supervisor between.
-            if !matches!(copied, Ok(Ok(()))) {
+            if !more {
                 return;
             }
         }
     }
 }
 
-/// Pass on `chunk` and what follows it, until the pipe is empty.
-fn copy(mut chunk: Vec<u8>, pipe: OwnedFd, sink: &Sink, bytes: &Counter) -> io::Result<()> {
-    let mut pipe = std::fs::File::from(pipe);
+/// Where copied bytes go. May block.
+type Write = dyn Fn(&[u8]) -> io::Result<()> + Send + Sync;
+
+/// What is in the pipe after some of it was copied.
+enum Left {
+    Nothing,
+    More,
+    End,
+}
+
+/// A pipe whose read end is on the event loop. The other end is another description and stays blocking.
+pub fn pipe_to_read() -> io::Result<(Receiver, OwnedFd)> {
+    let (read_end, write_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read_end, FcntlArg::F_SETFL(OFlag::O_RDONLY | OFlag::O_NONBLOCK))?;
+    Ok((Receiver::from_owned_fd(read_end)?, write_end))
+}
+
+/// Copy until nobody has the other end any more.
+pub async fn drain(
+    read_end: Receiver,
+    write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
+) -> io::Result<()> {
+    let write: Arc<Write> = Arc::new(write);
     loop {
-        sink.write(&chunk)?;
-        bytes.inc_by(chunk.len() as u64);
+        read_end.readable().await?;
+        if let Left::End = copy_what_is_there(&read_end, &write).await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn copy_what_is_there(read_end: &Receiver, write: &Arc<Write>) -> io::Result<Left> {
+    let mut chunk = vec![0; CHUNK];
+    match read_end.try_read(&mut chunk) {
+        Ok(0) => return Ok(Left::End),
+        Ok(n) => chunk.truncate(n),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Left::Nothing),
+        Err(e) => return Err(e),
+    }
+    copy_now(read_end, chunk, write).await
+}
+
+/// On a thread that may block: pass on `chunk` and what follows it.
+async fn copy_now(read_end: &Receiver, chunk: Vec<u8>, write: &Arc<Write>) -> io::Result<Left> {
+    let (pipe, write) = (read_end.as_fd().try_clone_to_owned()?, write.clone());
+    spawn_blocking(move || copy(chunk, pipe, &*write)).await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+/// Until the pipe is empty, or others should have the thread for a while.
+fn copy(mut chunk: Vec<u8>, pipe: OwnedFd, write: &Write) -> io::Result<Left> {
+    let mut pipe = std::fs::File::from(pipe);
+    let mut copied = 0;
+    loop {
+        write(&chunk)?;
+        copied += chunk.len();
+        if copied >= TURN {
+            return Ok(Left::More);
+        }
         chunk.resize(CHUNK, 0);
         match pipe.read(&mut chunk) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => return Ok(Left::End),
             Ok(n) => chunk.truncate(n),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Left::Nothing),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => chunk.clear(),
             Err(e) => return Err(e),
         }

@@ -1,0 +1,77 @@
+//! Query strings: each parameter once, none unknown, values with their own words for what is wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::reply::Problem;
+use crate::config::parse;
+
+/// The parameters that have not been asked for yet.
+pub(super) struct Query(BTreeMap<String, String>);
+
+impl Query {
+    pub(super) fn parse(query: Option<&str>) -> Result<Query, Problem> {
+        let mut parameters = BTreeMap::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if parameters.insert(name.clone(), value).is_some() {
+                return Err(Problem::field(&name, "is given twice"));
+            }
+        }
+        Ok(Query(parameters))
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+        self.0.remove(name).map(|v| v.parse().map_err(|_| Problem::field(name, "is not a whole number"))).transpose()
+    }
+
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+        match self.0.remove(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(_) => Err(Problem::field(name, "is true or false")),
+        }
+    }
+
+    pub(super) fn duration(&mut self, name: &str, most: Duration) -> Result<Option<Duration>, Problem> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        let value = parse::duration(&text).map_err(|problem| Problem::field(name, problem))?;
+        if value > most {
+            return Err(Problem::field(name, format!("is at most {}s", most.as_secs())));
+        }
+        Ok(Some(value))
+    }
+
+    /// What is left is unknown.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.0.into_keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Problem::field(&name, "is no parameter of this path")),
+        }
+    }
+}
+
+/// `%XX` and `+` (the form encoding of HTML, which curl and browsers send).
+fn decode(text: &str) -> Result<String, Problem> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
+                match (digit(), digit()) {
+                    (Some(high), Some(low)) => (high * 16 + low) as u8,
+                    _ => return Err(Problem::bad("the query has a % that is not %XX")),
+                }
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::bad("the query is not UTF-8"))
+}

@@ -1,0 +1,84 @@
+//! The journal on the event loop: written at once, synced by the group.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::journal::{Journal, JournalError, Record, SYNC_WITHIN};
+use crate::metrics::Metrics;
+
+/// The journal and its sync.
+pub(super) struct Ledger {
+    journal: Journal,
+    always: bool,
+    /// A group commit is under way; it takes with it whatever is written until it begins.
+    pending: Option<tokio::task::JoinHandle<()>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Ledger {
+    /// Open it; answers what an earlier supervisor left.
+    pub(super) fn open(
+        path: &Path,
+        always: bool,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Ledger, Vec<Record>), JournalError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| JournalError::Open { path: folder.into(), source })?;
+        }
+        let (journal, loaded) = Journal::open(path)?;
+        metrics.journal_damaged.inc_by(loaded.damaged);
+        if loaded.damaged > 0 {
+            tracing::warn!(lines = loaded.damaged, "damaged lines of the task journal were left out");
+        }
+        Ok((Ledger { journal, always, pending: None, metrics }, loaded.records.into_values().collect()))
+    }
+
+    /// Record before telling. With `sync = always` on the disk, else there within 50 ms.
+    pub(super) async fn write(&mut self, record: &Record) -> Result<(), String> {
+        self.journal.write(record).map_err(|e| crate::exit::Fault::new(0, &e).reason)?;
+        if self.always {
+            return self.sync().await.map_err(|e| e.to_string());
+        }
+        self.sync_soon();
+        Ok(())
+    }
+
+    /// Record what nobody waits for.
+    pub(super) fn write_later(&mut self, record: &Record) {
+        if let Err(error) = self.journal.write(record) {
+            tracing::error!(%error, "a task's state could not be recorded");
+        }
+    }
+
+    /// Rewrite where most of it is history.
+    pub(super) fn tidy<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
+        if self.journal.wants_rewriting()
+            && let Err(error) = self.journal.rewrite(records)
+        {
+            tracing::error!(%error, "the task journal could not be rewritten; it goes on growing");
+        }
+    }
+
+    fn sync_soon(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| !pending.is_finished()) {
+            return;
+        }
+        let Ok(file) = self.journal.to_sync() else { return };
+        let metrics = self.metrics.clone();
+        // Less than the promise, so that the disk's own time fits in.
+        self.pending = Some(tokio::spawn(async move {
+            sleep(SYNC_WITHIN / 2).await;
+            if !matches!(spawn_blocking(move || file.sync_data()).await, Ok(Ok(()))) {
+                metrics.journal_sync_failures.inc();
+            }
+        }));
+    }
+
+    async fn sync(&mut self) -> std::io::Result<()> {
+        let file = self.journal.to_sync()?;
+        spawn_blocking(move || file.sync_data()).await.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
+    }
+}

@@ -1,0 +1,357 @@
+//! One dev-task from its launch to the end of its whole tree.
+//!
+//! setup → program → teardown, each in a tree of its own with the same confinement and the same output streams. The
+//! clock runs over setup and program. The end is told when nobody of the tree is left and its output has been drained;
+//! a process that escaped into nothing cannot hold it back, because it was killed.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::control::{Command, Exit, Report, Scope, Usage};
+use protocol::policy::ExecutionClass;
+use protocol::task::{State, Task};
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::output::Stream;
+use super::request::Spec;
+use super::{Config, Control, Update, identity};
+use crate::exit::Fault;
+use crate::launch::{Event, Launcher, Request, Streams, Task as Overrides, Tree};
+
+/// Output that is still in a pipe when nobody is left to write more is read at once; this is for a slow disk.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What happened to a task.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Its first program is being launched.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// It was cancelled in the queue.
+    NeverRan,
+    /// Nobody of it is left.
+    Ended(Ended),
+}
+
+/// How a task ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    exit: Option<Exit>,
+    timed_out: bool,
+    reason: Option<String>,
+    usage: Usage,
+}
+
+impl Change {
+    /// Bring the answer up to date.
+    pub(crate) fn apply(self, task: &mut Task, cancelled: bool) {
+        match self {
+            Change::Starting => task.state = State::Starting,
+            Change::Running => {
+                task.state = State::Running;
+                task.started_at = Some(identity::now());
+            }
+            Change::NeverRan => task.state = State::Cancelled,
+            Change::Ended(ended) => {
+                task.state = match ended.exit {
+                    _ if ended.timed_out => State::TimedOut,
+                    // It may have ended by itself just before; then that is the truth.
+                    Some(Exit::Signal(_)) | None if cancelled => State::Cancelled,
+                    Some(Exit::Code(code)) if code != 0 && cancelled => State::Cancelled,
+                    Some(Exit::Code(0)) => State::Succeeded,
+                    _ => State::Failed,
+                };
+                match ended.exit {
+                    Some(Exit::Code(code)) => task.exit_code = Some(code),
+                    Some(Exit::Signal(signal)) => task.signal = Some(signal),
+                    None => {}
+                }
+                task.reason = ended.reason;
+                task.usage = ended.usage;
+            }
+        }
+    }
+}
+
+/// Everything one run needs.
+pub(super) struct Run {
+    pub(super) id: String,
+    pub(super) spec: Spec,
+    pub(super) launcher: Launcher,
+    pub(super) config: Config,
+    pub(super) artifacts: PathBuf,
+    pub(super) streams: (Arc<Stream>, Arc<Stream>),
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) updates: mpsc::Sender<Update>,
+}
+
+/// Which of a task's three programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Setup,
+    Program,
+    Teardown,
+}
+
+impl Run {
+    pub(super) async fn run(mut self) {
+        self.tell(Change::Starting).await;
+        let mut ended = Ended::default();
+        if let Err(error) = self.make_directories() {
+            ended.reason = Some(format!("the task's directories cannot be made: {error}"));
+            return self.tell(Change::Ended(ended)).await;
+        }
+        let deadline = Instant::now() + self.spec.timeout;
+        let setup = self.spec.setup.take();
+        let ready = match setup {
+            Some(argv) => {
+                self.part(Part::Setup, argv, deadline, &mut ended).await;
+                let failed = ended.exit != Some(Exit::Code(0));
+                if failed && ended.reason.is_none() {
+                    ended.reason = Some("setup failed".into());
+                }
+                !failed
+            }
+            None => true,
+        };
+        if ready {
+            let argv = std::mem::take(&mut self.spec.argv);
+            self.part(Part::Program, argv, deadline, &mut ended).await;
+        }
+        if let Some(argv) = self.spec.teardown.take() {
+            let mut after = Ended::default();
+            self.part(Part::Teardown, argv, Instant::now() + self.spec.timeout, &mut after).await;
+            if after.exit != Some(Exit::Code(0)) && ended.reason.is_none() {
+                ended.reason = Some("teardown failed".into());
+            }
+        }
+        self.tell(Change::Ended(ended)).await;
+    }
+
+    async fn tell(&self, change: Change) {
+        let _ = self.updates.send(Update { id: self.id.clone(), change }).await;
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.artifacts.with_file_name("scratch")
+    }
+
+    /// Made by us in a directory that no child may write, so that nobody can have put a link there.
+    fn make_directories(&self) -> io::Result<()> {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        let parent = self.artifacts.parent().unwrap_or(&self.artifacts);
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+        for folder in [&self.artifacts, &self.scratch()] {
+            std::fs::create_dir(folder)?;
+            // For a task of another uid; the parent and Landlock keep everybody else out.
+            if self.launcher.config().user.is_some() {
+                std::fs::set_permissions(folder, PermissionsExt::from_mode(0o1777))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One program, from launch until its tree is gone and its output is on disk.
+    async fn part(&mut self, part: Part, argv: Vec<OsString>, deadline: Instant, ended: &mut Ended) {
+        match self.try_part(part, argv, deadline, ended).await {
+            Ok(()) => {}
+            Err(reason) => {
+                ended.exit = None;
+                ended.reason = Some(reason);
+            }
+        }
+    }
+
+    async fn try_part(
+        &mut self,
+        part: Part,
+        argv: Vec<OsString>,
+        deadline: Instant,
+        ended: &mut Ended,
+    ) -> Result<(), String> {
+        let words = |e: io::Error| format!("a pipe cannot be made: {e}");
+        let (stdout, stdout_end) = Pump::new(self.streams.0.clone()).map_err(words)?;
+        let (stderr, stderr_end) = Pump::new(self.streams.1.clone()).map_err(words)?;
+        let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
+        let (input, stdin) = if takes_input { Input::new(&mut self.spec).map_err(words)? } else { (Input::none(), None) };
+        let streams = Streams::Task { stdin, stdout: stdout_end, stderr: stderr_end };
+        let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
+        let launcher = self.launcher.for_task(self.overrides());
+        let tree = launcher.start(&request).map_err(|e| Fault::new(0, &e).reason)?;
+        // Our copies of the task's pipe ends go, so that the pipes end with the task.
+        drop(request);
+        self.follow(part, tree, input, deadline, ended).await?;
+        for pump in [stdout, stderr] {
+            // A process outside the tree that was passed a pipe's end could keep it open; it does not keep us.
+            let _ = timeout(DRAIN, pump).await;
+        }
+        Ok(())
+    }
+
+    async fn follow(
+        &mut self,
+        part: Part,
+        mut tree: Tree,
+        mut input: Input,
+        deadline: Instant,
+        ended: &mut Ended,
+    ) -> Result<(), String> {
+        let mut over = false;
+        loop {
+            tokio::select! {
+                event = tree.event() => match event {
+                    Some(Event::Report(Report::Started { .. })) if part == Part::Program => self.tell(Change::Running).await,
+                    Some(Event::Report(Report::Failed(failure))) => return Err(failure.message),
+                    Some(Event::Report(Report::Ended { exit, usage, .. })) => {
+                        ended.exit = Some(exit);
+                        ended.usage = usage;
+                        return Ok(());
+                    }
+                    Some(Event::Report(_)) => {}
+                    Some(Event::ShimLost(_)) | None => {
+                        self.launcher.end_leftovers().await;
+                        return Err("the task's shim was killed".into());
+                    }
+                },
+                control = self.control.recv() => match control {
+                    Some(Control::End(grace)) => self.end(&tree, grace).await,
+                    None => self.end(&tree, Duration::MAX).await,
+                    Some(Control::Signal(signal)) => tree.command(Command::Signal(signal)).await,
+                    Some(Control::Input(bytes, taken)) => input.queue(bytes, taken),
+                    Some(Control::CloseInput) => input.close(),
+                },
+                () = sleep_until(deadline), if !over && part != Part::Teardown => {
+                    over = true;
+                    ended.timed_out = true;
+                    self.end(&tree, Duration::MAX).await;
+                }
+                () = input.work() => {}
+            }
+        }
+    }
+
+    async fn end(&self, tree: &Tree, at_most: Duration) {
+        let grace = self.config.grace.min(at_most);
+        tree.command(Command::Stop { signal: libc::SIGTERM, scope: Scope::Tree, grace }).await;
+    }
+
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("TMPDIR".into(), self.scratch().into()),
+            ("TASK_ID".into(), self.id.clone().into()),
+            ("TASK_ARTIFACTS".into(), self.artifacts.clone().into()),
+        ];
+        env.extend(self.spec.env.iter().map(|(k, v)| (k.into(), v.into())));
+        env
+    }
+
+    fn cwd(&self) -> Option<PathBuf> {
+        let workspace = &self.launcher.config().workspace;
+        let usual = || if workspace.is_dir() { workspace.clone() } else { self.scratch() };
+        Some(self.spec.cwd.clone().unwrap_or_else(usual))
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            class: self.spec.class,
+            connect_ports: self.spec.connect_ports.clone(),
+            limits: self.spec.limits.clone(),
+            write: vec![self.scratch(), self.artifacts.clone()],
+            read_only: self.spec.class == ExecutionClass::Readonly,
+        }
+    }
+}
+
+/// Copies one pipe into one stream until the pipe ends.
+struct Pump;
+
+impl Pump {
+    /// The copy, and the task's end of the pipe.
+    fn new(stream: Arc<Stream>) -> io::Result<(JoinHandle<()>, OwnedFd)> {
+        let (read_end, write_end) = crate::launch::output::pipe_to_read()?;
+        let copy = tokio::spawn(async move {
+            let outcome = crate::launch::output::drain(read_end, move |bytes| stream.append(bytes)).await;
+            if let Err(error) = outcome {
+                tracing::error!(%error, "output of a task could not be kept");
+            }
+        });
+        Ok((copy, write_end))
+    }
+}
+
+/// Standard input of a task, as far as the pipe takes it.
+struct Input {
+    pipe: Option<pipe::Sender>,
+    waiting: std::collections::VecDeque<(Vec<u8>, Option<tokio::sync::oneshot::Sender<bool>>)>,
+    last: bool,
+}
+
+impl Input {
+    fn none() -> Input {
+        Input { pipe: None, waiting: Default::default(), last: true }
+    }
+
+    fn new(spec: &mut Spec) -> io::Result<(Input, Option<OwnedFd>)> {
+        let (read_end, write_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        nix::fcntl::fcntl(
+            &write_end,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        let waiting = spec.stdin.take().map(|bytes| (bytes, None)).into_iter().collect();
+        let input = Input { pipe: Some(pipe::Sender::from_owned_fd(write_end)?), waiting, last: !spec.stdin_open };
+        Ok((input, Some(read_end)))
+    }
+
+    fn queue(&mut self, bytes: Vec<u8>, taken: tokio::sync::oneshot::Sender<bool>) {
+        if self.pipe.is_none() || self.last {
+            let _ = taken.send(false);
+            return;
+        }
+        self.waiting.push_back((bytes, Some(taken)));
+    }
+
+    fn close(&mut self) {
+        self.last = true;
+    }
+
+    /// Write what waits; for ever pending when there is nothing to do. May be cancelled between two writes.
+    async fn work(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
+        let Some((bytes, _)) = self.waiting.front_mut() else {
+            if self.last {
+                self.pipe = None;
+                return;
+            }
+            return std::future::pending().await;
+        };
+        let written = match bytes.is_empty() {
+            true => Ok(0),
+            false => pipe.write(bytes).await,
+        };
+        match written {
+            Ok(count) => drop(bytes.drain(..count)),
+            // The task has closed its input: what waits will never be read.
+            Err(_) => {
+                self.pipe = None;
+                for (_, taken) in self.waiting.drain(..) {
+                    let _ = taken.map(|taken| taken.send(false));
+                }
+                return;
+            }
+        }
+        if bytes.is_empty()
+            && let Some((_, Some(taken))) = self.waiting.pop_front()
+        {
+            let _ = taken.send(true);
+        }
+    }
+}
