@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use tests::crowd;
 
 fn main() -> ExitCode {
@@ -55,12 +57,25 @@ fn notify(operands: &[String]) -> Done {
                 let mut line = String::new();
                 std::io::stdin().read_line(&mut line)?;
             }
+            "barrier" => barrier(&socket, &path)?,
             state => {
                 socket.send_to(state.as_bytes(), &path)?;
                 println!("sent {state}");
             }
         }
     }
+    Ok(())
+}
+
+/// `sd_notify_barrier(3)`: send one end of a pipe and wait until the receiver has closed it.
+fn barrier(socket: &UnixDatagram, path: &str) -> Done {
+    let (reader, writer) = nix::unistd::pipe()?;
+    let content = [std::io::IoSlice::new(b"BARRIER=1")];
+    let rights = [writer.as_raw_fd()];
+    let message = [ControlMessage::ScmRights(&rights)];
+    sendmsg(socket.as_raw_fd(), &content, &message, MsgFlags::empty(), Some(&UnixAddr::new(path)?))?;
+    drop(writer);
+    std::fs::File::from(reader).read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
