@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         "orphans" => crowd::orphans(number()).map_err(Into::into),
         "tree" => crowd::tree(number()).map_err(Into::into),
         "bomb" => crowd::bomb().map_err(Into::into),
+        "crowd" => crowd::crowd(number()).map_err(Into::into),
+        "stamp" => stamp(),
         "flood" => flood(number()),
         "notify" => notify(operands),
         "listen" => listen(operands),
@@ -98,6 +100,12 @@ fn descriptors() -> Done {
     let open: Vec<i32> = (0..4096).filter(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect();
     println!("{open:?}");
     Ok(())
+}
+
+/// When this program got to its first line, on the clock that all processes share; then stay.
+fn stamp() -> Done {
+    println!("{}", tests::bench::now_ns());
+    crowd::stay()
 }
 
 /// Standard input to standard output.
