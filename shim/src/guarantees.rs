@@ -173,7 +173,10 @@ fn not_signalled(facts: &Facts, policy: &Policy, other_uid: bool) -> (State, &'s
 
 fn tree_killable(facts: &Facts, other_uid: bool) -> (State, &'static str) {
     if other_uid && !holds(facts.capabilities, KILL) {
-        (State::Missing, "the program has another uid and the supervisor lacks the capability KILL")
+        (
+            State::Missing,
+            "the program has another uid (SUPERVISOR_AGENT_USER) and the supervisor lacks the capability KILL",
+        )
     } else if facts.signals_are_scoped() {
         (State::Holds, "kill(-1) inside a Landlock signal scope")
     } else {
