@@ -102,7 +102,7 @@ fn standing(guarantee: Guarantee, facts: &Facts, policy: &Policy) -> (State, &'s
         Guarantee::SupervisorNotSignalled => not_signalled(facts, policy, other_uid),
         Guarantee::SupervisorNotThrottled if other_uid => (State::Holds, "another uid, and seccomp argument rules"),
         Guarantee::SupervisorNotThrottled if facts.seccomp => {
-            (State::Holds, "seccomp: calls that set limits or priorities take no id as old as the supervisor")
+            (State::Holds, "seccomp: calls that set limits, priorities or processors reach the caller only")
         }
         Guarantee::SupervisorNotThrottled => (State::Missing, NO_SECCOMP),
         Guarantee::TreeKillable => tree_killable(facts, other_uid),
@@ -173,7 +173,10 @@ fn not_signalled(facts: &Facts, policy: &Policy, other_uid: bool) -> (State, &'s
 
 fn tree_killable(facts: &Facts, other_uid: bool) -> (State, &'static str) {
     if other_uid && !holds(facts.capabilities, KILL) {
-        (State::Missing, "the program has another uid and the supervisor lacks the capability KILL")
+        (
+            State::Missing,
+            "the program has another uid (SUPERVISOR_AGENT_USER) and the supervisor lacks the capability KILL",
+        )
     } else if facts.signals_are_scoped() {
         (State::Holds, "kill(-1) inside a Landlock signal scope")
     } else {

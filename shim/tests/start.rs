@@ -3,10 +3,13 @@
 mod common;
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
-use common::{NOBODY, nobody, policy, root, run, script};
-use protocol::control::Exit;
+use common::{NOBODY, Shim, nobody, policy, root, run, script};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use protocol::control::{Exit, Scope};
 use protocol::policy::{Identity, Limit, Resource};
 
 #[test]
@@ -29,6 +32,34 @@ fn every_ending_signal_passes_through() {
 fn the_program_has_exactly_descriptors_0_to_2() {
     let found = run(&script("n=0; while [ $n -lt 2000 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done"));
     assert_eq!(found.output, "0\n1\n2\n");
+}
+
+#[test]
+fn the_shim_itself_keeps_no_descriptor_that_it_inherited() {
+    let (mut read, write) = std::io::pipe().expect("a pipe");
+    fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty())).expect("F_SETFD");
+    let mut shim = Shim::start(&script("exec sleep 1000"));
+    shim.started();
+    drop(write);
+    // A pipe that the resident shim held open would have no end.
+    assert_eq!(read.read(&mut [0]).expect("readable"), 0);
+    shim.stop(Scope::Tree, Duration::ZERO);
+    shim.finish();
+}
+
+#[test]
+fn the_shim_hides_from_others_of_its_own_uid() {
+    use std::os::unix::fs::MetadataExt;
+    if !root("a shim of another uid") {
+        return;
+    }
+    let mut shim = Shim::start_as(NOBODY, &script("exec sleep 1000"));
+    shim.started();
+    // The files of a process that is not dumpable belong to root, whoever it runs as (proc(5)).
+    let owner = std::fs::metadata(format!("/proc/{}/environ", shim.process.id())).expect("it lives").uid();
+    assert_eq!(owner, 0);
+    shim.stop(Scope::Tree, Duration::ZERO);
+    shim.finish();
 }
 
 #[test]
@@ -112,6 +143,16 @@ fn a_program_of_another_uid_gets_its_oom_score_too() {
     policy.identity = nobody();
     policy.oom_score_adj = Some(321);
     assert_eq!(run(&policy).output, "321\n");
+}
+
+#[test]
+fn a_shim_without_root_sets_its_programs_oom_score() {
+    if !root("a shim of another uid") {
+        return;
+    }
+    let mut policy = script("cat /proc/self/oom_score_adj");
+    policy.oom_score_adj = Some(432);
+    assert_eq!(Shim::start_as(NOBODY, &policy).finish().output, "432\n");
 }
 
 #[test]

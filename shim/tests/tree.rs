@@ -102,7 +102,9 @@ fn leftovers_get_the_time_to_end_by_themselves() {
 fn a_stopped_process_still_ends() {
     let mut policy = script("(kill -STOP $(exec sh -c 'echo $PPID'); exit 3) & sleep 0.1; exit 0");
     policy.leftover_grace = Duration::from_secs(50);
+    let start = Instant::now();
     assert_eq!(run(&policy).exit, Exit::Code(0));
+    assert!(start.elapsed() < Duration::from_secs(40), "it ended by TERM, not by KILL");
 }
 
 #[test]

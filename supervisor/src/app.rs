@@ -109,7 +109,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let init = Init::new(reaper.clone(), rules, request_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
-    let (outputs, ends) = outputs(&edges).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let (outputs, ends) = outputs(&edges, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let launcher = Launcher::new(config.launch.clone(), shim, reaper.clone(), metrics.clone(), ends);
     let (agent, agent_part) = Agent::new(config.agent.clone(), launcher.clone(), metrics.clone());
@@ -140,6 +140,9 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let agent_task: AgentTask = match prepare::run(&config, &launcher).await {
         Ok(()) => {
             stage.send_replace(Stage::Running);
+            if config.agent.program.is_some() {
+                recorder.starting(&agent.status.borrow());
+            }
             Box::pin(agent_part.run())
         }
         Err(fault) => {
@@ -208,13 +211,18 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
 type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);
 
 /// Pipes for what is not a terminal; a terminal is given to the agent as it is.
-fn outputs(edges: &Edges) -> io::Result<(Outputs, AgentEnds)> {
+fn outputs(edges: &Edges, for_other_uid: bool) -> io::Result<(Outputs, AgentEnds)> {
     let mut outputs = Outputs { finish: Vec::new(), tasks: Vec::new() };
     let mut pipe = |sink: &Arc<Sink>, terminal: bool, bytes: &crate::metrics::Counter| {
         if terminal {
             return Ok::<_, io::Error>(None);
         }
         let (output, end) = Output::new(sink.clone(), bytes.clone())?;
+        if for_other_uid {
+            // A pipe belongs to who made it; opening /dev/stdout anew is a check of its mode. runc gives the owner
+            // away instead, which takes CAP_CHOWN.
+            nix::sys::stat::fchmod(&end, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
+        }
         let finish = Arc::new(Notify::new());
         outputs.tasks.push(tokio::spawn(output.run(finish.clone())));
         outputs.finish.push(finish);

@@ -156,6 +156,16 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
+    /// Puts back what others changed of the modes of the directory and of these files, between two uses of them.
+    pub fn mend(&self, files: &[&str]) {
+        self.mend_directory();
+        for name in files {
+            if let Ok(Some(stat)) = self.stat(name) {
+                self.mend_file(name, &stat);
+            }
+        }
+    }
+
     /// Removes the file; one that is not there is removed already.
     pub fn remove(&self, name: &str) -> Result<(), StateError> {
         self.mend_directory();

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams, LogParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 /// No test may take longer: image pulls, restarts with back-off and grace periods all fit many times.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -127,8 +128,20 @@ impl Scene {
         }
     }
 
+    /// A test that failed in the middle of a deletion has left its finalizer, which would keep the Pod for ever.
+    async fn release(&self, pods: &Api<Pod>) {
+        let held = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        for pod in held.iter().filter(|pod| !pod.finalizers().is_empty()) {
+            let none = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            if let Err(error) = pods.patch(&pod.name_any(), &PatchParams::default(), &none).await {
+                eprintln!("pod {} keeps its finalizer: {error}", pod.name_any());
+            }
+        }
+    }
+
     pub(crate) async fn remove(&self) {
         let pods: Api<Pod> = self.api();
+        self.release(&pods).await;
         // A short grace, so that what a failed test left running does not keep the node busy.
         let soon = DeleteParams::default().grace_period(1);
         if let Err(error) = pods.delete_collection(&soon, &ListParams::default()).await {

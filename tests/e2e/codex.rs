@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use protocol::health::Status;
 
 use crate::cluster::{Level, in_namespace, until};
-use crate::pod::{AGENT, SOON, message, state};
+use crate::pod::{SOON, message};
 use crate::sandbox::{Sandbox, container_security, pull_policy, tests_image};
 
 const MODEL: &str = "model";
@@ -95,10 +95,6 @@ fn codex_works_in_a_restricted_pod_and_every_account_of_it_agrees() {
         // The model saw what the commands printed, so the agent really ran them.
         let turns = pod.logs_of(MODEL).await;
         assert!(turns.contains("?? main.rs") && turns.contains("went on"), "{turns}");
-        let phase = pod.until("the Pod has succeeded", |pod| {
-            let ended = state(pod, AGENT)?.terminated.as_ref()?;
-            (ended.exit_code == 0).then(|| pod.status.as_ref()?.phase.clone().filter(|p| p != "Running")).flatten()
-        });
-        assert_eq!(phase.await, "Succeeded");
+        assert_eq!(pod.outcome().await, "Succeeded");
     });
 }

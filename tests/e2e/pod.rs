@@ -67,6 +67,11 @@ impl Running {
         self.until("the agent's container has ended", |pod| state(pod, AGENT).and_then(|s| s.terminated.clone())).await
     }
 
+    /// `Failed` or `Succeeded`, once the kubelet has decided; the phase may lag behind the containers' states.
+    pub(crate) async fn outcome(&self) -> String {
+        self.until("the Pod is over", |pod| is_over(pod).then(|| pod.status.as_ref()?.phase.clone()).flatten()).await
+    }
+
     /// Until the agent's container has been started again `restarts` times; answers how it ended the last time.
     pub(crate) async fn restarted(&self, restarts: i32) -> ContainerStateTerminated {
         self.until("the kubelet has restarted the container", |pod| {

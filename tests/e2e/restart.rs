@@ -15,9 +15,7 @@ fn never_the_pod_ends_with_the_agents_exit_code_and_says_so() {
         let ended = pod.ended().await;
         assert_eq!(ended.exit_code, 42);
         assert_eq!(message(&ended)["exit"], 42);
-        let phase = pod
-            .until("the Pod has failed", |pod| pod.status.as_ref()?.phase.clone().filter(|phase| phase != "Running"));
-        assert_eq!(phase.await, "Failed");
+        assert_eq!(pod.outcome().await, "Failed");
     });
 }
 

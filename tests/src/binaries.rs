@@ -7,13 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Test what `just dist` left, unless `CHAPERONE_BIN_DIR` names something else: numbers are of what is shipped.
+pub fn prefer_dist() {
+    let dist = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist"));
+    if std::env::var_os("CHAPERONE_BIN_DIR").is_none() && dist.join("supervisor").exists() {
+        let _ = DIRECTORY.set(dist.canonicalize().unwrap_or_else(|_| dist.into()));
+    }
+}
+
 /// The directory with `supervisor` and `shim`.
 pub fn directory() -> &'static Path {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| match std::env::var_os("CHAPERONE_BIN_DIR") {
         Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name"),
         None => {
-            build();
+            build(&["--package", "supervisor", "--package", "shim"]);
             own()
         }
     })
@@ -24,9 +33,14 @@ pub fn supervisor() -> PathBuf {
     directory().join("supervisor")
 }
 
-/// A program of this crate: `stage`, `probe`, `bench`.
+/// A program of this crate: `stage`, `probe`, `agent`. `cargo run --bin bench` has built no other.
 pub fn helper(name: &str) -> PathBuf {
-    own().join(name)
+    let program = own().join(name);
+    static BUILT: OnceLock<()> = OnceLock::new();
+    if !program.exists() {
+        BUILT.get_or_init(|| build(&["--package", "tests", "--bins"]));
+    }
+    program
 }
 
 /// Where cargo put this program's siblings: `target/debug`, one above `deps`.
@@ -36,17 +50,17 @@ fn own() -> PathBuf {
     if directory.ends_with("deps") { directory.parent().unwrap_or(directory).into() } else { directory.into() }
 }
 
-fn build() {
+fn build(what: &[&str]) {
     let directory = own();
     let target = directory.parent().expect("cargo's directory has a profile below it");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "--package", "supervisor", "--package", "shim", "--target-dir"]).arg(target);
+    command.args(["build", "--quiet"]).args(what).arg("--target-dir").arg(target);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if directory.ends_with("release") {
         command.arg("--release");
     }
     let status = command.status().expect("cargo runs; else set CHAPERONE_BIN_DIR");
-    assert!(status.success(), "supervisor and shim do not build; set CHAPERONE_BIN_DIR to test others");
+    assert!(status.success(), "{what:?} do not build; CHAPERONE_BIN_DIR names other programs to test");
 }
 
 /// A scratch directory that an agent may not write by default: not in /tmp, /var/tmp or HOME, where a state

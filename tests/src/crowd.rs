@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, execv, getpid, setsid};
 
 use crate::kernel::fork;
@@ -84,16 +84,15 @@ pub fn bomb() -> nix::Result<()> {
     }
 }
 
-/// Exit with each code from 0 to 255 in a child of its own; how many came out wrong.
-pub fn exit_codes() -> nix::Result<usize> {
-    let mut wrong = 0;
-    for code in 0..256 {
-        if fork()?.is_none() {
-            quit(code);
-        }
-        wrong += usize::from(!matches!(wait()?, WaitStatus::Exited(_, seen) if seen == code));
+/// A tree of this many processes, and beside it a fork bomb that takes what the limit leaves.
+pub fn crowd(count: usize) -> nix::Result<()> {
+    ignore_term()?;
+    if fork()?.is_none() {
+        // late enough that the tree is whole first
+        std::thread::sleep(Duration::from_millis(500));
+        return bomb();
     }
-    Ok(wrong)
+    tree(count)
 }
 
 /// Wait for ever.

@@ -4,9 +4,11 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
+//! - [`bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
+pub mod bench;
 pub mod binaries;
 pub mod crowd;
 pub mod http;

@@ -31,6 +31,8 @@ pub struct Stage {
     pub tmpfs: Vec<(PathBuf, u64)>,
     /// Terminal that becomes standard input, output, error and the controlling terminal.
     pub terminal: Option<PathBuf>,
+    /// System calls that this "kernel" does not have: they answer ENOSYS.
+    pub without: Vec<u32>,
     /// Start a process of the same ids that is not of ARGV's tree.
     pub outsider: bool,
     /// Where the outer process writes the pid, as it sees it, of the stage's first process.
@@ -69,6 +71,9 @@ impl Stage {
         if let Some(path) = &self.terminal {
             out.extend(["--terminal".into(), path.into()]);
         }
+        for call in &self.without {
+            out.extend(["--without".into(), call.to_string().into()]);
+        }
         if self.outsider {
             out.push("--outsider".into());
         }
@@ -97,6 +102,10 @@ impl Stage {
                     stage.tmpfs.push((path, kib));
                 }
                 Some("--terminal") => stage.terminal = Some(value()?.into()),
+                Some("--without") => {
+                    let call = value()?.to_str().and_then(|v| v.parse().ok()).ok_or("--without needs a number")?;
+                    stage.without.push(call);
+                }
                 Some("--outsider") => stage.outsider = true,
                 Some("--pid-file") => stage.pid_file = Some(value()?.into()),
                 Some("--") => {

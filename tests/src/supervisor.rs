@@ -135,10 +135,13 @@ impl Supervisor {
         })
     }
 
-    /// The termination message.
+    /// The termination message; null where nothing has been written.
     #[track_caller]
     pub fn termination(&self) -> Value {
         let text = fs::read_to_string(&self.paths.termination).unwrap_or_default();
+        if text.is_empty() {
+            return Value::Null;
+        }
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("termination message {text:?}: {e}"))
     }
 
@@ -209,6 +212,15 @@ impl Supervisor {
             Pids::Host => processes::descendants(self.outer()),
             _ => self.first().map(processes::in_namespace_of).unwrap_or_default(),
         }
+    }
+
+    /// Run a command in its pid and mount namespace, as `kubectl exec` does, without any confinement.
+    #[track_caller]
+    pub fn enter(&self, command: &[&str]) -> std::process::Output {
+        let target = self.pid().to_string();
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &target, "--pid", "--mount", "--"]).args(command).stdin(Stdio::null());
+        nsenter.output().expect("nsenter of util-linux")
     }
 
     /// Standard input of the supervisor, where the builder asked for a pipe.

@@ -44,8 +44,7 @@ fn as_pid_1_a_stop_signal_from_inside_is_ignored_and_counted() {
     }
     let supervisor = Supervisor::new().first().shell("echo up; sleep 1000").start();
     supervisor.stdout.wait_text("up");
-    let inside = enter(&supervisor, &["kill", "-TERM", "1"]);
-    assert!(inside.success());
+    assert!(supervisor.enter(&["kill", "-TERM", "1"]).status.success());
     supervisor.wait_log("ignored a stop signal from inside the Pod; SUPERVISOR_SIGNALS_FROM_INSIDE=true obeys it");
     assert_eq!(supervisor.metric("supervisor_signals_ignored_total"), Some(1.0));
     assert_eq!(supervisor.agent_state(), "running");
@@ -59,7 +58,7 @@ fn as_pid_1_a_stop_signal_from_inside_is_obeyed_where_the_operator_wants_it() {
     let mut supervisor =
         Supervisor::new().first().set("signals-from-inside", "true").shell("echo up; exec sleep 1000").start();
     supervisor.stdout.wait_text("up");
-    assert!(enter(&supervisor, &["kill", "-TERM", "1"]).success());
+    assert!(supervisor.enter(&["kill", "-TERM", "1"]).status.success());
     assert_eq!(supervisor.wait_code(), 128 + 15);
 }
 
@@ -69,14 +68,4 @@ fn the_agent_starts_with_no_signal_blocked_or_ignored() {
     assert_eq!(supervisor.wait_code(), 0);
     let text = String::from_utf8_lossy(&supervisor.stdout.to_end()).into_owned();
     assert_eq!(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
-}
-
-/// Run a command in the supervisor's pid namespace, as `kubectl exec` does.
-fn enter(supervisor: &Supervisor, command: &[&str]) -> std::process::ExitStatus {
-    let target = supervisor.pid().to_string();
-    std::process::Command::new("nsenter")
-        .args(["--target", &target, "--pid", "--mount", "--"])
-        .args(command)
-        .status()
-        .expect("nsenter of util-linux")
 }

@@ -5,9 +5,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -115,6 +117,19 @@ impl Shim {
         Shim::start_by(Process::new(env!("CARGO_BIN_EXE_shim")), policy)
     }
 
+    /// Start one as another user, from a copy that this user can execute.
+    pub fn start_as(uid: u32, policy: &Policy) -> Shim {
+        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        let copy = directory.path().join("shim");
+        std::fs::copy(env!("CARGO_BIN_EXE_shim"), &copy).expect("a copy");
+        let mut command = Process::new(copy);
+        command.uid(uid).gid(uid);
+        let shim = Shim::start_by(command, policy);
+        drop(directory);
+        shim
+    }
+
     /// Start one on a kernel that says it has this Landlock ABI; `None` without strace.
     pub fn start_with_abi(abi: u32, policy: &Policy) -> Option<Shim> {
         let mut command = Process::new(strace("an older Landlock")?);
@@ -157,7 +172,8 @@ impl Shim {
             match self.control.as_mut().expect("the lifeline is open").read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(count) => self.decoder.push(&bytes[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("no report within {LIMIT:?}: {error}"),
             }
         }

@@ -76,8 +76,7 @@ fn reach(target: u64) {
     probe("ioprio_other", libc::SYS_ioprio_set, [1, target, 0, 0, 0, 0]);
     let all = [u64::MAX; 16];
     probe("affinity_other", libc::SYS_sched_setaffinity, [target, 128, all.as_ptr() as u64, 0, 0, 0]);
-    let own = call(libc::SYS_gettid, [0; 6]).unwrap_or(0) as u64;
-    probe("affinity_self", libc::SYS_sched_setaffinity, [own, 128, all.as_ptr() as u64, 0, 0, 0]);
+    probe("affinity_self", libc::SYS_sched_setaffinity, [0, 128, all.as_ptr() as u64, 0, 0, 0]);
     ownership(target);
 }
 

@@ -211,8 +211,12 @@ impl Notifications {
             let metrics = self.metrics.clone();
             let accept = move |pid: i32, _uid: u32| {
                 let ours = notify::is_descendant(pid, shim);
-                if !ours {
-                    metrics.notify_refused.inc();
+                // Said once: whoever else is in the Pod could fill the log. The counter has the rest.
+                if !ours && metrics.notify_refused.inc() == 0 {
+                    tracing::warn!(
+                        pid,
+                        "refused a notification from outside the agent's tree, or from one that has ended"
+                    );
                 }
                 ours
             };

@@ -48,6 +48,19 @@ impl Recorder {
         self.save(&status);
     }
 
+    /// Put back modes that somebody changed; the agent may have our uid, and chmod(2) is not confined.
+    pub(super) fn mend(&self) {
+        let before = self.state.tampered();
+        self.state.mend(&[RunRecord::FILE]);
+        self.count_tampering(before);
+    }
+
+    /// The first word, before anything runs: an out-of-memory kill may come at any moment from then on.
+    pub(super) fn starting(&self, status: &Status) {
+        self.write(&self.record(status, status.phase.name()));
+        self.save(status);
+    }
+
     /// The agent has ended for good, `exit` is what the supervisor exits with.
     pub(super) fn ended(&self, status: &Status, exit: Exit) {
         let status = Status { phase: Phase::Ended, last_exit: Some(exit), ..status.clone() };
@@ -87,11 +100,21 @@ impl Recorder {
         if let Err(error) = record.save(&self.state) {
             tracing::error!(error = %crate::exit::Fault::new(0, &error).reason, "the run could not be recorded");
         }
-        self.metrics.state_tampered.inc_by(self.state.tampered() - before);
+        self.count_tampering(before);
+    }
+
+    fn count_tampering(&self, before: u64) {
+        let mended = self.state.tampered() - before;
+        if mended > 0 {
+            tracing::warn!(mended, "modes of the state directory were changed by somebody and have been put back");
+            self.metrics.state_tampered.inc_by(mended);
+        }
     }
 
     fn record(&self, status: &Status, state: &'static str) -> Record {
-        let (exit, signal) = parts(status.last_exit);
+        // The kubelet's reader takes `exit` for this container's: while the agent runs again there is none.
+        let over = matches!(status.phase, Phase::Waiting | Phase::Ended);
+        let (exit, signal) = parts(status.last_exit.filter(|_| over));
         Record {
             exit: exit.or(signal.map(|s| 128 + s)),
             signal,

@@ -16,6 +16,8 @@ use crate::agent::{Failed, Order, Outcome};
 use crate::exit::Fault;
 use crate::init::{self, Request, leftovers};
 
+/// How long a changed mode of the state directory lasts at most.
+const MENDING: Duration = Duration::from_secs(10);
 /// A shim that has not ended its tree this long after the deadline is itself ended.
 const SHIM_PATIENCE: Duration = Duration::from_millis(500);
 /// Reaping after the last KILL; the kernel needs microseconds, a process in uninterruptible sleep may need for ever.
@@ -27,6 +29,8 @@ impl App {
     /// Until the end; the exit code.
     pub(super) async fn supervise(mut self) -> u8 {
         let mut deadline: Option<Instant> = None;
+        let mut mending = tokio::time::interval(MENDING);
+        mending.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let outcome = loop {
             let patience = deadline.map(|d| d + SHIM_PATIENCE);
             tokio::select! {
@@ -36,6 +40,7 @@ impl App {
                     Request::Forward(signal) => self.agent.order(Order::Forward(signal)).await,
                     Request::Stop(signal) => deadline = Some(self.stop(signal, deadline).await),
                 },
+                _ = mending.tick() => self.recorder.mend(),
                 () = self.recorder.follow(&mut self.agent.status) => {}
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     tracing::error!("the agent's shim did not end its tree in time and is killed");

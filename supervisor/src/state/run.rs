@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Durability, StateDir, StateError};
 
-const FILE: &str = "run.json";
 const LIMIT: u64 = 64 * 1024;
 
 /// The states that decide how a silent end is told.
@@ -52,18 +51,23 @@ pub struct RunRecord {
 impl RunRecord {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
+    /// Its name in the state directory.
+    pub const FILE: &'static str = "run.json";
 
     /// Written before anybody is told. It outlives every process, not the node: nothing here is worth a disk
     /// flush in the way of a start, because after a power cut an older record still tells that the run was lost.
     pub fn save(&self, state: &StateDir) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(self).map_err(|source| StateError::Corrupt { file: FILE.to_owned(), source })?;
-        state.write(FILE, &bytes, Durability::Crash)
+        let bytes =
+            serde_json::to_vec(self).map_err(|source| StateError::Corrupt { file: Self::FILE.to_owned(), source })?;
+        state.write(Self::FILE, &bytes, Durability::Crash)
     }
 
     /// The record that the supervisor before this one left, `None` on the first start.
     pub fn load(state: &StateDir) -> Result<Option<RunRecord>, StateError> {
-        let Some(bytes) = state.read(FILE, LIMIT)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Corrupt { file: FILE.to_owned(), source })
+        let Some(bytes) = state.read(Self::FILE, LIMIT)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| StateError::Corrupt { file: Self::FILE.to_owned(), source })
     }
 
     /// `lost` where the run was under way when its supervisor fell silent; `None` where it had left its last word.

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use tests::crowd;
 
 fn main() -> ExitCode {
@@ -15,6 +17,8 @@ fn main() -> ExitCode {
         "orphans" => crowd::orphans(number()).map_err(Into::into),
         "tree" => crowd::tree(number()).map_err(Into::into),
         "bomb" => crowd::bomb().map_err(Into::into),
+        "crowd" => crowd::crowd(number()).map_err(Into::into),
+        "stamp" => stamp(),
         "flood" => flood(number()),
         "notify" => notify(operands),
         "listen" => listen(operands),
@@ -55,12 +59,25 @@ fn notify(operands: &[String]) -> Done {
                 let mut line = String::new();
                 std::io::stdin().read_line(&mut line)?;
             }
+            "barrier" => barrier(&socket, &path)?,
             state => {
                 socket.send_to(state.as_bytes(), &path)?;
                 println!("sent {state}");
             }
         }
     }
+    Ok(())
+}
+
+/// `sd_notify_barrier(3)`: send one end of a pipe and wait until the receiver has closed it.
+fn barrier(socket: &UnixDatagram, path: &str) -> Done {
+    let (reader, writer) = nix::unistd::pipe()?;
+    let content = [std::io::IoSlice::new(b"BARRIER=1")];
+    let rights = [writer.as_raw_fd()];
+    let message = [ControlMessage::ScmRights(&rights)];
+    sendmsg(socket.as_raw_fd(), &content, &message, MsgFlags::empty(), Some(&UnixAddr::new(path)?))?;
+    drop(writer);
+    std::fs::File::from(reader).read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
@@ -83,6 +100,12 @@ fn descriptors() -> Done {
     let open: Vec<i32> = (0..4096).filter(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect();
     println!("{open:?}");
     Ok(())
+}
+
+/// When this program got to its first line, on the clock that all processes share; then stay.
+fn stamp() -> Done {
+    println!("{}", tests::bench::now_ns());
+    crowd::stay()
 }
 
 /// Standard input to standard output.

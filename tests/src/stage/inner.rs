@@ -45,6 +45,9 @@ pub fn inner(stage: &Stage) -> Result<i32, String> {
         // a change of ids clears it, so it comes after that (prctl(2)); the outer half is the parent
         set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("parent death signal: {e}"))?;
     }
+    if !stage.without.is_empty() {
+        crate::kernel::forget(&stage.without).map_err(|e| format!("take system calls away: {e}"))?;
+    }
     if stage.outsider {
         start_outsider()?;
     }

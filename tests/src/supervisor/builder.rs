@@ -15,12 +15,14 @@ use crate::{binaries, scene};
 /// A supervisor that has not been started.
 pub struct Builder {
     stage: Stage,
+    program: Option<PathBuf>,
     command: OsString,
     settings: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
     agent: Vec<OsString>,
     stdin: Stdio,
     held: bool,
+    closed: bool,
     token: bool,
     dir: TempDir,
 }
@@ -51,12 +53,14 @@ impl Builder {
         ];
         Builder {
             stage: Stage::default(),
+            program: None,
             command: "run".into(),
             settings: settings.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
             environment,
             agent: Vec::new(),
             stdin: Stdio::null(),
             held: false,
+            closed: false,
             token: false,
             dir,
         }
@@ -111,6 +115,12 @@ impl Builder {
         if self.stage.pids == Pids::Host { self.first() } else { self }
     }
 
+    /// As on an older kernel, which does not have this system call.
+    pub fn without(mut self, call: i64) -> Builder {
+        self.stage.without.push(call as u32);
+        self
+    }
+
     /// Set a setting by its flag.
     pub fn set(mut self, flag: &str, value: impl Into<OsString>) -> Builder {
         self.settings.retain(|(name, _)| name != flag);
@@ -148,6 +158,12 @@ impl Builder {
         self
     }
 
+    /// Another supervisor than the one that was built.
+    pub fn program(mut self, path: PathBuf) -> Builder {
+        self.program = Some(path);
+        self
+    }
+
     /// Another subcommand than `run`.
     pub fn command(mut self, name: &str) -> Builder {
         self.command = name.into();
@@ -163,6 +179,12 @@ impl Builder {
     /// Do not read standard output until it is released.
     pub fn hold_stdout(mut self) -> Builder {
         self.held = true;
+        self
+    }
+
+    /// Nobody reads standard output: its other end is closed from the start.
+    pub fn close_stdout(mut self) -> Builder {
+        self.closed = true;
         self
     }
 
@@ -184,7 +206,8 @@ impl Builder {
         let agent = if self.stage.profile == Profile::Baseline { scene::AGENT_UID } else { uid };
         let paths = self.furnish(uid, agent);
         let container = self.stage.container.is_some();
-        let program = if container { inside("supervisor") } else { binaries::supervisor().into() };
+        let built = || if container { inside("supervisor") } else { binaries::supervisor().into() };
+        let program = self.program.take().map_or_else(built, PathBuf::into_os_string);
         self.stage.argv = vec![program, self.command.clone()];
         for (name, value) in &self.settings {
             self.stage.argv.extend([format!("--{name}").into(), value.clone()]);
@@ -195,10 +218,13 @@ impl Builder {
         }
         self.stage.pid_file = Some(self.path("pid"));
         let mut outer = spawn(&self.stage, &self.environment, self.stdin);
-        let stdout = outer.stdout.take().expect("a pipe was asked for");
+        let mut stdout = outer.stdout.take();
+        if self.closed {
+            stdout = None;
+        }
         let stderr = outer.stderr.take().expect("a pipe was asked for");
         Supervisor {
-            stdout: Output::read(stdout, self.held),
+            stdout: stdout.map_or_else(Output::default, |pipe| Output::read(pipe, self.held)),
             stderr: Output::read(stderr, false),
             outer,
             pids: self.stage.pids,

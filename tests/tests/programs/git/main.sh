@@ -4,12 +4,13 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT
 export GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0
 
 git init -q -b main .
+echo main.sh >>.git/info/exclude
 printf 'one\n' >file
 git add file
 git commit -q -m one
 echo OK commit
 
-git worktree add -q ../workspace/tree -b side
+git worktree add -q -b side tree
 printf 'two\n' >tree/second
 git -C tree add second
 git -C tree commit -q -m two
@@ -27,7 +28,10 @@ git -C "$HOME/linked" push -q "$HOME/bare.git" main:pushed
 test "$(git -C "$HOME/bare.git" rev-parse pushed)" = "$(git rev-parse HEAD)"
 echo OK clone
 
+printf 'draft\n' >draft
 git stash push -q --include-untracked
+test ! -e draft
+git stash pop -q >/dev/null
 git gc -q --prune=now
 git fsck --full --strict >/dev/null 2>&1
 git diff --exit-code HEAD~1 HEAD >/dev/null || test $? = 1

@@ -29,16 +29,16 @@ import (
 func goroutines(string) error {
 	var total atomic.Int64
 	var group sync.WaitGroup
-	for i := range 1000 {
+	for i := 0; i < 1000; i++ {
 		group.Add(1)
-		go func() {
+		go func(i int) {
 			defer group.Done()
 			if i%100 == 0 {
 				runtime.LockOSThread() // its thread ends with it
 			}
 			runtime.Gosched()
 			total.Add(1)
-		}()
+		}(i)
 	}
 	group.Wait()
 	return expect(total.Load(), int64(1000))

@@ -117,10 +117,8 @@ public class Main {
             secure(directory);
             System.out.println("OK secure");
         } finally {
-            try (var files = Files.list(directory)) {
-                for (var file : files.toList()) {
-                    Files.delete(file);
-                }
+            for (var name : List.of("watched", "keys")) {
+                Files.deleteIfExists(directory.resolve(name));
             }
             Files.delete(directory);
         }

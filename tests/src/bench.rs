@@ -1,0 +1,60 @@
+//! The numbers that are promised, each printed as `goal=… measured=…`, ratios taken in one run.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+pub mod memory;
+pub mod orphans;
+pub mod size;
+pub mod start;
+pub mod stop;
+
+/// What was promised and what was seen.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The promise in a few words.
+    pub what: String,
+    /// At most this.
+    pub goal: f64,
+    /// What was seen.
+    pub measured: f64,
+    /// Of both.
+    pub unit: &'static str,
+}
+
+impl Line {
+    /// A line.
+    pub fn new(what: impl Into<String>, goal: f64, measured: f64, unit: &'static str) -> Line {
+        Line { what: what.into(), goal, measured, unit }
+    }
+
+    /// Whether it is kept.
+    pub fn kept(&self) -> bool {
+        self.measured <= self.goal
+    }
+
+    /// Print it.
+    pub fn print(&self) {
+        let Line { what, goal, measured, unit } = self;
+        let verdict = if self.kept() { "kept" } else { "MISSED" };
+        println!("goal={goal} measured={measured:.3} unit={unit} {verdict}: {what}");
+    }
+}
+
+/// Print all; whether all are kept.
+pub fn report(lines: &[Line]) -> bool {
+    lines.iter().for_each(Line::print);
+    lines.iter().all(Line::kept)
+}
+
+/// The clock that all processes share, in ns.
+pub fn now_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}
+
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
