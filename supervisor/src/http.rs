@@ -1,4 +1,4 @@
-//! The listener: health, metrics and, later, the dev-task API.
+//! The listener: health, metrics and the dev-task API.
 //!
 //! Promises: one address, never `SO_REUSEPORT`, so that no process of the same uid can share the port and take
 //! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once; a panic in a request is counted and
@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 mod auth;
+mod extract;
 mod health;
 mod logs;
 mod metrics;
@@ -36,6 +37,8 @@ use crate::metrics::Metrics;
 const CONNECTIONS: usize = 256;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+/// A peer that takes nothing for so long is cut: also one whose window stays closed (`TCP_USER_TIMEOUT`, tcp(7)).
+const STALL_MILLIS: u32 = 120_000;
 /// hyper's read buffer, and so the largest head.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -53,8 +56,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// All routes: health and metrics are open, the rest needs the token.
 pub fn routes(view: Arc<View>, tasks: crate::tasks::Handle, verifier: Verifier) -> Router {
-    let guard = axum::middleware::from_fn_with_state(Arc::new(verifier), auth::require);
-    let open = Router::new()
+    let health = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/startupz", get(health::startup))
@@ -62,11 +64,14 @@ pub fn routes(view: Arc<View>, tasks: crate::tasks::Handle, verifier: Verifier) 
         .route("/alive", get(health::ready))
         .route("/metrics", get(metrics::metrics))
         .with_state(view);
-    open.merge(tasks::routes(tasks).route_layer(guard))
+    health
+        .merge(tasks::routes(tasks))
         .fallback(|| async { reply::problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             reply::problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
+        // Last, so that a wrong path or method of the API is not answered either without the token.
+        .layer(axum::middleware::from_fn_with_state(Arc::new(verifier), auth::require))
 }
 
 /// Serve until dropped.
@@ -101,6 +106,7 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
 async fn connection(stream: TcpStream, routes: Router) {
     // Health answers are one small segment; waiting for more of them would only add delay.
     let _ = stream.set_nodelay(true);
+    let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &STALL_MILLIS);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

@@ -98,6 +98,8 @@ pub struct Task {
     pub write: Vec<PathBuf>,
     /// Nothing but its own directories is writable.
     pub read_only: bool,
+    /// TERM to KILL when the supervisor is gone.
+    pub grace: std::time::Duration,
 }
 
 /// Starts children. Cheap to clone.
@@ -154,6 +156,7 @@ impl Launcher {
             limits,
             write: config.write.iter().filter(|_| !task.read_only).cloned().chain(task.write).collect(),
             scratch: if task.read_only { Scratch::None } else { Scratch::Home },
+            grace: config.grace.min(task.grace),
             leftover_grace: config.leftover_grace.min(std::time::Duration::from_millis(200)),
             ..config.clone()
         };

@@ -273,7 +273,7 @@ impl Tasks {
         let mut retention = tokio::time::interval(Duration::from_secs(60));
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start_what_may();
+            self.start_what_may().await;
             tokio::select! {
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.answer(ask).await,
@@ -313,15 +313,18 @@ impl Tasks {
             };
         }
         let spec = Spec::new(&create, &self.config)?;
+        let id = create.task_id.clone().unwrap_or_else(identity::task_id);
+        if let Some(known) = self.table.get(&id) {
+            return match known.record.digest.as_ref() == Some(&digest) {
+                true => Ok((known.entry.clone(), false)),
+                false => Err(Refused::Conflict("there is a task with this id and another body")),
+            };
+        }
         if self.stopping.is_some() {
             return Err(Refused::Stopping);
         }
         if self.queue.len() >= self.config.queue && self.running >= self.config.concurrency {
             return Err(Refused::Full { waiting: self.queue.len() });
-        }
-        let id = create.task_id.clone().unwrap_or_else(identity::task_id);
-        if self.table.contains_key(&id) {
-            return Err(Refused::Conflict("there is a task with this id"));
         }
         let task = self.new_task(&id, &create, &spec);
         let record = Record { v: Record::VERSION, task, create: Some(create), key, digest: Some(digest), deleted: false };
@@ -409,12 +412,15 @@ impl Tasks {
         }
     }
 
-    fn start_what_may(&mut self) {
+    /// Recorded as starting before anything of it runs: after a crash it is lost, and never run twice.
+    async fn start_what_may(&mut self) {
         while self.running < self.config.concurrency && self.stopping.is_none() {
             let Some((_, _, id)) = self.queue.pop_first() else { return };
             let Some(row) = self.table.get_mut(&id) else { continue };
             let (Some(spec), Some(control)) = (row.spec.take(), row.control.take()) else { continue };
             self.running += 1;
+            self.update(Update { id: id.clone(), change: run::Change::Starting }).await;
+            let Some(row) = self.table.get(&id) else { continue };
             let run = run::Run {
                 id,
                 spec,
@@ -424,6 +430,7 @@ impl Tasks {
                 streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
                 control,
                 updates: self.update_sender.clone(),
+                told_to_end: false,
             };
             tokio::spawn(run.run());
         }
@@ -437,6 +444,9 @@ impl Tasks {
         if ended {
             task.finished_at = Some(identity::now());
             task.output = written(&row.entry);
+            if task.state == State::Cancelled && self.stopping.is_some() {
+                task.reason.get_or_insert_with(|| "the supervisor stopped".into());
+            }
             row.record.create = None;
             self.running -= 1;
         }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
+use super::extract::{Body, Id, NoQuery};
 use super::logs;
 use super::query::Query;
 use super::reply::{self, Problem};
@@ -44,12 +44,11 @@ async fn create(
     State(tasks): State<Handle>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    Body(body): Body,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
     let wait = query.duration("wait", MAX_WAIT)?;
     query.finish()?;
-    let body = body.map_err(|e| Problem::new(e.status(), e.body_text()))?;
     let create: Create = parse(&body)?;
     let key = idempotency_key(&headers)?;
     let digest = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -64,7 +63,7 @@ async fn create(
 
 async fn show(
     State(tasks): State<Handle>,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
@@ -95,7 +94,7 @@ async fn list(State(tasks): State<Handle>, RawQuery(query): RawQuery) -> Result<
 
 async fn cancel(
     State(tasks): State<Handle>,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
@@ -105,7 +104,12 @@ async fn cancel(
     Ok(reply::json(StatusCode::OK, &ended_within(&entry, wait).await))
 }
 
-async fn signal(State(tasks): State<Handle>, Path(id): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn signal(
+    State(tasks): State<Handle>,
+    Id(id): Id,
+    _: NoQuery,
+    Body(body): Body,
+) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Signal {
@@ -121,23 +125,28 @@ async fn signal(State(tasks): State<Handle>, Path(id): Path<String>, body: Bytes
     Ok(reply::json(StatusCode::OK, &task))
 }
 
-async fn input(State(tasks): State<Handle>, Path(id): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn input(
+    State(tasks): State<Handle>,
+    Id(id): Id,
+    _: NoQuery,
+    Body(body): Body,
+) -> Result<Response, Problem> {
     tasks.input(id, body.to_vec()).await?;
     Ok(empty())
 }
 
-async fn close_input(State(tasks): State<Handle>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn close_input(State(tasks): State<Handle>, Id(id): Id, _: NoQuery) -> Result<Response, Problem> {
     tasks.close_input(id).await?;
     Ok(empty())
 }
 
-async fn delete(State(tasks): State<Handle>, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn delete(State(tasks): State<Handle>, Id(id): Id, _: NoQuery) -> Result<Response, Problem> {
     tasks.delete(id).await?;
     Ok(empty())
 }
 
 fn empty() -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(axum::body::Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }

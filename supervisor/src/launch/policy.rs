@@ -21,7 +21,7 @@ pub fn build(config: &Config, request: &Request, session: Session) -> Result<Pol
     let path = variable(&env, "PATH");
     let name = request.argv.first().ok_or(ProgramError::Arguments("are empty"))?;
     let file = program::resolve(name, request.cwd.as_deref(), path)?;
-    let home = variable(&env, "HOME").map(PathBuf::from);
+    let home = variable(&operators_environment(config, request), "HOME").map(PathBuf::from);
     Ok(Policy {
         program: Program {
             path: file.into(),
@@ -44,6 +44,13 @@ pub fn build(config: &Config, request: &Request, session: Session) -> Result<Pol
         lifeline_grace: config.grace,
         leftover_grace: config.leftover_grace,
     })
+}
+
+/// HOME is writable, and a dev-task's variables come from a client, who must not choose what is.
+fn operators_environment(config: &Config, request: &Request) -> Vec<OsString> {
+    let from_client = matches!(request.streams, super::Streams::Task { .. });
+    let own = if from_client { &[] } else { request.env.as_slice() };
+    environment::build(&config.environment, &config.env_allow, &config.env, own)
 }
 
 /// The value of a variable among `KEY=VALUE`.

@@ -143,6 +143,19 @@ impl Stream {
         }
     }
 
+    /// What is missing between head and tail: from, and to before which position.
+    pub fn gap(&self) -> Option<(u64, u64)> {
+        let segments = self.lock();
+        let mut end = 0;
+        for segment in &segments.known {
+            if segment.start > end {
+                return Some((end, segment.start));
+            }
+            end = segment.end();
+        }
+        None
+    }
+
     /// Room in the growing segment, a new one where it is full.
     fn room(&self, segments: &mut Segments) -> io::Result<u64> {
         let size = self.segment_size();

@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What happened to a task.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// Its first program is being launched.
+    /// Its first program is about to be launched.
     Starting,
     /// Its program runs.
     Running,
@@ -92,6 +92,8 @@ pub(super) struct Run {
     pub(super) streams: (Arc<Stream>, Arc<Stream>),
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) updates: mpsc::Sender<Update>,
+    /// A client or a stop asked for its end; nothing more is begun but its teardown.
+    pub(super) told_to_end: bool,
 }
 
 /// Which of a task's three programs.
@@ -104,7 +106,6 @@ enum Part {
 
 impl Run {
     pub(super) async fn run(mut self) {
-        self.tell(Change::Starting).await;
         let mut ended = Ended::default();
         if let Err(error) = self.make_directories() {
             ended.reason = Some(format!("the task's directories cannot be made: {error}"));
@@ -115,11 +116,16 @@ impl Run {
         let ready = match setup {
             Some(argv) => {
                 self.part(Part::Setup, argv, deadline, &mut ended).await;
-                let failed = ended.exit != Some(Exit::Code(0));
-                if failed && ended.reason.is_none() {
-                    ended.reason = Some("setup failed".into());
+                let exit = ended.exit.take();
+                let told_to_end = self.told_to_end || ended.timed_out;
+                if exit != Some(Exit::Code(0)) && !told_to_end && ended.reason.is_none() {
+                    ended.reason = Some(match exit {
+                        Some(Exit::Code(code)) => format!("setup failed with exit code {code}"),
+                        Some(Exit::Signal(signal)) => format!("setup was ended by signal {signal}"),
+                        None => "setup failed".into(),
+                    });
                 }
-                !failed
+                exit == Some(Exit::Code(0)) && !told_to_end
             }
             None => true,
         };
@@ -223,7 +229,10 @@ impl Run {
                     }
                 },
                 control = self.control.recv() => match control {
-                    Some(Control::End(grace)) => self.end(&tree, grace).await,
+                    Some(Control::End(grace)) => {
+                        self.told_to_end = true;
+                        self.end(&tree, grace).await;
+                    }
                     None => self.end(&tree, Duration::MAX).await,
                     Some(Control::Signal(signal)) => tree.command(Command::Signal(signal)).await,
                     Some(Control::Input(bytes, taken)) => input.queue(bytes, taken),
@@ -267,6 +276,7 @@ impl Run {
             limits: self.spec.limits.clone(),
             write: vec![self.scratch(), self.artifacts.clone()],
             read_only: self.spec.class == ExecutionClass::Readonly,
+            grace: self.config.grace,
         }
     }
 }

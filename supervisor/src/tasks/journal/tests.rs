@@ -58,7 +58,8 @@ fn a_damaged_byte_loses_its_own_line_only() {
     let lines: Vec<usize> = good.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at).collect();
     for at in 0..good.len() {
         let mut bad = good.clone();
-        bad[at] ^= 0x20;
+        // 0x20 would only change the case of a hex digit, which means the same.
+        bad[at] ^= 0x40;
         std::fs::write(&path, &bad).expect("written");
         let (left, damaged) = states(&path);
         // A destroyed newline joins two lines, of which neither is whole then.
