@@ -55,6 +55,16 @@ pub(crate) fn command() -> Command {
                 .about("Ask the supervisor in this container; exit 0 for yes, 1 for no")
                 .arg(Arg::new("what").value_name("WHAT").required(true).value_parser(["live", "ready", "startup"])),
         ))
+        .subcommand(
+            // Started by `run` only.
+            Command::new("worker").hide(true).arg(
+                Arg::new("work")
+                    .num_args(0..)
+                    .trailing_var_arg(true)
+                    .allow_hyphen_values(true)
+                    .value_parser(value_parser!(OsString)),
+            ),
+        )
         .subcommand(Command::new("settings").about("Print the table of all settings"))
 }
 

@@ -28,3 +28,5 @@ pub mod provider;
 pub mod state;
 pub mod tasks;
 pub mod termination;
+pub mod worker;
+pub mod workspace;

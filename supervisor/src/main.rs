@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         Some(("install", m)) => command_install(m),
         Some(("preflight", m)) => command_preflight(m),
         Some(("probe", m)) => command_probe(m),
+        Some(("worker", m)) => {
+            let work: Vec<OsString> = m.get_many("work").unwrap_or_default().cloned().collect();
+            supervisor::worker::run(&work)
+        }
         Some(("settings", _)) => {
             print!("{}", supervisor::config::markdown());
             0

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub mod config;
-mod identity;
+pub(crate) mod identity;
 pub mod journal;
 mod ledger;
 pub mod output;

@@ -6,22 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// `t-` and 26 characters that sort by time: 48 bits of milliseconds, 80 random ones.
-pub(super) fn task_id() -> String {
+pub(crate) fn task_id() -> String {
     format!("t-{}", sortable())
 }
 
 /// `r-` and the same.
-pub(super) fn run_id() -> String {
+pub(crate) fn run_id() -> String {
     format!("r-{}", sortable())
 }
 
 /// Now, RFC 3339 with milliseconds.
-pub(super) fn now() -> String {
+pub(crate) fn now() -> String {
     time(SystemTime::now())
 }
 
 /// A time, RFC 3339 with milliseconds.
-pub(super) fn time(time: SystemTime) -> String {
+pub(crate) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
