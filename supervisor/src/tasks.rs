@@ -17,6 +17,7 @@ pub(crate) mod identity;
 pub mod journal;
 mod ledger;
 pub mod output;
+pub mod patch;
 pub mod request;
 mod run;
 
@@ -28,6 +29,8 @@ use request::{Invalid, Spec};
 
 use crate::launch::Launcher;
 use crate::metrics::Metrics;
+use crate::workspace::seeds::Seed;
+use crate::workspace::workers::Workers;
 
 /// Why a request was not granted.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,9 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// A change of what is told of a task; answers whether it changed anything.
+type Amendment = Box<dyn FnOnce(&mut Task) -> Result<bool, Refused> + Send>;
+
 type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
 /// What clients ask, on its way to the owner.
@@ -116,7 +122,14 @@ pub fn handle() -> (Handle, Asks) {
 }
 
 enum Ask {
-    Create { create: Box<Create>, key: Option<String>, digest: String, reply: Reply<(Arc<Entry>, bool)> },
+    Create {
+        create: Box<Create>,
+        key: Option<String>,
+        digest: String,
+        seed: Option<Seed>,
+        reply: Reply<(Arc<Entry>, bool)>,
+    },
+    Amend { id: String, amendment: Amendment, reply: Reply<(Task, bool)> },
     Get { id: String, reply: Reply<Arc<Entry>> },
     List { query: Query, reply: oneshot::Sender<Page> },
     Control { id: String, control: Control, reply: Reply<Arc<Entry>> },
@@ -137,8 +150,18 @@ impl Handle {
         create: Create,
         key: Option<String>,
         digest: String,
+        seed: Option<Seed>,
     ) -> Result<(Arc<Entry>, bool), Refused> {
-        self.ask(|reply| Ask::Create { create: Box::new(create), key, digest, reply }).await
+        self.ask(|reply| Ask::Create { create: Box::new(create), key, digest, seed, reply }).await
+    }
+
+    /// Change what is told of a task. On return the change is on the disk.
+    pub async fn amend(
+        &self,
+        id: String,
+        amendment: impl FnOnce(&mut Task) -> Result<bool, Refused> + Send + 'static,
+    ) -> Result<(Task, bool), Refused> {
+        self.ask(|reply| Ask::Amend { id, amendment: Box::new(amendment), reply }).await
     }
 
     /// One task.
@@ -203,6 +226,7 @@ pub struct Tasks {
     config: Config,
     launcher: Launcher,
     metrics: Arc<Metrics>,
+    workers: Workers,
     ledger: Ledger,
     asks: mpsc::Receiver<Ask>,
     updates: mpsc::Receiver<Update>,
@@ -213,7 +237,10 @@ pub struct Tasks {
     queue: BTreeSet<(std::cmp::Reverse<i32>, u64, String)>,
     arrivals: u64,
     running: usize,
-    stopping: Option<Option<oneshot::Sender<()>>>,
+    /// Once it stops: who waits for the last task's end. A second stop only shortens the first.
+    stopping: Option<Vec<oneshot::Sender<()>>>,
+    /// Ended tasks and the output that is kept of them, since retention last counted.
+    ended: (usize, u64),
     log_root: PathBuf,
 }
 
@@ -248,6 +275,7 @@ impl Tasks {
         let (update_sender, updates) = mpsc::channel(64);
         let mut tasks = Tasks {
             config,
+            workers: Workers::new(launcher.clone()),
             launcher,
             metrics,
             ledger,
@@ -260,6 +288,7 @@ impl Tasks {
             arrivals: 0,
             running: 0,
             stopping: None,
+            ended: (0, 0),
             log_root: directory,
         };
         for record in records {
@@ -287,7 +316,10 @@ impl Tasks {
 
     async fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Create { create, key, digest, reply } => drop(reply.send(self.create(*create, key, digest).await)),
+            Ask::Create { create, key, digest, seed, reply } => {
+                drop(reply.send(self.create(*create, key, digest, seed).await));
+            }
+            Ask::Amend { id, amendment, reply } => drop(reply.send(self.amend(&id, amendment).await)),
             Ask::Get { id, reply } => drop(reply.send(self.entry(&id))),
             Ask::List { query, reply } => drop(reply.send(self.list(&query))),
             Ask::Control { id, control, reply } => drop(reply.send(self.control(&id, control).await)),
@@ -305,6 +337,7 @@ impl Tasks {
         create: Create,
         key: Option<String>,
         digest: String,
+        seed: Option<Seed>,
     ) -> Result<(Arc<Entry>, bool), Refused> {
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).and_then(|id| self.table.get(id)) {
             return match known.record.digest.as_ref() == Some(&digest) {
@@ -326,12 +359,37 @@ impl Tasks {
         if self.queue.len() >= self.config.queue && self.running >= self.config.concurrency {
             return Err(Refused::Full { waiting: self.queue.len() });
         }
-        let task = self.new_task(&id, &create, &spec);
+        let mut task = self.new_task(&id, &create, &spec);
+        if let Some(seed) = seed {
+            // Before the record: a task that is known to be seeded has its seed.
+            self.keep_seed(&id, seed).map_err(|e| Refused::Journal(e.to_string()))?;
+            let root = std::path::Path::new(&task.runtime.artifact_root).with_file_name("workspace");
+            task.runtime.workspace_root = Some(root.display().to_string());
+        }
         let record = Record { v: Record::VERSION, task, create: Some(create), key, digest: Some(digest), deleted: false };
         self.ledger.write(&record).await.map_err(Refused::Journal)?;
         self.metrics.task_states.get_or_create(&vec![("state", State::Queued.name().into())]).inc();
         let entry = self.insert(record, Some(spec));
         Ok((entry, true))
+    }
+
+    fn keep_seed(&self, id: &str, seed: Seed) -> std::io::Result<()> {
+        let folder = self.log_root.join(id);
+        std::fs::create_dir_all(&folder)?;
+        seed.move_to(&folder.join(run::SEED))
+    }
+
+    async fn amend(&mut self, id: &str, amendment: Amendment) -> Result<(Task, bool), Refused> {
+        let row = self.table.get_mut(id).ok_or(Refused::Unknown)?;
+        let mut record = row.record.clone();
+        let changed = amendment(&mut record.task)?;
+        if changed {
+            self.ledger.write(&record).await.map_err(Refused::Journal)?;
+            self.ledger.sync().await.map_err(|e| Refused::Journal(e.to_string()))?;
+            row.record = record;
+            row.view.send_replace(row.record.task.clone());
+        }
+        Ok((row.record.task.clone(), changed))
     }
 
     fn new_task(&self, id: &str, create: &Create, spec: &Spec) -> Task {
@@ -352,7 +410,10 @@ impl Tasks {
                 execution_class: spec.class,
                 artifact_root: root.join(id).join("artifacts").display().to_string(),
                 log_root: self.log_root.join(id).join("log").display().to_string(),
+                workspace_root: None,
             },
+            diff: None,
+            apply: None,
             output: Output::default(),
             usage: protocol::control::Usage::default(),
         }
@@ -400,6 +461,9 @@ impl Tasks {
             }
             _ => None,
         };
+        if record.task.apply.as_mut().is_some_and(patch::forget_the_answer) {
+            self.ledger.write_later(&record);
+        }
         if spec.is_none() && record.create.take().is_some() {
             record.task.finished_at.get_or_insert_with(identity::now);
             self.ledger.write_later(&record);
@@ -427,6 +491,9 @@ impl Tasks {
                 launcher: self.launcher.clone(),
                 config: self.config.clone(),
                 artifacts: PathBuf::from(&row.record.task.runtime.artifact_root),
+                workspace: row.record.task.runtime.workspace_root.clone().map(PathBuf::from),
+                workers: self.workers.clone(),
+                seed: self.log_root.join(&row.record.task.task_id).join(run::SEED),
                 streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
                 control,
                 updates: self.update_sender.clone(),
@@ -449,6 +516,7 @@ impl Tasks {
             }
             row.record.create = None;
             self.running -= 1;
+            self.ended = (self.ended.0 + 1, self.ended.1 + kept(&task.output));
         }
         let state = task.state;
         tracing::info!(task_id = update.id, state = state.name(), exit_code = task.exit_code, "a task");
@@ -461,8 +529,18 @@ impl Tasks {
             row.entry.stdout.end();
             row.entry.stderr.end();
         }
-        if self.running == 0 && let Some(done) = &mut self.stopping {
-            let _ = done.take().map(|done| done.send(()));
+        self.tell_who_waits_for_the_end();
+        if self.keeps_too_much() {
+            self.retain().await;
+        }
+    }
+
+    fn tell_who_waits_for_the_end(&mut self) {
+        if self.running == 0 && let Some(waiting) = &mut self.stopping {
+            for done in waiting.drain(..) {
+                // Who no longer waits need not be told.
+                let _ = done.send(());
+            }
         }
     }
 
@@ -526,6 +604,13 @@ impl Tasks {
         });
     }
 
+    /// A tenth above the bounds, so that not every end has to look at all that ended before.
+    fn keeps_too_much(&self) -> bool {
+        let (count, bytes) = self.ended;
+        count > self.config.keep_count + self.config.keep_count / 10
+            || bytes > self.config.keep_bytes.saturating_add(self.config.keep_bytes / 10)
+    }
+
     /// Oldest first, until count, age and bytes are within their bounds.
     async fn retain(&mut self) {
         let mut ended: Vec<(String, String, u64)> = self
@@ -533,9 +618,8 @@ impl Tasks {
             .iter()
             .filter(|(_, row)| row.record.task.state.is_final())
             .map(|(id, row)| {
-                let output = row.record.task.output;
-                let kept = (output.stdout_bytes + output.stderr_bytes).saturating_sub(output.cut_bytes);
-                (row.record.task.finished_at.clone().unwrap_or_default(), id.clone(), kept)
+                let task = &row.record.task;
+                (task.finished_at.clone().unwrap_or_default(), id.clone(), kept(&task.output))
             })
             .collect();
         ended.sort();
@@ -552,6 +636,7 @@ impl Tasks {
             }
             (count, bytes) = (count - 1, bytes - kept);
         }
+        self.ended = (count, bytes);
         self.ledger.tidy(self.table.values().map(|row| &row.record));
     }
 
@@ -573,16 +658,19 @@ impl Tasks {
 
     /// What waits stays in the journal and is the next supervisor's.
     fn stop(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
-        self.stopping = Some(Some(done));
+        self.stopping.get_or_insert_default().push(done);
         for row in self.table.values_mut().filter(|row| row.control.is_none() && row.spec.is_none()) {
             row.cancelled = true;
             let grace = deadline.saturating_duration_since(Instant::now());
             let _ = row.entry.control.try_send(Control::End(grace));
         }
-        if self.running == 0 && let Some(done) = &mut self.stopping {
-            let _ = done.take().map(|done| done.send(()));
-        }
+        self.tell_who_waits_for_the_end();
     }
+}
+
+/// Bytes on disk.
+fn kept(output: &Output) -> u64 {
+    (output.stdout_bytes + output.stderr_bytes).saturating_sub(output.cut_bytes)
 }
 
 fn written(entry: &Entry) -> Output {

@@ -6,6 +6,7 @@
 //! - [`scripted_model`]: the model that a real agent works against, offline.
 //! - [`bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
+//! - [`tasks`]: a client of the dev-task API.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod bench;
@@ -21,4 +22,5 @@ pub mod scripted_model;
 pub mod stage;
 pub mod supervisor;
 pub mod table;
+pub mod tasks;
 pub mod wait;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::control::Exit;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{App, Outputs, Stage};
 use crate::agent::{Failed, Order, Outcome};
@@ -50,8 +50,7 @@ impl App {
         };
         self.stage.send_replace(Stage::Draining);
         // Told already where a signal came; where the agent ended by itself, its dev-tasks end with it.
-        let until = deadline.unwrap_or_else(|| Instant::now() + self.config.grace);
-        let _ = timeout_at(until + SHIM_PATIENCE, self.tasks.stop(until)).await;
+        self.end_tasks(deadline).await;
         self.end_everything().await;
         std::mem::take(&mut self.outputs).drain(deadline.unwrap_or_else(|| Instant::now() + self.config.grace)).await;
         self.last_word(outcome).await
@@ -65,6 +64,22 @@ impl App {
         tokio::spawn(async move { tasks.stop(deadline).await });
         self.agent.order(Order::Stop { signal, deadline }).await;
         deadline
+    }
+
+    /// The same deadline and the same second signal count for tasks that outlive the agent.
+    async fn end_tasks(&mut self, deadline: Option<Instant>) {
+        let mut told = deadline.is_some();
+        let mut until = deadline.unwrap_or_else(|| Instant::now() + self.config.grace);
+        loop {
+            tokio::select! {
+                () = self.tasks.stop(until) => return,
+                Some(request) = self.requests.recv() => if let Request::Stop(_) = request {
+                    until = if told { Instant::now() } else { until };
+                    told = true;
+                },
+                () = sleep_until(until + SHIM_PATIENCE) => return,
+            }
+        }
     }
 
     /// Nobody survives: what is left belongs to a shim that was lost or, as PID 1, was started from outside.

@@ -1,0 +1,111 @@
+//! The journal as an operator's disk may leave it: torn, damaged, from the first version, out of reach.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tests::binaries;
+use tests::supervisor::Builder;
+use tests::tasks::Api;
+
+use super::supervisor;
+
+/// State and workspace that outlive a supervisor.
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let home = Home { directory: binaries::scratch() };
+        for name in ["state", "workspace"] {
+            std::fs::create_dir(home.path(name)).expect("our own directory");
+        }
+        home
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn supervisor(&self) -> Builder {
+        supervisor().set("state-dir", self.path("state")).set("workspace", self.path("workspace"))
+    }
+}
+
+#[test]
+fn torn_and_damaged_lines_are_left_out_counted_and_keep_nobody_from_starting() {
+    let home = Home::new();
+    let mut first = home.supervisor().start();
+    let api = Api::of(&first);
+    for id in ["a", "b", "c"] {
+        api.run(json!({"task_id": id, "script": format!("echo {id}")}));
+    }
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    first.wait_exit();
+    let path = home.path("state/tasks/journal");
+    // One line a task: the next supervisor keeps nothing else.
+    home.supervisor().start().wait_ready();
+    let mut lines: Vec<Vec<u8>> =
+        std::fs::read(&path).expect("it is there").split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    assert_eq!(lines.len(), 3);
+    lines[1][40] ^= 1;
+    let torn = &lines[2][..lines[2].len() / 2];
+    std::fs::write(&path, [&lines[0], &lines[1], b"garbage\n".as_slice(), torn].concat()).expect("our own file");
+
+    let second = home.supervisor().start();
+    let api = Api::of(&second);
+    let left: Vec<_> = api.list("").iter().map(|t| t["task_id"].clone()).collect();
+    assert_eq!(left, ["a"]);
+    assert_eq!(second.metric("supervisor_journal_damaged_total"), Some(3.0), "{}", second.get("/metrics").body);
+    assert_eq!(api.run(json!({"task_id": "c", "script": "echo again"}))["state"], "succeeded");
+    assert_eq!(api.output("a", "stdout"), b"a\n");
+}
+
+#[test]
+fn the_journal_of_the_first_version_is_told_truthfully() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("state/tasks")).expect("our own directory");
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../supervisor/src/tasks/journal/v1.journal");
+    std::fs::copy(fixture, home.path("state/tasks/journal")).expect("the fixture");
+    let supervisor = home.supervisor().start();
+    let api = Api::of(&supervisor);
+    assert_eq!(api.task("t-1")["state"], "succeeded");
+    assert_eq!(api.task("t-1")["labels"], json!({"suite": "unit"}));
+    let lost = api.task("t-2");
+    assert_eq!((&lost["state"], &lost["exit_code"]), (&json!("lost"), &json!(null)));
+    assert!(!api.wait_end("t-3")["finished_at"].is_null(), "what waited is run");
+}
+
+#[test]
+fn a_journal_that_cannot_be_opened_is_a_mistake_of_the_configuration() {
+    let home = Home::new();
+    std::fs::File::create(home.path("state/tasks")).and_then(|mut f| f.write_all(b"x")).expect("our own directory");
+    let mut supervisor = home.supervisor().start();
+    assert_eq!(supervisor.wait_code(), 78);
+    assert!(
+        supervisor.termination()["reason"].as_str().is_some_and(|r| r.contains("journal")),
+        "{}",
+        supervisor.termination()
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_new_tasks_and_says_so() {
+    use tests::stage::{Pids, Profile, available};
+    if !available(Pids::First, Profile::Plain) {
+        return;
+    }
+    let supervisor = supervisor().first().tmpfs("state", 256).start();
+    let api = Api::of(&supervisor);
+    let labels: serde_json::Map<_, _> = (0..32).map(|n| (n.to_string(), json!("x".repeat(250)))).collect();
+    let create = json!({"argv": ["true"], "labels": labels});
+    let answer = (0..200).map(|_| api.post("/dev-tasks?wait=30s", create.to_string())).find(|a| a.status() != 201);
+    let answer = answer.expect("256 KiB are full after so many");
+    assert_eq!((answer.status(), answer.header("content-type")), (507, "application/problem+json"));
+    assert!(answer.json()["detail"].as_str().is_some_and(|d| d.contains("No space left")), "{}", answer.json());
+    assert_eq!(supervisor.get("/livez").status, 200);
+    let known = api.list("");
+    assert!(known.iter().all(|task| task["finished_at"].is_string()), "every accepted one has ended");
+}
