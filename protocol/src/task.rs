@@ -23,6 +23,12 @@ pub struct Create {
     /// A script for `/bin/sh -c`, where the image has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// A `tar.gz` in base64: the task gets a workspace of its own with what is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_archive_b64: Option<String>,
+    /// The same by the name of an upload (`PUT /workspace-archives/{name}`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_archive: Option<String>,
     /// Run before, under the same confinement; a failure ends the task as `failed`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
@@ -121,6 +127,12 @@ pub struct Task {
     pub labels: BTreeMap<String, String>,
     /// Where it ran (000-73..76).
     pub runtime: Runtime,
+    /// The patch that was shown last (`GET …/diff`); only this one can be approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Shown>,
+    /// What became of the patch that was approved last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Apply>,
     /// How much it wrote.
     pub output: Output,
     /// What its tree used.
@@ -193,6 +205,49 @@ pub struct Runtime {
     pub artifact_root: String,
     /// Where its output is kept.
     pub log_root: String,
+    /// Its own workspace, where it was given an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_root: Option<String>,
+}
+
+/// A patch as it was when somebody looked at it. It does not change when the workspace does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Of its bytes, in hex.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+/// An approved patch on its way to where the workspace came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apply {
+    /// Of the patch.
+    pub sha256: String,
+    /// How far it is.
+    pub state: ApplyState,
+    /// Sent with every try, so that the relay applies it once.
+    pub idempotency_key: String,
+    /// What the relay said, or what kept it from answering.
+    pub detail: Option<String>,
+    /// Since when it is in this state, RFC 3339.
+    pub at: String,
+}
+
+/// How far an approved patch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyState {
+    /// Written down before the relay is called.
+    Applying,
+    /// The relay said so.
+    Applied,
+    /// The relay said no, or was never reached.
+    Refused,
+    /// The relay was called and nobody knows its answer. Approving the same patch again asks with the same key.
+    Unknown,
 }
 
 /// How much a task wrote; what is kept may be less.

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::isatty;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub mod config;
@@ -30,6 +30,8 @@ use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::tasks::{self, Tasks};
 use crate::termination::TerminationLog;
+use crate::workspace::seeds::Seeds;
+use crate::workspace::workers::Workers;
 
 /// How far the supervisor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +127,18 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         previous,
         metrics: metrics.clone(),
     });
-    listen(&config, view, tasks.clone(), metrics.clone())?;
+    let workers = Workers::new(launcher.clone());
+    let archives = config.state_dir.join("archives");
+    let api = http::Api {
+        tasks: tasks.clone(),
+        seeds: Seeds::new(archives, workers.clone(), config.upload, config.tasks.unpacked),
+        workers,
+        relay: config.relay.clone(),
+        workspace: config.launch.workspace.clone(),
+        large: Arc::new(Semaphore::new(1)),
+        upload: config.upload,
+    };
+    listen(&config, view, api, metrics.clone())?;
 
     let state = open_state(&config, &metrics).await?;
     let lost = state.lost.clone();
@@ -162,7 +175,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
 fn listen(
     config: &Config,
     view: Arc<http::View>,
-    tasks: tasks::Handle,
+    api: http::Api,
     metrics: Arc<Metrics>,
 ) -> Result<(), Fault> {
     let unavailable = |source: io::Error| Fault {
@@ -171,7 +184,7 @@ fn listen(
     };
     let listener = http::bind(config.listen).map_err(unavailable)?;
     let verifier = config.api_token_file.clone().map_or(http::Verifier::Closed, http::Verifier::TokenFile);
-    let routes = http::routes(view, tasks, verifier);
+    let routes = http::routes(view, api, verifier);
     let address = listener.local_addr().map_err(unavailable)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     tokio::spawn(async move {

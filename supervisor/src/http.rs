@@ -19,15 +19,22 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+mod api;
+mod archives;
+mod artifacts;
 mod auth;
+mod content;
 mod extract;
+mod files;
 mod health;
 mod logs;
 mod metrics;
+mod patch;
 mod query;
 mod reply;
 mod tasks;
 
+pub use api::Api;
 pub use auth::Verifier;
 pub use health::View;
 
@@ -55,7 +62,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// All routes: health and metrics are open, the rest needs the token.
-pub fn routes(view: Arc<View>, tasks: crate::tasks::Handle, verifier: Verifier) -> Router {
+pub fn routes(view: Arc<View>, api: Api, verifier: Verifier) -> Router {
     let health = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -65,7 +72,11 @@ pub fn routes(view: Arc<View>, tasks: crate::tasks::Handle, verifier: Verifier) 
         .route("/metrics", get(metrics::metrics))
         .with_state(view);
     health
-        .merge(tasks::routes(tasks))
+        .merge(tasks::routes(api.clone()))
+        .merge(artifacts::routes(api.clone()))
+        .merge(archives::routes(api.clone()))
+        .merge(patch::routes(api.clone()))
+        .merge(files::routes(api))
         .fallback(|| async { reply::problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             reply::problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")

@@ -13,7 +13,7 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use protocol::policy::{ExecutionClass, Limit, Session};
+use protocol::policy::{ExecutionClass, Limit, Resource, Session};
 
 pub mod config;
 pub mod environment;
@@ -29,6 +29,9 @@ pub use tree::{Event, Tree};
 use crate::init::{Reaper, leftovers};
 use crate::metrics::Metrics;
 use program::ProgramError;
+
+/// Address space of one of our workers; each keeps well below it by itself.
+const WORKER_MEMORY: u64 = 1 << 30;
 
 /// Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,8 @@ pub struct Task {
     pub write: Vec<PathBuf>,
     /// Nothing but its own directories is writable.
     pub read_only: bool,
+    /// A seeded task's own workspace, in place of the shared one.
+    pub workspace: Option<PathBuf>,
     /// TERM to KILL when the supervisor is gone.
     pub grace: std::time::Duration,
 }
@@ -144,6 +149,30 @@ impl Launcher {
         Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
     }
 
+    /// A launcher for work on what an agent can change: nothing is open to it but these paths.
+    pub fn for_worker(&self, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Launcher {
+        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let class = if write.is_empty() { ExecutionClass::Readonly } else { ExecutionClass::Local };
+        let moment = std::time::Duration::from_millis(100);
+        let config = Config {
+            class,
+            connect_ports: Vec::new(),
+            workspace: "/nonexistent".into(),
+            write,
+            scratch: Scratch::None,
+            read,
+            read_nothing_else: true,
+            // The agent's keys are not for us.
+            env_allow: Vec::new(),
+            env: Vec::new(),
+            limits: vec![Limit { resource: Resource::As, soft: WORKER_MEMORY, hard: WORKER_MEMORY }],
+            grace: moment,
+            leftover_grace: moment,
+            ..config.clone()
+        };
+        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+    }
+
     /// A launcher for one dev-task.
     pub fn for_task(&self, task: Task) -> Launcher {
         let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
@@ -154,6 +183,8 @@ impl Launcher {
             class: task.class,
             connect_ports: task.connect_ports,
             limits,
+            read: task.workspace.iter().cloned().collect(),
+            workspace: task.workspace.unwrap_or_else(|| config.workspace.clone()),
             write: config.write.iter().filter(|_| !task.read_only).cloned().chain(task.write).collect(),
             scratch: if task.read_only { Scratch::None } else { Scratch::Home },
             grace: config.grace.min(task.grace),

@@ -26,6 +26,7 @@ pub mod preflight;
 pub mod probe;
 pub mod provider;
 pub mod state;
+pub(crate) mod streaming;
 pub mod tasks;
 pub mod termination;
 pub mod worker;

@@ -19,7 +19,7 @@ mod ledger;
 pub mod output;
 pub mod patch;
 pub mod request;
-mod run;
+pub(crate) mod run;
 
 pub use config::Config;
 use journal::Record;

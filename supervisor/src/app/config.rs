@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::health::SandboxIdentity;
@@ -12,6 +13,7 @@ use crate::bootstrap::Plan;
 use crate::config::{Mistake, Reader, Sources, parse};
 use crate::launch::{environment, files, policy, program};
 use crate::provider::Provider;
+use crate::workspace::relay::Relay;
 use crate::{agent, launch, logs, state, tasks};
 
 /// What `supervisor run` runs with.
@@ -37,6 +39,10 @@ pub struct Config {
     pub tasks: tasks::Config,
     /// The API's token.
     pub api_token_file: Option<PathBuf>,
+    /// The largest archive or file that a client may send.
+    pub upload: u64,
+    /// Who applies approved patches.
+    pub relay: Option<Arc<Relay>>,
     /// Provider configuration to write once.
     pub provider: Provider,
     /// The agent's HOME.
@@ -61,6 +67,7 @@ impl Config {
             "env" => Ok(()),
             _ => Err(format!("`{text}` is not built; env passes the allow-listed keys")),
         });
+        let secret = |name| secrets.iter().find(|(known, _)| *known == name).map(|(_, path)| path.clone());
         let config = Config {
             listen: reader.value("listen", parse::address),
             grace: launch.grace,
@@ -69,7 +76,9 @@ impl Config {
             bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
             tasks: tasks::Config::read(reader),
-            api_token_file: secrets.iter().find(|(name, _)| *name == "api_token_file").map(|(_, path)| path.clone()),
+            upload: reader.value("archive_upload", parse::size),
+            relay: Relay::read(reader, secret("relay_token_file")).map(Arc::new),
+            api_token_file: secret("api_token_file"),
             state_dir,
             launch,
             agent,
@@ -135,6 +144,9 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Secret> 
         };
     let token = reader.optional("api_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
     secrets.extend(token.map(|path| ("api_token_file", path)));
+    let token =
+        reader.optional("relay_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
+    secrets.extend(token.map(|path| ("relay_token_file", path)));
     secrets.extend(reader.optional("config", parse::any_path).map(|path| ("config", path)));
     secrets
 }

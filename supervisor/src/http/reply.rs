@@ -39,6 +39,11 @@ impl Problem {
         Problem { field: Some(field.into()), ..Problem::bad(detail) }
     }
 
+    /// It is this field that brought it.
+    pub(super) fn of(self, field: &str) -> Problem {
+        Problem { field: Some(field.into()), detail: format!("{field}: {}", self.detail), ..self }
+    }
+
     /// Trying again after so many seconds may help.
     pub(super) fn retry_after(self, seconds: u32) -> Problem {
         Problem { retry_after: Some(seconds), ..self }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
+use super::api::Api;
+use super::archives;
 use super::extract::{Body, Id, NoQuery};
 use super::logs;
 use super::query::Query;
@@ -27,7 +29,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 const PAGE: (usize, usize) = (100, 1000);
 
 /// All routes of the API.
-pub(super) fn routes(tasks: Handle) -> Router {
+pub(super) fn routes(api: Api) -> Router {
     Router::new()
         .route("/dev-tasks", post(create).get(list))
         .route("/dev-tasks/{id}", get(show).delete(delete))
@@ -37,22 +39,26 @@ pub(super) fn routes(tasks: Handle) -> Router {
         .route("/dev-tasks/{id}/stdin/close", post(close_input))
         .route("/dev-tasks/{id}/logs", get(logs::logs))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
-        .with_state(tasks)
+        .with_state(api)
 }
 
 async fn create(
-    State(tasks): State<Handle>,
+    State(api): State<Api>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    Body(body): Body,
+    request: Request,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
     let wait = query.duration("wait", MAX_WAIT)?;
     query.finish()?;
-    let create: Create = parse(&body)?;
+    let (body, place) = archives::body(&api, request, MAX_BODY).await?;
+    let mut create: Create = parse(&body)?;
     let key = idempotency_key(&headers)?;
     let digest = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-    let (entry, new) = tasks.create(create, key, digest).await?;
+    drop(body);
+    let seed = archives::seed(&api, &mut create).await?;
+    drop(place);
+    let (entry, new) = api.tasks.create(create, key, digest, seed).await?;
     let task = ended_within(&entry, wait).await;
     let mut response = reply::json(if new { StatusCode::CREATED } else { StatusCode::OK }, &task);
     if let Ok(location) = HeaderValue::from_str(&format!("/dev-tasks/{}", task.task_id)) {
@@ -161,7 +167,7 @@ async fn ended_within(entry: &Arc<Entry>, wait: Option<Duration>) -> Task {
 }
 
 /// JSON, with the name of the field that is wrong.
-fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -44,6 +44,10 @@ pub struct Config {
     pub scratch: Scratch,
     /// Paths that cannot be opened: the operator's and the supervisor's own.
     pub hide: Vec<PathBuf>,
+    /// Readable although it lies beneath a hidden path.
+    pub read: Vec<PathBuf>,
+    /// Nothing else is readable but `read`, the program and its libraries: our own workers.
+    pub read_nothing_else: bool,
     /// Resource limits.
     pub limits: Vec<Limit>,
     /// Nice value.
@@ -86,6 +90,8 @@ impl Config {
             write: reader.list("agent_write", parse::path),
             scratch: Scratch::Shared,
             hide,
+            read: Vec::new(),
+            read_nothing_else: false,
             limits: reader.list("agent_limits", parse::limit),
             nice: reader.optional("agent_nice", |t| parse::number(-20, 19)(t).map(|n| n as i8)),
             oom_score_adj: reader.value("agent_oom_score_adj", |t| parse::number(-1000, 1000)(t).map(|n| n as i16)),

@@ -25,6 +25,9 @@ const DEVICES: &[&str] = &[
     "/dev/console",
 ];
 
+/// What a dynamically linked program is made of; ours are static where they are shipped.
+const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
+
 /// Writable for everybody, as without a supervisor.
 const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -91,22 +94,30 @@ impl Hidden {
 pub fn rules(config: &super::Config, home: Option<&Path>) -> Vec<FileRule> {
     let hidden = Hidden::new(&config.hide);
     let mut rules = Vec::new();
-    read_except(Path::new("/"), &hidden, &mut rules);
+    if config.read_nothing_else {
+        let own = std::env::current_exe().ok();
+        rules.extend(LIBRARIES.iter().map(Path::new).chain(own.as_deref()).map(|path| rule(path, Access::Read)));
+    } else {
+        read_except(Path::new("/"), &hidden, &mut rules);
+    }
+    for path in &config.read {
+        add(path, Access::Read, &hidden, &mut rules);
+    }
     rules.extend(DEVICES.iter().map(|d| rule(Path::new(d), Access::Device)));
     for path in writable(config, home) {
-        write(&path, &hidden, &mut rules);
+        add(&path, Access::Write, &hidden, &mut rules);
     }
     rules
 }
 
-/// Writable: the real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
+/// The real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
 /// means that there is no home) or would take a hidden path with it.
-fn write(path: &Path, hidden: &Hidden, rules: &mut Vec<FileRule>) {
+fn add(path: &Path, access: Access, hidden: &Hidden, rules: &mut Vec<FileRule>) {
     let Ok(real) = path.canonicalize() else { return };
     if real == Path::new("/") || hidden.is(&real) || hidden.has_beneath(&real) {
         return;
     }
-    rules.push(rule(&real, Access::Write));
+    rules.push(rule(&real, access));
 }
 
 fn read_except(directory: &Path, hidden: &Hidden, rules: &mut Vec<FileRule>) {

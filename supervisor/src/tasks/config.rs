@@ -28,6 +28,8 @@ pub struct Config {
     pub keep_bytes: u64,
     /// An answer waits until its record is on the disk.
     pub sync_always: bool,
+    /// Bytes that may come out of a task's archive.
+    pub unpacked: u64,
     /// Tasks that were queued when the supervisor ended are run by the next one; else they fail.
     pub requeue: bool,
 }
@@ -52,6 +54,7 @@ impl Config {
                 "always" => Ok(true),
                 _ => Err(format!("`{text}` is neither group nor always")),
             }),
+            unpacked: reader.value("archive_unpacked", parse::size),
             requeue: reader.value("task_requeue", parse::boolean),
         }
     }

@@ -77,7 +77,8 @@ impl Ledger {
         }));
     }
 
-    async fn sync(&mut self) -> std::io::Result<()> {
+    /// All that was written is on the disk when this answers.
+    pub(super) async fn sync(&mut self) -> std::io::Result<()> {
         let file = self.journal.to_sync()?;
         spawn_blocking(move || file.sync_data()).await.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
     }

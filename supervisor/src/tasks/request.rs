@@ -92,7 +92,7 @@ fn invalid<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Inva
 }
 
 /// It becomes a path's last part and a part of URLs.
-fn check_id(id: Option<&str>) -> Result<(), Invalid> {
+pub(crate) fn check_id(id: Option<&str>) -> Result<(), Invalid> {
     let Some(id) = id else { return Ok(()) };
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(allowed) {

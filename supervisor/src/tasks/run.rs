@@ -24,10 +24,16 @@ use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
 use crate::exit::Fault;
+use crate::workspace::failure::Failure;
+use crate::workspace::work::Work;
+use crate::workspace::workers::{Input as Content, Workers};
 use crate::launch::{Event, Launcher, Request, Streams, Task as Overrides, Tree};
 
 /// Output that is still in a pipe when nobody is left to write more is read at once; this is for a slow disk.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// A task's archive, in its folder.
+pub(crate) const SEED: &str = "seed.tar.gz";
 
 /// What happened to a task.
 #[derive(Debug)]
@@ -89,6 +95,10 @@ pub(super) struct Run {
     pub(super) launcher: Launcher,
     pub(super) config: Config,
     pub(super) artifacts: PathBuf,
+    /// Its own workspace, where it was given an archive, and that archive.
+    pub(super) workspace: Option<PathBuf>,
+    pub(super) seed: PathBuf,
+    pub(super) workers: Workers,
     pub(super) streams: (Arc<Stream>, Arc<Stream>),
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) updates: mpsc::Sender<Update>,
@@ -112,6 +122,11 @@ impl Run {
             return self.tell(Change::Ended(ended)).await;
         }
         let deadline = Instant::now() + self.spec.timeout;
+        if let Some(workspace) = self.workspace.clone()
+            && !self.unpack(workspace, deadline, &mut ended).await
+        {
+            return self.tell(Change::Ended(ended)).await;
+        }
         let setup = self.spec.setup.take();
         let ready = match setup {
             Some(argv) => {
@@ -143,6 +158,45 @@ impl Run {
         self.tell(Change::Ended(ended)).await;
     }
 
+    /// Fill the workspace from the archive; false where the task ends here, with nothing left in it.
+    async fn unpack(&mut self, root: PathBuf, deadline: Instant, ended: &mut Ended) -> bool {
+        let why = {
+            let work = Work::Unpack { root: root.clone(), most: self.config.unpacked };
+            let unpacking = async {
+                let seed = std::fs::File::open(&self.seed).map_err(|e| Failure::at("the archive", &e))?;
+                self.workers.run(&work, Content::File(seed)).await
+            };
+            let told_to_end = async {
+                loop {
+                    match self.control.recv().await {
+                        Some(Control::End(_)) | None => return,
+                        // Nobody is there yet to be signalled or to read.
+                        Some(_) => {}
+                    }
+                }
+            };
+            tokio::select! {
+                done = unpacking => match done {
+                    Ok(()) => return true,
+                    Err(failure) => Some(format!("the workspace could not be unpacked: {failure}")),
+                },
+                () = told_to_end => {
+                    self.told_to_end = true;
+                    None
+                }
+                () = sleep_until(deadline) => {
+                    ended.timed_out = true;
+                    None
+                }
+            }
+        };
+        ended.reason = why;
+        if let Err(failure) = self.workers.run(&Work::Clear { root }, Content::None).await {
+            tracing::warn!(task_id = self.id, %failure, "what was unpacked could not be removed");
+        }
+        false
+    }
+
     async fn tell(&self, change: Change) {
         let _ = self.updates.send(Update { id: self.id.clone(), change }).await;
     }
@@ -156,7 +210,7 @@ impl Run {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         let parent = self.artifacts.parent().unwrap_or(&self.artifacts);
         std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
-        for folder in [&self.artifacts, &self.scratch()] {
+        for folder in [&self.artifacts, &self.scratch()].into_iter().chain(&self.workspace) {
             std::fs::create_dir(folder)?;
             // For a task of another uid; the parent and Landlock keep everybody else out.
             if self.launcher.config().user.is_some() {
@@ -259,12 +313,13 @@ impl Run {
             ("TASK_ID".into(), self.id.clone().into()),
             ("TASK_ARTIFACTS".into(), self.artifacts.clone().into()),
         ];
+        env.extend(self.workspace.iter().map(|path| ("TASK_WORKSPACE".into(), path.into())));
         env.extend(self.spec.env.iter().map(|(k, v)| (k.into(), v.into())));
         env
     }
 
     fn cwd(&self) -> Option<PathBuf> {
-        let workspace = &self.launcher.config().workspace;
+        let workspace = self.workspace.as_ref().unwrap_or(&self.launcher.config().workspace);
         let usual = || if workspace.is_dir() { workspace.clone() } else { self.scratch() };
         Some(self.spec.cwd.clone().unwrap_or_else(usual))
     }
@@ -276,6 +331,7 @@ impl Run {
             limits: self.spec.limits.clone(),
             write: vec![self.scratch(), self.artifacts.clone()],
             read_only: self.spec.class == ExecutionClass::Readonly,
+            workspace: self.workspace.clone(),
             grace: self.config.grace,
         }
     }

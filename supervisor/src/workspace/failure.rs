@@ -21,6 +21,8 @@ pub enum Kind {
     TooLarge,
     /// No space.
     Full,
+    /// Too many do the same just now.
+    Busy,
     /// Anything else.
     Internal,
 }

@@ -1,0 +1,83 @@
+//! Bodies that come and go in pieces: one piece waits at a time, so the slower side sets the pace.
+
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// A client that sends nothing for so long has gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A piece of a body, or its breaking off.
+pub(crate) type Part = io::Result<Bytes>;
+
+/// A body, and where its pieces are put in. It is whole when the sender is dropped without an error.
+pub(crate) fn body() -> (mpsc::Sender<Part>, Body) {
+    let (sender, receiver) = mpsc::channel(1);
+    (sender, Body::from_stream(Received(receiver)))
+}
+
+struct Received(mpsc::Receiver<Part>);
+
+impl Stream for Received {
+    type Item = Part;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Part>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// Takes a client's body piece by piece.
+pub(crate) struct Reader(BodyDataStream);
+
+impl Reader {
+    pub(crate) fn new(body: Body) -> Reader {
+        Reader(body.into_data_stream())
+    }
+
+    /// The next piece, `None` at the end; in words what kept it from coming.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        match timeout(PATIENCE, poll_fn(|context| Pin::new(&mut self.0).poll_next(context))).await {
+            Err(_) => Err(format!("the body stopped coming for {}s", PATIENCE.as_secs())),
+            Ok(piece) => piece.transpose().map_err(|e| format!("the body did not come whole: {e}")),
+        }
+    }
+}
+
+/// A file of ours as a body.
+pub(crate) fn file(file: std::fs::File) -> Body {
+    let (sender, body) = body();
+    tokio::spawn(async move {
+        let mut file = file;
+        loop {
+            let read = spawn_blocking(move || {
+                let mut piece = vec![0; 256 * 1024];
+                let count = file.read(&mut piece)?;
+                piece.truncate(count);
+                Ok((file, piece))
+            });
+            let part = match read.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())) {
+                Ok((_, piece)) if piece.is_empty() => return,
+                Ok((same, piece)) => {
+                    file = same;
+                    Ok(piece.into())
+                }
+                Err(e) => {
+                    let _ = sender.send(Err(e)).await;
+                    return;
+                }
+            };
+            if sender.send(part).await.is_err() {
+                return;
+            }
+        }
+    });
+    body
+}

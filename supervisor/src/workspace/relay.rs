@@ -1,0 +1,236 @@
+//! The relay: who applies an approved patch to where the workspace came from.
+//!
+//! Its address comes from the settings alone. It is `https`, or `http` on this machine; redirects are not followed; each
+//! call has the bearer token and the key that makes it count once. What is not known is called unknown.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use protocol::task::{ApplyState, Task};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::Reader;
+use crate::streaming;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// A relay may have to clone, apply and push.
+const ANSWER: Duration = Duration::from_secs(120);
+/// Kept of what it says.
+const MAX_WORDS: usize = 1024;
+const MAX_TOKEN: u64 = 64 * 1024;
+
+/// A configured relay.
+pub struct Relay {
+    uri: Uri,
+    token: Token,
+}
+
+enum Token {
+    None,
+    File(PathBuf),
+    Text(String),
+}
+
+/// Without the token.
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+/// One patch to apply.
+pub struct Call {
+    /// Its bytes.
+    pub patch: PathBuf,
+    /// How many.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: String,
+    /// Makes it count once.
+    pub key: String,
+}
+
+impl Relay {
+    /// From the settings `relay_*`.
+    pub fn read(reader: &mut Reader<'_>, token_file: Option<PathBuf>) -> Option<Relay> {
+        let uri = reader.optional("relay_url", address);
+        let text = reader.optional("relay_token", crate::config::parse::text);
+        let token = match (token_file, text) {
+            (Some(_), Some(_)) => {
+                reader.mistake(reader.origin("relay_token"), "and a token file exclude each other");
+                Token::None
+            }
+            (Some(path), None) => Token::File(path),
+            (None, Some(text)) => Token::Text(text.trim().into()),
+            (None, None) => Token::None,
+        };
+        uri.map(|uri| Relay { uri, token })
+    }
+
+    /// Whether this build can call it.
+    pub fn needs_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
+    /// Call it; its answer in a state and in words.
+    pub async fn apply(&self, task: &Task, call: &Call) -> (ApplyState, String) {
+        let request = match self.request(task, call) {
+            Ok(request) => request,
+            Err(why) => return (ApplyState::Refused, format!("nothing was sent: {why}")),
+        };
+        let stream = match timeout(CONNECT, self.connect()).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return (ApplyState::Refused, format!("the relay cannot be reached, nothing was sent: {e}")),
+            Err(_) => return (ApplyState::Refused, "the relay cannot be reached in time, nothing was sent".into()),
+        };
+        match timeout(ANSWER, exchange(stream, request)).await {
+            Ok(Ok((status, words))) => (state(status), format!("{status}: {words}")),
+            Ok(Err(e)) => (ApplyState::Unknown, format!("the relay was called and gave no whole answer: {e}")),
+            Err(_) => (ApplyState::Unknown, format!("the relay gave no answer within {}s", ANSWER.as_secs())),
+        }
+    }
+
+    fn request(&self, task: &Task, call: &Call) -> Result<Request<Body>, String> {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "text/x-diff")
+            .header(header::CONTENT_LENGTH, call.bytes)
+            .header(header::CONNECTION, "close")
+            .header("idempotency-key", &call.key)
+            .header("patch-sha256", &call.sha256)
+            .header("task-id", &task.task_id)
+            .header("backend-run-id", &task.runtime.backend_run_id);
+        if let Some(token) = self.token()? {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has bytes that no header may have")?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let file = std::fs::File::open(&call.patch).map_err(|e| format!("the patch cannot be read: {e}"))?;
+        request.body(streaming::file(file)).map_err(|e| e.to_string())
+    }
+
+    /// Read anew for each call, because the kubelet replaces it.
+    fn token(&self) -> Result<Option<String>, String> {
+        match &self.token {
+            Token::None => Ok(None),
+            Token::Text(text) => Ok(Some(text.clone())),
+            Token::File(path) => {
+                let text = read_token(path).map_err(|e| format!("the token file cannot be read: {e}"))?;
+                if text.trim().is_empty() { Err("the token file is empty".into()) } else { Ok(Some(text.trim().into())) }
+            }
+        }
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let host = self.uri.host().unwrap_or_default();
+        let port = self.uri.port_u16().unwrap_or(80);
+        match literal(host) {
+            Some(address) => TcpStream::connect((address, port)).await,
+            None => match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(stream) => Ok(stream),
+                Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await,
+            },
+        }
+    }
+}
+
+fn read_token(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN), &mut text)?;
+    Ok(text)
+}
+
+/// `https`, or `http` to this machine: a token must not travel in the open.
+fn address(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|e| format!("`{text}` is not a URL: {e}"))?;
+    let host = uri.host().unwrap_or_default();
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("has a name or password in it; use SUPERVISOR_RELAY_TOKEN_FILE".into());
+    }
+    let loopback = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") if !host.is_empty() => Ok(uri),
+        Some("http") if loopback => Ok(uri),
+        Some("http") => Err(format!("`{text}` is http to another machine; use https, or a relay on 127.0.0.1")),
+        _ => Err(format!("`{text}` is neither https nor http; write for instance https://relay.example/apply")),
+    }
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+async fn exchange(stream: TcpStream, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let mut words = Vec::new();
+    let mut body = streaming::Reader::new(Body::new(response.into_body()));
+    // The status is the answer; what cannot be read of the words is not told.
+    while let Ok(Some(piece)) = body.next().await {
+        words.extend(&piece[..piece.len().min(MAX_WORDS - words.len())]);
+        if words.len() == MAX_WORDS {
+            break;
+        }
+    }
+    driver.abort();
+    let words = String::from_utf8_lossy(&words).replace(|c: char| c.is_control(), " ");
+    Ok((status, words.trim().into()))
+}
+
+/// Success is success. A clear no is a no, and so is a redirect, which is not followed. The rest says nothing about
+/// what was done.
+fn state(status: StatusCode) -> ApplyState {
+    match status.as_u16() {
+        200..=299 => ApplyState::Applied,
+        408 | 425 | 429 => ApplyState::Unknown,
+        300..=499 => ApplyState::Refused,
+        _ => ApplyState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_this_machine_are_taken() {
+        for good in ["https://relay.example/apply", "http://127.0.0.1:81/x", "http://[::1]:1", "http://localhost:9/a?b"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://relay.example/",
+            "http://10.0.0.1/",
+            "http://127.0.0.1.example/",
+            "http://localhost.example/",
+            "http://user:secret@127.0.0.1/",
+            "ftp://127.0.0.1/",
+            "127.0.0.1:80",
+            "/apply",
+            "",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_clear_answer_is_taken_for_one() {
+        let of = |code| state(StatusCode::from_u16(code).expect("a status"));
+        assert_eq!([200, 204].map(of), [ApplyState::Applied; 2]);
+        assert_eq!([301, 400, 401, 409, 422].map(of), [ApplyState::Refused; 5]);
+        assert_eq!([408, 429, 500, 502, 503].map(of), [ApplyState::Unknown; 5]);
+    }
+}
