@@ -146,6 +146,9 @@ fn inside(root: &Path, path: &str) -> std::path::PathBuf {
     root.join(path.replacen("/var/run/", "/run/", 1).trim_start_matches('/'))
 }
 
+/// netdevice(7); C libraries disagree about the type.
+const SIOCSIFFLAGS: u64 = 0x8914;
+
 /// Best effort: a Pod's network has it, most probes do without.
 fn loopback_up() {
     let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0") else { return };
@@ -154,8 +157,5 @@ fn loopback_up() {
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&(libc::IFF_UP as u16 | libc::IFF_RUNNING as u16).to_ne_bytes());
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket) as u64;
-    let _ = crate::kernel::call(
-        libc::SYS_ioctl,
-        &[fd, libc::SIOCSIFFLAGS as u64, crate::kernel::address_mut(&mut request)],
-    );
+    let _ = crate::kernel::call(libc::SYS_ioctl, &[fd, SIOCSIFFLAGS, crate::kernel::address_mut(&mut request)]);
 }
