@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use protocol::control::{Command, Decoder, Exit, Report, encode};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -130,18 +133,40 @@ impl Conversation {
         loop {
             match self.socket.try_read(&mut bytes) {
                 Ok(0) => return false,
-                Ok(n) => self.decoder.push(&bytes[..n]),
+                Ok(n) => {
+                    if !self.take(&bytes[..n]).await {
+                        return false;
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
             }
-            loop {
-                match self.decoder.next::<Report>() {
-                    Ok(Some(report)) => self.tell(report).await,
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::error!(%error, "a shim sent what no shim sends");
-                        return false;
-                    }
+        }
+    }
+
+    /// Read to the end past the event loop, which may know of the shim's exit before it knows that the shim's last
+    /// words are there: `try_read` would answer from what it knows.
+    async fn read_last_words(&mut self) {
+        let mut bytes = [0u8; 4096];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(n) if n > 0 => drop(self.take(&bytes[..n]).await),
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Tell every frame that is whole; false where the shim speaks another language.
+    async fn take(&mut self, bytes: &[u8]) -> bool {
+        self.decoder.push(bytes);
+        loop {
+            match self.decoder.next::<Report>() {
+                Ok(Some(report)) => self.tell(report).await,
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::error!(%error, "a shim sent what no shim sends");
+                    return false;
                 }
             }
         }
@@ -161,7 +186,7 @@ impl Conversation {
     }
 
     async fn finish(mut self, exit: Exit) {
-        self.read().await;
+        self.read_last_words().await;
         if !self.last_word {
             let _ = self.events.send(Event::ShimLost(exit)).await;
         }

@@ -38,7 +38,6 @@ pub(super) const PROBES: &[Probe] = &[
     probe("sched-setaffinity-supervisor", SupervisorNotThrottled, |t| affinity(raw(t.supervisor))),
     probe("sched-setaffinity-shim", SupervisorNotThrottled, |t| affinity(raw(t.shim))),
     probe("sched-setaffinity-high-bits", SupervisorNotThrottled, |t| affinity(HIGH | raw(t.supervisor))),
-    probe("sched-setaffinity-thread-of-supervisor", SupervisorNotThrottled, |t| each_thread(t, affinity)),
     probe("prlimit-thread-of-supervisor", SupervisorNotThrottled, |t| each_thread(t, prlimit)),
     probe("setpriority-thread-of-supervisor", SupervisorNotThrottled, |t| {
         each_thread(t, |thread| setpriority(libc::PRIO_PROCESS as u64, thread))
