@@ -107,7 +107,7 @@ fn bash_has_jobs_substitutions_traps_and_a_terminal() {
     Program::new("bash", &["bash", "main.bash"])
         .needs(&["bash", "setsid", "mkfifo"])
         .offline()
-        .ends(48, &["substitution", "coprocess", "jobs", "traps", "terminal"])
+        .ends(48, &["substitution", "stdout", "coprocess", "jobs", "traps", "terminal"])
         .leaving(2)
         .runs_everywhere();
 }
