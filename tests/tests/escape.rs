@@ -163,6 +163,7 @@ fn without_seccomp_the_escapes_that_it_stops_work() {
         "i386-entry",
         "tiocsti-high-bits",
         "prlimit-supervisor",
+        "prlimit-thread-of-supervisor",
         "setpriority-user-zero",
         "socket-vsock",
         "socket-mptcp",

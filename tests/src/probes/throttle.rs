@@ -123,7 +123,7 @@ fn affinity(pid: u64) -> Outcome {
 fn each_thread(target: &Target, attempt: fn(u64) -> Outcome) -> Outcome {
     fn pour(mut stream: impl Write) {
         let line = [b'.'; 4096];
-        for _ in 0..2048 {
+        for _ in 0..512 {
             let _ = stream.write_all(&line);
         }
         let _ = stream.write_all(b"\n");
@@ -134,6 +134,7 @@ fn each_thread(target: &Target, attempt: fn(u64) -> Outcome) -> Outcome {
     let mut last = Outcome::Denied("it has no further thread".into());
     while !flood.is_finished() && !matches!(last, Outcome::Escaped(_)) {
         let Ok(entries) = fs::read_dir(format!("/proc/{}/task", target.supervisor)) else { break };
+        std::thread::sleep(std::time::Duration::from_micros(200));
         let threads = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u64>().ok());
         for thread in threads.filter(|&id| id != raw(target.supervisor)) {
             match attempt(thread) {
