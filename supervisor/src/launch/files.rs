@@ -23,8 +23,8 @@ const DEVICES: &[&str] = &[
     "/dev/console",
 ];
 
-/// Writable for everybody, as without a supervisor.
-const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+/// Writable for everybody, as without a supervisor. POSIX queues are files of /dev/mqueue for Landlock.
+const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
 
 /// Every path that a child of this configuration may write.
 pub fn writable(config: &super::Config, home: Option<&Path>) -> Vec<PathBuf> {
