@@ -76,7 +76,7 @@ fn an_end_is_told_truthfully_while_pid_1_reaps_a_storm_of_orphans() {
         .start();
     supervisor.address();
     let agent = binaries::helper("agent");
-    let storm = supervisor.enter(&[&*agent.to_string_lossy(), "orphans", "6000"]);
+    let storm = supervisor.enter(&[&*agent.to_string_lossy(), "orphans", "3000"]);
     assert!(storm.status.success(), "{storm:?}");
     let lines = supervisor.log();
     let lost: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
