@@ -195,7 +195,7 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
         Ok(Some(record)) => record.silent_end().map(|end| {
             let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
             let with = if reboot { "node" } else { "container" };
-            format!("{end} with the {with} while {:?}", record.state)
+            format!("{end} with the {with} while {}", record.state.name())
         }),
         Ok(None) => None,
         Err(error) => {
