@@ -41,6 +41,11 @@ fn make(scratch: &Path, root: &Path) -> std::io::Result<()> {
     memory(&root.join("tmp"), "mode=1777")?;
     memory(&root.join("run"), "mode=0755")?;
     memory(&root.join("dev"), "mode=0755")?;
+    for name in ["opt", "srv"] {
+        // whatever this machine has there, with whatever modes, is none of the scene
+        fs::create_dir_all(root.join(name))?;
+        memory(&root.join(name), "mode=0755")?;
+    }
     mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, NOTHING)?;
     mount(Some("/sys"), &root.join("sys"), NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)?;
     Ok(())
