@@ -41,11 +41,13 @@ fn make(scratch: &Path, root: &Path) -> std::io::Result<()> {
     memory(&root.join("tmp"), "mode=1777")?;
     memory(&root.join("run"), "mode=0755")?;
     memory(&root.join("dev"), "mode=0755")?;
+    // whatever this machine has there, with whatever modes, is none of the scene; /srv stays on the workspace's file
+    // system, so that links between the two can be tried
     for name in ["opt", "srv"] {
-        // whatever this machine has there, with whatever modes, is none of the scene
         fs::create_dir_all(root.join(name))?;
-        memory(&root.join(name), "mode=0755")?;
+        fs::set_permissions(root.join(name), Permissions::from_mode(0o755))?;
     }
+    memory(&root.join("opt"), "mode=0755")?;
     mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, NOTHING)?;
     mount(Some("/sys"), &root.join("sys"), NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)?;
     Ok(())
