@@ -16,7 +16,8 @@ default:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+    @# Nobody outside reads these pages, so they show private items, and may link to them.
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
     @if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; else echo "cargo-deny is not installed: deny.toml is not checked (cargo install --locked cargo-deny)"; fi
 
 # every test that needs no cluster

@@ -31,9 +31,20 @@ pub const SCOPE_ABI: u32 = ABI::V6 as u32;
 
 /// The shim's own domain: no path and no port, only a closed scope, so that `kill(-1)` means its tree. Call it with
 /// `abi` at or above [`SCOPE_ABI`].
+///
+/// Every domain denies moving and linking between directories unless a rule allows it, also one that handles no file
+/// access at all (landlock(7), `LANDLOCK_ACCESS_FS_REFER`), so this one allows it everywhere: what may be moved where is
+/// the program's own domain's business.
 pub fn enclose_tree(abi: u32) -> Result<(), Failure> {
+    let root = openat(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(because(Step::Landlock, "/, the root of the tree's own domain"))?;
     let enter = || {
-        ruleset().scope(Scope::from_all(known(abi)))?.create()?.restrict_self()?;
+        ruleset()
+            .handle_access(AccessFs::Refer)?
+            .scope(Scope::from_all(known(abi)))?
+            .create()?
+            .add_rule(PathBeneath::new(root, AccessFs::Refer))?
+            .restrict_self()?;
         Ok::<_, landlock::RulesetError>(())
     };
     enter().map_err(|error| refused("the tree's own domain", &error))

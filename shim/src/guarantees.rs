@@ -102,7 +102,7 @@ fn standing(guarantee: Guarantee, facts: &Facts, policy: &Policy) -> (State, &'s
         Guarantee::SupervisorNotSignalled => not_signalled(facts, policy, other_uid),
         Guarantee::SupervisorNotThrottled if other_uid => (State::Holds, "another uid, and seccomp argument rules"),
         Guarantee::SupervisorNotThrottled if facts.seccomp => {
-            (State::Holds, "seccomp: calls that set limits, priorities or processors reach the caller only")
+            (State::Holds, "seccomp: calls that set limits or priorities reach the caller only")
         }
         Guarantee::SupervisorNotThrottled => (State::Missing, NO_SECCOMP),
         Guarantee::TreeKillable => tree_killable(facts, other_uid),

@@ -4,11 +4,13 @@ mod common;
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use common::{NOBODY, Shim, nobody, policy, root, run, script};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::control::{Exit, Scope};
 use protocol::policy::{Identity, Limit, Resource};
 
@@ -42,6 +44,8 @@ fn the_shim_itself_keeps_no_descriptor_that_it_inherited() {
     shim.started();
     drop(write);
     // A pipe that the resident shim held open would have no end.
+    let mut end = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut end, PollTimeout::from(10_000u16)), Ok(1), "somebody still holds the pipe");
     assert_eq!(read.read(&mut [0]).expect("readable"), 0);
     shim.stop(Scope::Tree, Duration::ZERO);
     shim.finish();

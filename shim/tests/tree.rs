@@ -5,7 +5,7 @@ mod common;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{NOBODY, Shim, alive, nobody, root, run, script, wait_until};
+use common::{Shim, alive, nobody, root, run, script, wait_until};
 use protocol::control::{Command, Exit, Report, Scope};
 use protocol::policy::{Limit, Policy, Resource};
 
@@ -196,7 +196,7 @@ fn a_fork_bomb_with_session_escapees_is_gone_after_the_grace() {
     if !root("a uid of its own for a fork bomb") {
         return;
     }
-    let (uid, processes) = (NOBODY - 1000, 2000);
+    let (uid, processes) = (uid_of_this_run(0), 2000);
     let mark = mark("bomb");
     let mut shim = Shim::start(&bomb(uid, processes, &mark));
     shim.started();
@@ -209,6 +209,11 @@ fn a_fork_bomb_with_session_escapees_is_gone_after_the_grace() {
     println!("goal=stop-over-grace-ms<=250 measured={}", over.as_millis());
     assert!(ended.killed > 100, "{ended:?}");
     assert_eq!(of_uid(uid), 0);
+}
+
+/// Processes are counted by uid: two runs of these tests at once must not count each other's.
+fn uid_of_this_run(which: u32) -> u32 {
+    2_000_000_000 + 2 * std::process::id() + which
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn below_abi_6_a_sweep_wins_against_a_fork_bomb() {
     if !root("a uid of its own for a fork bomb") {
         return;
     }
-    let (uid, processes) = (NOBODY - 2000, 400);
+    let (uid, processes) = (uid_of_this_run(1), 400);
     let Some(mut shim) = Shim::start_with_abi(3, &bomb(uid, processes, &mark("swept-bomb"))) else { return };
     shim.started();
     wait_until("the bomb has filled its limit", || of_uid(uid) as u64 > processes * 9 / 10);

@@ -106,7 +106,7 @@ pub async fn run(config: Config, edges: Edges) -> u8 {
 async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let metrics = edges.metrics.clone();
     let reaper = Reaper::new(metrics.clone());
-    let (request_sender, requests) = mpsc::channel(16);
+    let (request_sender, mut requests) = mpsc::channel(16);
     let rules = Rules { shield: init::is_pid_1() && !config.signals_from_inside, metrics: metrics.clone() };
     let init = Init::new(reaper.clone(), rules, request_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
@@ -150,15 +150,21 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
     tokio::spawn(dev_tasks.run());
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
-    let agent_task: AgentTask = match prepare::run(&config, &launcher).await {
-        Ok(()) => {
+    let prepared = tokio::select! {
+        prepared = prepare::run(&config, &launcher) => Some(prepared),
+        // A volume that hangs must not hold back a stop; the worker ends with its lifeline.
+        () = stop_request(&mut requests) => None,
+    };
+    let agent_task: AgentTask = match prepared {
+        None => Box::pin(std::future::ready(Outcome::NeverRan)),
+        Some(Ok(())) => {
             stage.send_replace(Stage::Running);
             if config.agent.program.is_some() {
                 recorder.starting(&agent.status.borrow());
             }
             Box::pin(agent_part.run())
         }
-        Err(fault) => {
+        Some(Err(fault)) => {
             tracing::error!("{}", fault.reason);
             recorder.fault(&fault);
             // Health is open to everybody and names no path; the log and the termination message do.
@@ -169,6 +175,11 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         }
     };
     Ok(App { config, init, reaper, requests, stage, agent, agent_task, tasks, recorder, outputs })
+}
+
+/// The first request to stop; what is to be forwarded has nobody to go to yet.
+async fn stop_request(requests: &mut mpsc::Receiver<init::Request>) {
+    while let Some(init::Request::Forward(_)) = requests.recv().await {}
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.
@@ -210,7 +221,7 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
         Ok(Some(record)) => record.silent_end().map(|end| {
             let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
             let with = if reboot { "node" } else { "container" };
-            format!("{end} with the {with} while {:?}", record.state)
+            format!("{end} with the {with} while {}", record.state.name())
         }),
         Ok(None) => None,
         Err(error) => {

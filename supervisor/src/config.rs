@@ -120,7 +120,7 @@ pub const SETTINGS: &[Setting] = &[
         "agent_write",
         "",
         "LIST",
-        "further paths the agent may write, beside workspace, HOME, /tmp, /var/tmp and /dev/shm",
+        "further paths the agent may write, beside workspace, HOME, /tmp, /var/tmp, /dev/shm and /dev/mqueue",
     ),
     setting("agent_hide", "/var/run/secrets", "LIST", "paths the agent cannot open"),
     setting("agent_limits", "", "LIST", "resource limits, NAME=SOFT[:HARD], for instance nofile=1024:4096"),

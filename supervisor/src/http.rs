@@ -1,7 +1,8 @@
 //! The listener: health, metrics and the dev-task API.
 //!
 //! Promises: one address, never `SO_REUSEPORT`, so that no process of the same uid can share the port and take
-//! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once; a panic in a request is counted and
+//! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once from inside
+//! the Pod and as many from outside, so that an agent that holds them all leaves the kubelet its own; a panic in a request is counted and
 //! closes that connection only.
 
 use std::convert::Infallible;
@@ -40,8 +41,8 @@ pub use health::View;
 
 use crate::metrics::Metrics;
 
-/// Connections at once; the kubelet and a scraper need a handful.
-const CONNECTIONS: usize = 256;
+/// Connections at once, from each side; the kubelet and a scraper need a handful.
+const CONNECTIONS: usize = 128;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A peer that takes nothing for so long is cut: also one whose window stays closed (`TCP_USER_TIMEOUT`, tcp(7)).
@@ -88,10 +89,10 @@ pub fn routes(view: Arc<View>, api: Api, verifier: Verifier) -> Router {
 /// Serve until dropped.
 pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc<Metrics>) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (inside, outside) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             // Out of descriptors or memory: the next may fare better, after others have closed.
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -99,6 +100,7 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
                 continue;
             }
         };
+        let places = if is_inside(&stream, peer) { &inside } else { &outside };
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics.connections_refused.inc();
             continue;
@@ -112,6 +114,12 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
             drop(place);
         });
     }
+}
+
+/// Loopback, or the Pod's own address: the agent or an exec probe. The kubelet comes from the node's address.
+fn is_inside(stream: &TcpStream, peer: SocketAddr) -> bool {
+    let ip = peer.ip().to_canonical();
+    ip.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip)
 }
 
 async fn connection(stream: TcpStream, routes: Router) {

@@ -3,11 +3,17 @@
 //! `CHAPERONE_BIN_DIR` names a directory with `supervisor` and `shim`, for instance `dist`. Without it they are built
 //! once per test program: cargo builds only the programs of the package that it tests.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
 
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where root's tests go when cargo's directory is closed to others. Not below /run, which a stage replaces.
+const SCRATCH: &str = "/var/lib/chaperone-tests";
 
 /// Test what `just dist` left, unless `CHAPERONE_BIN_DIR` names something else: numbers are of what is shipped.
 pub fn prefer_dist() {
@@ -23,7 +29,7 @@ pub fn directory() -> &'static Path {
         Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name"),
         None => {
             build(&["--package", "supervisor", "--package", "shim"]);
-            own()
+            open_to_all(&["supervisor", "shim"])
         }
     })
 }
@@ -35,12 +41,51 @@ pub fn supervisor() -> PathBuf {
 
 /// A program of this crate: `stage`, `probe`, `agent`. `cargo run --bin bench` has built no other.
 pub fn helper(name: &str) -> PathBuf {
-    let program = own().join(name);
-    static BUILT: OnceLock<()> = OnceLock::new();
-    if !program.exists() {
-        BUILT.get_or_init(|| build(&["--package", "tests", "--bins"]));
+    static HELPERS: OnceLock<PathBuf> = OnceLock::new();
+    let directory = HELPERS.get_or_init(|| {
+        if !own().join(name).exists() {
+            build(&["--package", "tests", "--bins"]);
+        }
+        open_to_all(&["stage", "probe", "agent"])
+    });
+    directory.join(name)
+}
+
+/// Cargo's directory, or copies of these programs where it lies in a home that only root may enter: agents of other
+/// uids execute them too. The copies of one build are shared by all test programs and left for the next.
+fn open_to_all(programs: &[&str]) -> PathBuf {
+    let built = own();
+    if enterable(&built) || !nix::unistd::geteuid().is_root() {
+        return built;
     }
-    program
+    let stamp = |name: &&str| {
+        let changed = built.join(name).metadata().and_then(|meta| meta.modified()).ok();
+        changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos())
+    };
+    let stamps: Vec<String> = programs.iter().map(stamp).map(|nanos| format!("{nanos:x}")).collect();
+    let copies = Path::new(SCRATCH).join(format!("{}-{}", programs[0], stamps.join("-")));
+    if !copies.exists() {
+        copy_all(programs, &built, &copies).expect("root may write to /var/lib; else set CHAPERONE_BIN_DIR");
+    }
+    copies
+}
+
+/// Made beside and renamed, because several test programs may do it at once.
+fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(SCRATCH)?;
+    let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(SCRATCH)?;
+    for program in programs {
+        std::fs::copy(from.join(program), beside.path().join(program))?;
+    }
+    match std::fs::rename(beside.path(), to) {
+        Err(e) if !to.exists() => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Whether every uid may enter.
+fn enterable(directory: &Path) -> bool {
+    directory.ancestors().all(|a| a.metadata().is_ok_and(|m| m.permissions().mode() & 0o001 != 0))
 }
 
 /// Where cargo put this program's siblings: `target/debug`, one above `deps`.
@@ -66,13 +111,12 @@ fn build(what: &[&str]) {
 /// A scratch directory that an agent may not write by default: not in /tmp, /var/tmp or HOME, where a state
 /// directory is refused, and to be entered by any uid.
 pub fn scratch() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
     let given = std::env::var_os("CHAPERONE_TEST_DIR").map(PathBuf::from);
     let places = [
         given,
         own().parent().map(|target| target.join("tmp")),
         Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp").into()),
-        Some("/run/chaperone-tests".into()),
+        Some(SCRATCH.into()),
     ];
     let forbidden = ["/tmp", "/var/tmp", "/dev/shm"];
     for place in places.into_iter().flatten() {
@@ -80,12 +124,11 @@ pub fn scratch() -> tempfile::TempDir {
             continue;
         }
         let Ok(place) = place.canonicalize() else { continue };
-        let open = place.ancestors().all(|a| a.metadata().is_ok_and(|m| m.permissions().mode() & 0o001 != 0));
-        if !open || forbidden.iter().any(|f| place.starts_with(f)) {
+        if !enterable(&place) || forbidden.iter().any(|f| place.starts_with(f)) {
             continue;
         }
         if let Ok(made) = tempfile::Builder::new().prefix("test-").tempdir_in(&place) {
-            std::fs::set_permissions(made.path(), std::fs::Permissions::from_mode(0o755)).expect("our own directory");
+            std::fs::set_permissions(made.path(), Permissions::from_mode(0o755)).expect("our own directory");
             return made;
         }
     }

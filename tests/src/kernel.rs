@@ -112,3 +112,21 @@ pub fn forget(calls: &[u32]) -> Result<(), Errno> {
     nix::sys::prctl::set_no_new_privs()?;
     call(libc::SYS_seccomp, &[1, 0, address(&described)]).map(drop)
 }
+
+/// Numbers of calls that only x86 has; elsewhere a number that no kernel has.
+#[allow(missing_docs)]
+#[cfg(target_arch = "x86_64")]
+pub mod x86 {
+    pub const IOPERM: i64 = libc::SYS_ioperm;
+    pub const IOPL: i64 = libc::SYS_iopl;
+    pub const MODIFY_LDT: i64 = libc::SYS_modify_ldt;
+}
+
+/// Numbers of calls that only x86 has; elsewhere a number that no kernel has.
+#[allow(missing_docs)]
+#[cfg(not(target_arch = "x86_64"))]
+pub mod x86 {
+    pub const IOPERM: i64 = -1;
+    pub const IOPL: i64 = -1;
+    pub const MODIFY_LDT: i64 = -1;
+}

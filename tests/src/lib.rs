@@ -4,7 +4,7 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
-//! - [`bench`]: the numbers that are promised.
+//! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.

@@ -106,6 +106,10 @@ impl Probe {
         self
     }
 
+    const fn only_x86(self) -> Probe {
+        if cfg!(target_arch = "x86_64") { self } else { self.nobody("only x86 has it") }
+    }
+
     const fn class(mut self, class: ExecutionClass) -> Probe {
         self.class = class;
         self

@@ -124,6 +124,15 @@ impl Stage {
     }
 }
 
+/// Whether a container's root can be made here; prints why not.
+pub fn container_available() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: an overlay over this machine's root needs root");
+    }
+    root
+}
+
 /// Whether stages with this can be had here; prints why not, once.
 pub fn available(pids: Pids, profile: Profile) -> bool {
     if nix::unistd::geteuid().is_root() || (pids == Pids::Host && profile == Profile::Plain) {

@@ -219,7 +219,11 @@ impl Supervisor {
     pub fn enter(&self, command: &[&str]) -> std::process::Output {
         let target = self.pid().to_string();
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--target", &target, "--pid", "--mount", "--"]).args(command).stdin(Stdio::null());
+        nsenter.args(["--target", &target, "--pid", "--mount"]).stdin(Stdio::null());
+        if !nix::unistd::geteuid().is_root() {
+            nsenter.args(["--user", "--preserve-credentials"]);
+        }
+        nsenter.arg("--").args(command);
         nsenter.output().expect("nsenter of util-linux")
     }
 

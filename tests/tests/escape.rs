@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use protocol::policy::ExecutionClass;
 use tests::probes::{self, Control, Outcome, Probe};
-use tests::stage::{Pids, Profile, Stage, available};
-use tests::supervisor::Supervisor;
+use tests::stage::{Pids, Profile, Stage, available, container_available};
+use tests::supervisor::{Builder, Supervisor};
 use tests::{binaries, scene, table};
 
 /// Try them all, and report what did not go as expected.
@@ -51,12 +51,16 @@ fn unconfined(probe: &Probe, profile: Profile) -> Outcome {
 }
 
 fn confined(probe: &Probe, profile: Profile, pids: Pids) -> Outcome {
+    attempt(probe, Supervisor::new().profile(profile), pids)
+}
+
+fn attempt(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
     let class = match probe.class {
         ExecutionClass::Local => "local",
         ExecutionClass::Readonly => "readonly",
         ExecutionClass::Networked => "networked",
     };
-    let builder = Supervisor::new().profile(profile).container().set("agent-class", class);
+    let builder = builder.container().set("agent-class", class);
     let builder = if pids == Pids::Child { builder.child() } else { builder };
     let mut supervisor = builder.set("grace", "2s").agent([scene::PROBE, probe.name]).start();
     let end = supervisor.wait_exit();
@@ -73,7 +77,7 @@ fn confined(probe: &Probe, profile: Profile, pids: Pids) -> Outcome {
 }
 
 fn nothing_works(profile: Profile, pids: Pids) {
-    if !available(pids, profile) {
+    if !container_available() || !available(pids, profile) {
         return;
     }
     each(&format!("escapes under {profile:?}, {pids:?}"), |probe| match confined(probe, profile, pids) {
@@ -85,7 +89,7 @@ fn nothing_works(profile: Profile, pids: Pids) {
 
 #[test]
 fn every_escape_works_where_nothing_confines_it() {
-    if !available(Pids::First, Profile::User) {
+    if !container_available() {
         return;
     }
     each("controls", |probe| {
@@ -114,6 +118,61 @@ fn no_escape_works_in_a_baseline_pod() {
 #[test]
 fn no_escape_works_where_the_supervisor_is_not_pid_1() {
     nothing_works(Profile::Restricted, Pids::Child);
+}
+
+/// A guard taken away must turn probes red, or they prove nothing about it.
+fn weakened(call: i64, must_escape: &[&str]) {
+    if !container_available() {
+        return;
+    }
+    table::each("probes that must turn red", must_escape, |name| {
+        let probe = probes::find(name).unwrap_or_else(|| panic!("no probe {name}"));
+        let builder = Supervisor::new().profile(Profile::Restricted).without(call).set("enforcement", "best-effort");
+        match attempt(probe, builder, Pids::First) {
+            Outcome::Escaped(_) => None,
+            other => Some(format!("{name}: {other}")),
+        }
+    });
+}
+
+#[test]
+fn without_landlock_the_escapes_that_it_stops_work() {
+    let guarded = [
+        "token-read",
+        "service-account-token",
+        "state-read",
+        "state-delete",
+        "state-rename-over",
+        "termination-log-write",
+        "write-outside",
+        "abstract-socket-of-outsider",
+        "kill-term-outsider",
+        "oom-score-adj-outsider",
+        "readonly-create",
+    ];
+    weakened(libc::SYS_landlock_create_ruleset, &guarded);
+}
+
+#[test]
+fn without_seccomp_the_escapes_that_it_stops_work() {
+    let guarded = [
+        "unshare-user",
+        "clone-user-namespace",
+        "io-uring-setup",
+        "keyctl",
+        "i386-entry",
+        "tiocsti-high-bits",
+        "prlimit-supervisor",
+        "prlimit-thread-of-supervisor",
+        "setpriority-user-zero",
+        "socket-vsock",
+        "socket-mptcp",
+        "fast-open-sendto",
+        "local-tcp",
+        "readonly-chmod",
+        "userfaultfd",
+    ];
+    weakened(libc::SYS_seccomp, &guarded);
 }
 
 #[test]

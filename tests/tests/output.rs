@@ -73,11 +73,13 @@ fn our_lines_start_at_a_line_boundary_and_leave_the_agents_lines_whole() {
         .set("agent-restart-max", "20ms")
         .start();
     wait_until("some restarts", || supervisor.stderr.text().matches("first half of 0,").count() > 5);
+    // the last line may still be on its way
     let text = supervisor.stderr.text();
+    let text = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     for line in text.lines().filter(|line| line.contains('{')) {
         assert!(line.starts_with('{') && line.ends_with('}'), "a line of ours is torn: {line}");
     }
-    assert!(log_lines(&text).len() > 5);
+    assert!(log_lines(text).len() > 5);
     for line in text.lines().filter(|line| line.starts_with("first half")) {
         let number = line.split(' ').nth(3).unwrap_or_default().trim_end_matches(',').to_string();
         assert_eq!(line, format!("first half of {number}, second half of {number}"));

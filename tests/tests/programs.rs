@@ -73,7 +73,7 @@ fn git_commits_clones_pushes_and_packs() {
     Program::new("git", &["sh", "main.sh"])
         .needs(&["git"])
         .offline()
-        .ends(45, &["commit", "worktree", "clone", "gc"])
+        .ends(45, &["commit", "worktree", "move", "clone", "gc"])
         .runs_everywhere();
 }
 
@@ -107,7 +107,7 @@ fn bash_has_jobs_substitutions_traps_and_a_terminal() {
     Program::new("bash", &["bash", "main.bash"])
         .needs(&["bash", "setsid", "mkfifo"])
         .offline()
-        .ends(48, &["substitution", "coprocess", "jobs", "traps", "terminal"])
+        .ends(48, &["substitution", "stdout", "coprocess", "jobs", "traps", "terminal"])
         .leaving(2)
         .runs_everywhere();
 }
@@ -121,7 +121,7 @@ fn a_c_program_compiles_and_has_what_it_asks_of_the_kernel() {
 }
 
 #[test]
-fn posix_queues_are_open_to_an_agent_that_may_write_where_they_are_mounted() {
+fn posix_queues_are_open_where_they_are_mounted() {
     // Their path on the way to Landlock is the one of /dev/mqueue, which a container runtime mounts.
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if !mounts.lines().any(|mount| mount.split(' ').nth(1) == Some("/dev/mqueue")) {
@@ -131,7 +131,6 @@ fn posix_queues_are_open_to_an_agent_that_may_write_where_they_are_mounted() {
     let parts = ["threads", "children", "events", "memory", "interprocess", "queues", "files", "sockets", "network"];
     Program::new("c", &["sh", "-c", "cc -pthread main.c -o program -lrt && exec ./program queues"])
         .needs(&["cc"])
-        .writes("/dev/mqueue".into())
         .ends(49, &parts)
         .runs_everywhere();
 }

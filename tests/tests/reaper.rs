@@ -60,3 +60,27 @@ fn the_agents_own_children_keep_their_exit_codes() {
     let mut supervisor = Supervisor::new().shell(script).start();
     assert_eq!(supervisor.wait_code(), 0);
 }
+
+#[test]
+fn an_end_is_told_truthfully_while_pid_1_reaps_a_storm_of_orphans() {
+    if !available(Pids::First, Profile::Plain) {
+        return;
+    }
+    // whoever learns of the shim's end from the reaper before it has read the shim's last words loses them
+    let supervisor = Supervisor::new()
+        .first()
+        .set("agent-restart", "always")
+        .set("agent-restart-min", "1ms")
+        .set("agent-restart-max", "1ms")
+        .shell("exit 7")
+        .start();
+    supervisor.address();
+    let agent = binaries::helper("agent");
+    let storm = supervisor.enter(&[&*agent.to_string_lossy(), "orphans", "3000"]);
+    assert!(storm.status.success(), "{storm:?}");
+    let lines = supervisor.log();
+    let lost: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+    assert!(lost.is_empty(), "{} of {} ends were lost: {}", lost.len(), lines.len() / 4, lost[0]);
+    let wrong: Vec<_> = lines.iter().filter_map(|line| line["exit_code"].as_i64()).filter(|&code| code != 7).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

@@ -58,7 +58,8 @@ fn as_pid_1_a_stop_signal_from_inside_is_obeyed_where_the_operator_wants_it() {
     let mut supervisor =
         Supervisor::new().first().set("signals-from-inside", "true").shell("echo up; exec sleep 1000").start();
     supervisor.stdout.wait_text("up");
-    assert!(supervisor.enter(&["kill", "-TERM", "1"]).status.success());
+    // PID 1 may end this command with everybody else before it can say that it sent the signal
+    supervisor.enter(&["kill", "-TERM", "1"]);
     assert_eq!(supervisor.wait_code(), 128 + 15);
 }
 

@@ -136,9 +136,10 @@ fn metadata() {
     let (name, value) = (c"user.probe".as_ptr() as u64, c"1".as_ptr() as u64);
     probe("setxattr", libc::SYS_setxattr, [path.as_ptr() as u64, name, value, 1, 0, 0]);
     remove(&path);
-    // A file of ours that no rule lets write; opening it changes nothing.
-    let outside = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml\0").as_ptr() as u64;
-    probe("write_outside", libc::SYS_openat, [here, outside, libc::O_WRONLY as u64, 0, 0, 0]);
+    // Where no rule lets write, wherever these sources lie; a file without a name leaves nothing behind.
+    let outside = c"/var/tmp".as_ptr() as u64;
+    let unnamed = (libc::O_TMPFILE | libc::O_WRONLY) as u64;
+    probe("write_outside", libc::SYS_openat, [here, outside, unnamed, 0o600, 0, 0]);
 }
 
 fn truncation() {

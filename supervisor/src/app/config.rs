@@ -147,6 +147,7 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Secret> 
     let token =
         reader.optional("relay_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
     secrets.extend(token.map(|path| ("relay_token_file", path)));
+    secrets.extend(reader.optional("termination_log", parse::any_path).map(|path| ("termination_log", path)));
     secrets.extend(reader.optional("config", parse::any_path).map(|path| ("config", path)));
     secrets
 }

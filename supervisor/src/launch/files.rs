@@ -28,8 +28,8 @@ const DEVICES: &[&str] = &[
 /// What a dynamically linked program is made of; ours are static where they are shipped.
 const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
 
-/// Writable for everybody, as without a supervisor.
-const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+/// Writable for everybody, as without a supervisor. POSIX queues are files of /dev/mqueue for Landlock.
+const SCRATCH: &[&str] = &["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
 
 /// Every path that a child of this configuration may write.
 pub fn writable(config: &super::Config, home: Option<&Path>) -> Vec<PathBuf> {

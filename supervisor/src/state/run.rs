@@ -27,6 +27,19 @@ pub enum RunState {
     Ended,
 }
 
+impl RunState {
+    /// The word in the file, in health and in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RunState::Starting => "starting",
+            RunState::Running => "running",
+            RunState::Stopping => "stopping",
+            RunState::Waiting => "waiting",
+            RunState::Ended => "ended",
+        }
+    }
+}
+
 /// One run of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {

@@ -7,6 +7,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chroot, geteuid, setgroups, setresgid, setresuid};
 use protocol::guarantee::Guarantee::{NoPrivileges, SyscallsFiltered};
 
+use crate::kernel::x86;
+
 use super::{Outcome, Probe, call, effect, judge, probe, reaches};
 use crate::kernel::{self, address};
 use crate::scene;
@@ -76,9 +78,8 @@ pub(super) const PROBES: &[Probe] = &[
         judge(kernel::clone_and_exit(libc::CLONE_NEWUSER as u64 | libc::SIGCHLD as u64))
     }),
     probe("clone3-user-namespace", SyscallsFiltered, |_| judge(kernel::clone3_and_exit(libc::CLONE_NEWUSER as u64))),
-    probe("ioperm", SyscallsFiltered, |_| call(libc::SYS_ioperm, &[0x80, 1, 1]))
-        .nobody("CONFIG_X86_IOPL_IOPERM is off"),
-    probe("iopl", SyscallsFiltered, |_| call(libc::SYS_iopl, &[3])).nobody("CONFIG_X86_IOPL_IOPERM is off"),
+    probe("ioperm", SyscallsFiltered, |_| call(x86::IOPERM, &[0x80, 1, 1])).nobody("CONFIG_X86_IOPL_IOPERM is off"),
+    probe("iopl", SyscallsFiltered, |_| call(x86::IOPL, &[3])).nobody("CONFIG_X86_IOPL_IOPERM is off"),
 ];
 
 /// What the set-user-id program does: say by its exit code whether it is root.

@@ -6,7 +6,7 @@ use protocol::guarantee::Guarantee::SyscallsFiltered;
 use protocol::policy::ExecutionClass::Readonly;
 
 use super::{Outcome, Probe, call, effect, probe, reaches};
-use crate::kernel::{self, address, address_mut};
+use crate::kernel::{self, address, address_mut, x86};
 
 const SESSION_KEYRING: u64 = -3i64 as u64;
 
@@ -17,7 +17,8 @@ pub(super) const PROBES: &[Probe] = &[
             Some(pid) => effect(pid == getpid().as_raw(), "a call through int 0x80"),
             None => Outcome::Untried("this architecture has no such gate".into()),
         }
-    }),
+    })
+    .only_x86(),
     probe("x32-entry", SyscallsFiltered, |_| call(0x4000_0000 | libc::SYS_getpid, &[])).nobody("CONFIG_X86_X32 is off"),
     probe("io-uring-setup", SyscallsFiltered, |_| io_uring_setup()),
     probe("io-uring-register", SyscallsFiltered, |_| {
@@ -80,8 +81,9 @@ pub(super) const PROBES: &[Probe] = &[
     probe("personality-read-implies-exec", SyscallsFiltered, |_| call(libc::SYS_personality, &[0x040_0000])),
     probe("modify-ldt", SyscallsFiltered, |_| {
         let mut buffer = [0u8; 64];
-        call(libc::SYS_modify_ldt, &[0, address_mut(&mut buffer), 64])
-    }),
+        call(x86::MODIFY_LDT, &[0, address_mut(&mut buffer), 64])
+    })
+    .only_x86(),
     probe("kernel-log", SyscallsFiltered, |_| {
         let mut buffer = [0u8; 64];
         call(libc::SYS_syslog, &[3, address_mut(&mut buffer), 64])

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::time::Duration;
 
 use nix::unistd::{Pid, getpid, getuid};
 use protocol::guarantee::Guarantee::SupervisorNotThrottled;
@@ -38,7 +39,6 @@ pub(super) const PROBES: &[Probe] = &[
     probe("sched-setaffinity-supervisor", SupervisorNotThrottled, |t| affinity(raw(t.supervisor))),
     probe("sched-setaffinity-shim", SupervisorNotThrottled, |t| affinity(raw(t.shim))),
     probe("sched-setaffinity-high-bits", SupervisorNotThrottled, |t| affinity(HIGH | raw(t.supervisor))),
-    probe("sched-setaffinity-thread-of-supervisor", SupervisorNotThrottled, |t| each_thread(t, affinity)),
     probe("prlimit-thread-of-supervisor", SupervisorNotThrottled, |t| each_thread(t, prlimit)),
     probe("setpriority-thread-of-supervisor", SupervisorNotThrottled, |t| {
         each_thread(t, |thread| setpriority(libc::PRIO_PROCESS as u64, thread))
@@ -123,7 +123,7 @@ fn affinity(pid: u64) -> Outcome {
 fn each_thread(target: &Target, attempt: fn(u64) -> Outcome) -> Outcome {
     fn pour(mut stream: impl Write) {
         let line = [b'.'; 4096];
-        for _ in 0..2048 {
+        for _ in 0..512 {
             let _ = stream.write_all(&line);
         }
         let _ = stream.write_all(b"\n");
@@ -134,6 +134,7 @@ fn each_thread(target: &Target, attempt: fn(u64) -> Outcome) -> Outcome {
     let mut last = Outcome::Denied("it has no further thread".into());
     while !flood.is_finished() && !matches!(last, Outcome::Escaped(_)) {
         let Ok(entries) = fs::read_dir(format!("/proc/{}/task", target.supervisor)) else { break };
+        std::thread::sleep(std::time::Duration::from_micros(200));
         let threads = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u64>().ok());
         for thread in threads.filter(|&id| id != raw(target.supervisor)) {
             match attempt(thread) {
@@ -166,7 +167,16 @@ fn ioprio_of(pid: Pid) -> Option<i64> {
 
 fn write_proc(pid: Pid, name: &str, value: &str) -> Outcome {
     let write = || OpenOptions::new().write(true).open(format!("/proc/{pid}/{name}"))?.write_all(value.as_bytes());
-    judge(write())
+    let mut result = write();
+    // The kernel takes an autogroup's nice value at most every 100 ms from all of the machine (proc_sched_autogroup_set_nice).
+    for _ in 0..50 {
+        match &result {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(120)),
+            _ => break,
+        }
+        result = write();
+    }
+    judge(result)
 }
 
 fn read_own_score() -> i32 {

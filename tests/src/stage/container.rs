@@ -41,6 +41,13 @@ fn make(scratch: &Path, root: &Path) -> std::io::Result<()> {
     memory(&root.join("tmp"), "mode=1777")?;
     memory(&root.join("run"), "mode=0755")?;
     memory(&root.join("dev"), "mode=0755")?;
+    // whatever this machine has there, with whatever modes, is none of the scene; /srv stays on the workspace's file
+    // system, so that links between the two can be tried
+    for name in ["opt", "srv"] {
+        fs::create_dir_all(root.join(name))?;
+        fs::set_permissions(root.join(name), Permissions::from_mode(0o755))?;
+    }
+    memory(&root.join("opt"), "mode=0755")?;
     mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, NOTHING)?;
     mount(Some("/sys"), &root.join("sys"), NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)?;
     Ok(())
@@ -146,6 +153,9 @@ fn inside(root: &Path, path: &str) -> std::path::PathBuf {
     root.join(path.replacen("/var/run/", "/run/", 1).trim_start_matches('/'))
 }
 
+/// netdevice(7); C libraries disagree about the type.
+const SIOCSIFFLAGS: u64 = 0x8914;
+
 /// Best effort: a Pod's network has it, most probes do without.
 fn loopback_up() {
     let Ok(socket) = std::net::UdpSocket::bind("0.0.0.0:0") else { return };
@@ -154,8 +164,5 @@ fn loopback_up() {
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&(libc::IFF_UP as u16 | libc::IFF_RUNNING as u16).to_ne_bytes());
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket) as u64;
-    let _ = crate::kernel::call(
-        libc::SYS_ioctl,
-        &[fd, libc::SIOCSIFFLAGS as u64, crate::kernel::address_mut(&mut request)],
-    );
+    let _ = crate::kernel::call(libc::SYS_ioctl, &[fd, SIOCSIFFLAGS, crate::kernel::address_mut(&mut request)]);
 }

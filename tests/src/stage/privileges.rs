@@ -67,6 +67,8 @@ impl Profile {
             Profile::Restricted => {
                 drop_bounding(&[])?;
                 change_ids()?;
+                // a second user namespace has filled it again (capabilities(7))
+                drop_bounding(&[])?;
                 set_no_new_privs().map_err(|e| format!("no_new_privs: {e}"))
             }
             Profile::User => change_ids(),

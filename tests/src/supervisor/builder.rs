@@ -96,7 +96,8 @@ impl Builder {
         if self.stage.pids == Pids::Host {
             self.stage.pids = Pids::First;
         }
-        self.settings.retain(|(name, _)| matches!(name.as_str(), "log-format" | "grace" | "agent-user"));
+        let paths = ["listen", "state-dir", "workspace", "termination-log"];
+        self.settings.retain(|(name, _)| !paths.contains(&name.as_str()));
         self.environment.retain(|(name, _)| name != "HOME");
         self.env("HOME", "/home/codex").env(scene::SECRET_VARIABLE, scene::CANARY).set("api-token-file", scene::TOKEN)
     }

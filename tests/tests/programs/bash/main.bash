@@ -8,6 +8,10 @@ wait $!
 test "$(cat substituted)" = out
 echo OK substitution
 
+echo OK stdout >/dev/stdout
+echo stderr | tee /dev/stderr >/dev/null
+cat </dev/stdin
+
 coproc ECHO { cat; }
 echoing=$ECHO_PID # the variable goes with the process
 echo ping >&"${ECHO[1]}"

@@ -162,6 +162,12 @@ static void files(const char *directory) {
     MUST(truncate(path, 3) == 0 && fallocate(file, 0, 0, 4096) == 0);
     int unnamed = open(directory, O_TMPFILE | O_RDWR, 0600);
     MUST(unnamed >= 0 || errno == EOPNOTSUPP);
+    // between directories, which is a right of its own for Landlock
+    char inner[300], moved[310];
+    snprintf(inner, sizeof inner, "%s/inner", directory);
+    snprintf(moved, sizeof moved, "%s/moved", inner);
+    MUST(mkdir(inner, 0700) == 0 && rename(path, moved) == 0 && link(moved, path) == 0);
+    MUST(unlink(moved) == 0 && rmdir(inner) == 0);
     MUST(unlink(path) == 0 && unlink(other) == 0);
 }
 

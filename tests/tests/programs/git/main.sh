@@ -21,6 +21,13 @@ test "$(cat second)" = two
 git worktree remove tree
 echo OK worktree
 
+mkdir a b
+printf 'moved\n' >a/file
+git add a
+git mv a/file b/file
+git commit -q -m moved
+echo OK move
+
 # a path clones by hard links, a URL by the pack protocol through a child
 git clone -q . "$HOME/linked"
 git clone -q --bare "file://$PWD" "$HOME/bare.git"
