@@ -30,7 +30,8 @@ use request::{Invalid, Spec};
 use crate::launch::Launcher;
 use crate::metrics::Metrics;
 use crate::workspace::seeds::Seed;
-use crate::workspace::workers::Workers;
+use crate::workspace::work::Work;
+use crate::workspace::workers::{Input, Workers};
 
 /// Why a request was not granted.
 #[derive(Debug, thiserror::Error)]
@@ -596,10 +597,19 @@ impl Tasks {
     fn remove_files(&self, id: &str) {
         let roots = [Some(self.log_root.clone()), self.config.directory.clone()];
         let folders: Vec<PathBuf> = roots.into_iter().flatten().map(|root| root.join(id)).collect();
-        tokio::task::spawn_blocking(move || {
+        let workers = self.workers.clone();
+        tokio::spawn(async move {
             for folder in folders {
-                // Does not follow links; what is not there is removed already.
-                let _ = std::fs::remove_dir_all(folder);
+                if remove(folder.clone()).await {
+                    continue;
+                }
+                // What another uid made, or closed, only that uid can empty.
+                for own in ["workspace", "artifacts", "scratch"].map(|name| folder.join(name)) {
+                    let _ = workers.run(&Work::Clear { root: own }, Input::None).await;
+                }
+                if !remove(folder.clone()).await {
+                    tracing::warn!(folder = %folder.display(), "what a task left could not be removed");
+                }
             }
         });
     }
@@ -671,6 +681,15 @@ impl Tasks {
 /// Bytes on disk.
 fn kept(output: &Output) -> u64 {
     (output.stdout_bytes + output.stderr_bytes).saturating_sub(output.cut_bytes)
+}
+
+/// Without following links; whether nothing is left.
+async fn remove(folder: PathBuf) -> bool {
+    let removing = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(folder) {
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        Ok(()) => true,
+    });
+    removing.await.unwrap_or(false)
 }
 
 fn written(entry: &Entry) -> Output {

@@ -70,7 +70,8 @@ async fn workspace(State(api): State<Api>, Id(id): Id, _: NoQuery) -> Result<Res
 /// The task's own workspace, where it has one.
 pub(super) fn seeded(task: &Task) -> Result<PathBuf, Problem> {
     let root = task.runtime.workspace_root.as_ref();
-    let root = root.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "the task was not given a workspace of its own"))?;
+    let root =
+        root.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "the task was not given a workspace of its own"))?;
     // Before its program ran the archive may still be on its way into it.
     if task.started_at.is_none() { Err(not_begun()) } else { Ok(root.into()) }
 }

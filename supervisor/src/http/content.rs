@@ -80,7 +80,11 @@ pub(super) async fn json(workers: &Workers, work: &Work, input: Input) -> Result
 }
 
 /// A file, or the part of it that `Range` names (RFC 9110, 14.2: one range; anything else is ignored).
-pub(super) async fn file(workers: &Workers, work: impl FnOnce(Span) -> Work, headers: &HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn file(
+    workers: &Workers,
+    work: impl FnOnce(Span) -> Work,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let asked = headers.get(header::RANGE).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("bytes="));
     let span = asked.filter(|text| *text != "all").and_then(Span::parse);
     let work = work(span.unwrap_or(Span::Whole));

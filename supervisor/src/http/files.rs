@@ -24,7 +24,12 @@ pub(super) fn routes(api: Api) -> Router {
         .with_state(api)
 }
 
-async fn read(State(api): State<Api>, uri: Uri, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, Problem> {
+async fn read(
+    State(api): State<Api>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
     let (list, stat) = (query.flag("list")?, query.flag("stat")?);
     let path = content::path(&uri, 1)?;

@@ -96,7 +96,10 @@ async fn approve(State(api): State<Api>, Id(id): Id, _: NoQuery, Body(body): Bod
         Problem::new(StatusCode::NOT_IMPLEMENTED, "nobody applies patches here: SUPERVISOR_RELAY_URL is not set")
     })?;
     if relay.needs_tls() {
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "the relay is https, which this version cannot call yet"));
+        return Err(Problem::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "the relay is https, which this version cannot call yet",
+        ));
     }
     let (task, now) = api.tasks.amend(id.clone(), patch::approve(sha256.clone())).await?;
     let Some(apply) = task.apply.clone().filter(|_| now) else { return Ok(reply::json(StatusCode::OK, &task.apply)) };

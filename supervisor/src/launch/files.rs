@@ -166,6 +166,27 @@ mod tests {
         dir
     }
 
+    /// Every path that a worker for `root` may open.
+    #[test]
+    fn a_worker_can_open_its_root_its_program_and_libraries_and_nothing_else() {
+        let dir = tree();
+        let sources = crate::config::Sources::gather(Default::default(), Vec::new());
+        let mut config = crate::launch::Config::read(&mut crate::config::Reader::new(&sources), &[dir.path().into()]);
+        config.read_nothing_else = true;
+        config.scratch = Scratch::None;
+        config.class = ExecutionClass::Readonly;
+        // Beneath a hidden path, as a task's directories are.
+        config.read = vec![dir.path().join("a")];
+        let own = std::env::current_exe().expect("a program");
+        let known: Vec<&Path> = LIBRARIES.iter().chain(DEVICES).map(Path::new).chain([own.as_path()]).collect();
+        let real = dir.path().canonicalize().expect("real");
+        let other: Vec<FileRule> = rules(&config, Some(Path::new("/home")))
+            .into_iter()
+            .filter(|rule| !known.contains(&Path::new(&rule.path)))
+            .collect();
+        assert_eq!(other, [rule(&real.join("a"), Access::Read)]);
+    }
+
     #[test]
     fn the_siblings_of_a_hidden_path_are_allowed_and_the_path_is_not() {
         let dir = tree();

@@ -117,7 +117,7 @@ impl Reader {
             return Err(Failure::new(Kind::TooLarge, "the archive's names take more than 16 MiB"));
         }
         let kind = header.entry_type();
-        self.remember(&path, kind.is_dir()).map_err(|what| wrong(what))?;
+        self.remember(&path, kind.is_dir()).map_err(&wrong)?;
         match kind {
             EntryType::Directory => take(&path, Item::Directory { mode }),
             EntryType::Regular | EntryType::Continuous => {

@@ -113,7 +113,8 @@ impl Relay {
             .header("task-id", &task.task_id)
             .header("backend-run-id", &task.runtime.backend_run_id);
         if let Some(token) = self.token()? {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "the token has bytes that no header may have")?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| "the token has bytes that no header may have")?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
@@ -128,7 +129,11 @@ impl Relay {
             Token::Text(text) => Ok(Some(text.clone())),
             Token::File(path) => {
                 let text = read_token(path).map_err(|e| format!("the token file cannot be read: {e}"))?;
-                if text.trim().is_empty() { Err("the token file is empty".into()) } else { Ok(Some(text.trim().into())) }
+                if text.trim().is_empty() {
+                    Err("the token file is empty".into())
+                } else {
+                    Ok(Some(text.trim().into()))
+                }
             }
         }
     }
@@ -208,7 +213,8 @@ mod tests {
 
     #[test]
     fn only_https_and_this_machine_are_taken() {
-        for good in ["https://relay.example/apply", "http://127.0.0.1:81/x", "http://[::1]:1", "http://localhost:9/a?b"] {
+        for good in ["https://relay.example/apply", "http://127.0.0.1:81/x", "http://[::1]:1", "http://localhost:9/a?b"]
+        {
             assert!(address(good).is_ok(), "{good}");
         }
         for bad in [

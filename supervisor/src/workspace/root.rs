@@ -124,9 +124,17 @@ impl Root {
     }
 }
 
-/// One name, never through a link. open(2): `O_NOFOLLOW` says ELOOP, with `O_DIRECTORY` it says ENOTDIR.
-pub(super) fn step(directory: impl AsFd, name: &Path, flags: OFlag) -> io::Result<OwnedFd> {
-    Ok(openat(directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?)
+/// One name, never through a link. open(2): `O_NOFOLLOW` says ELOOP, but with `O_DIRECTORY` it says ENOTDIR, as for a
+/// file.
+fn step(directory: impl AsFd, name: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let opened = openat(&directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty());
+    let is_link = |stat: FileStat| stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
+    match opened {
+        Err(Errno::ENOTDIR) if fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(is_link) => {
+            Err(Errno::ELOOP.into())
+        }
+        other => Ok(other?),
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ impl Seeds {
         let mut body = streaming::Reader::new(body);
         while let Some(piece) = body.next().await.map_err(|e| Failure::new(Kind::Invalid, e))? {
             let written = spawn_blocking(move || file.write_all(&piece).map(|()| file)).await;
-            file = written.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(|e| Failure::at("the archive", &e))?;
+            file = written
+                .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+                .map_err(|e| Failure::at("the archive", &e))?;
         }
         let seed = self.check(seed).await?;
         let (named, at) = (self.named(name), self.directory.clone());

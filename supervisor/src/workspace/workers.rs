@@ -72,7 +72,8 @@ impl Workers {
     pub async fn start<T: DeserializeOwned>(&self, work: &Work, input: Input) -> Result<Started<T>, Failure> {
         let deadline = Instant::now() + TIME;
         let busy = || Failure::new(Kind::Busy, "too many transfers are under way; try again later");
-        let place = timeout(TURN, self.places.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let place =
+            timeout(TURN, self.places.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
         let (mut output, stdin) = self.launch(work, &input, (deadline, place))?;
         let head = async {
             let head = output.head().await?;
