@@ -111,6 +111,9 @@ pub struct Page {
 /// A change of what is told of a task; answers whether it changed anything.
 type Amendment = Box<dyn FnOnce(&mut Task) -> Result<bool, Refused> + Send>;
 
+/// Beginning of a folder's name on its way out; no task's id begins with a dot.
+const REMOVED: &str = ".removed-";
+
 type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
 /// What clients ask, on its way to the owner.
@@ -130,12 +133,32 @@ enum Ask {
         seed: Option<Seed>,
         reply: Reply<(Arc<Entry>, bool)>,
     },
-    Amend { id: String, amendment: Amendment, reply: Reply<(Task, bool)> },
-    Get { id: String, reply: Reply<Arc<Entry>> },
-    List { query: Query, reply: oneshot::Sender<Page> },
-    Control { id: String, control: Control, reply: Reply<Arc<Entry>> },
-    Delete { id: String, reply: Reply<()> },
-    Stop { deadline: Instant, done: oneshot::Sender<()> },
+    Amend {
+        id: String,
+        amendment: Amendment,
+        reply: Reply<(Task, bool)>,
+    },
+    Get {
+        id: String,
+        reply: Reply<Arc<Entry>>,
+    },
+    List {
+        query: Query,
+        reply: oneshot::Sender<Page>,
+    },
+    Control {
+        id: String,
+        control: Control,
+        reply: Reply<Arc<Entry>>,
+    },
+    Delete {
+        id: String,
+        reply: Reply<()>,
+    },
+    Stop {
+        deadline: Instant,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Reaches the owner.
@@ -295,6 +318,7 @@ impl Tasks {
         for record in records {
             tasks.take_over(record);
         }
+        tasks.remove_leftovers();
         Ok(tasks)
     }
 
@@ -360,6 +384,9 @@ impl Tasks {
         if self.queue.len() >= self.config.queue && self.running >= self.config.concurrency {
             return Err(Refused::Full { waiting: self.queue.len() });
         }
+        if create.task_id.is_some() {
+            self.remove_files(&id);
+        }
         let mut task = self.new_task(&id, &create, &spec);
         if let Some(seed) = seed {
             // Before the record: a task that is known to be seeded has its seed.
@@ -367,7 +394,8 @@ impl Tasks {
             let root = std::path::Path::new(&task.runtime.artifact_root).with_file_name("workspace");
             task.runtime.workspace_root = Some(root.display().to_string());
         }
-        let record = Record { v: Record::VERSION, task, create: Some(create), key, digest: Some(digest), deleted: false };
+        let record =
+            Record { v: Record::VERSION, task, create: Some(create), key, digest: Some(digest), deleted: false };
         self.ledger.write(&record).await.map_err(Refused::Journal)?;
         self.metrics.task_states.get_or_create(&vec![("state", State::Queued.name().into())]).inc();
         let entry = self.insert(record, Some(spec));
@@ -537,7 +565,9 @@ impl Tasks {
     }
 
     fn tell_who_waits_for_the_end(&mut self) {
-        if self.running == 0 && let Some(waiting) = &mut self.stopping {
+        if self.running == 0
+            && let Some(waiting) = &mut self.stopping
+        {
             for done in waiting.drain(..) {
                 // Who no longer waits need not be told.
                 let _ = done.send(());
@@ -596,7 +626,34 @@ impl Tasks {
 
     fn remove_files(&self, id: &str) {
         let roots = [Some(self.log_root.clone()), self.config.directory.clone()];
-        let folders: Vec<PathBuf> = roots.into_iter().flatten().map(|root| root.join(id)).collect();
+        // Moved at once, so that a new task of this name finds nothing.
+        let moved = |root: PathBuf| {
+            let away = root.join(format!("{REMOVED}{}", identity::run_id()));
+            std::fs::rename(root.join(id), &away).is_ok().then_some(away)
+        };
+        self.remove_folders(roots.into_iter().flatten().filter_map(moved).collect());
+    }
+
+    /// What no record tells of: its task was forgotten just before a crash, or its line was damaged.
+    fn remove_leftovers(&self) {
+        let entries = |root: &PathBuf| std::fs::read_dir(root).into_iter().flatten().flatten();
+        let roots = [Some(self.log_root.clone()), self.config.directory.clone()];
+        let is_removed =
+            |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes());
+        let removed = roots.iter().flatten().flat_map(entries).filter(is_removed);
+        self.remove_folders(removed.map(|entry| entry.path()).collect());
+        for entry in entries(&self.log_root).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let name = entry.file_name();
+            if let Some(id) = name.to_str().filter(|id| !id.starts_with('.') && !self.table.contains_key(*id)) {
+                self.remove_files(id);
+            }
+        }
+    }
+
+    fn remove_folders(&self, folders: Vec<PathBuf>) {
+        if folders.is_empty() {
+            return;
+        }
         let workers = self.workers.clone();
         tokio::spawn(async move {
             for folder in folders {

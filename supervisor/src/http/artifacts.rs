@@ -50,7 +50,7 @@ async fn list(State(api): State<Api>, Id(id): Id, RawQuery(query): RawQuery) -> 
 
 async fn fetch(
     State(api): State<Api>,
-    axum::extract::Path((id, _)): axum::extract::Path<(String, String)>,
+    Id(id): Id,
     uri: Uri,
     _: NoQuery,
     headers: HeaderMap,

@@ -1,5 +1,6 @@
 //! What a handler takes from a request; what is wrong with it becomes a [`Problem`], not the framework's own words.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -36,8 +37,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(id)) => Ok(Id(id)),
+        match Path::<HashMap<String, String>>::from_request_parts(parts, state).await {
+            Ok(Path(mut names)) => Ok(Id(names.remove("id").unwrap_or_default())),
             Err(rejection) => Err(Problem::field("id", rejection.body_text())),
         }
     }

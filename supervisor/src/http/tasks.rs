@@ -53,6 +53,10 @@ async fn create(
     query.finish()?;
     let (body, place) = archives::body(&api, request, MAX_BODY).await?;
     let mut create: Create = parse(&body)?;
+    if body.len() > MAX_BODY && create.workspace_archive_b64.is_none() {
+        let detail = format!("without an archive the body is at most {MAX_BODY} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
     let key = idempotency_key(&headers)?;
     let digest = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
     drop(body);
@@ -67,11 +71,7 @@ async fn create(
     Ok(response)
 }
 
-async fn show(
-    State(tasks): State<Handle>,
-    Id(id): Id,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+async fn show(State(tasks): State<Handle>, Id(id): Id, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
     let wait = query.duration("wait", MAX_WAIT)?;
     query.finish()?;
@@ -98,11 +98,7 @@ async fn list(State(tasks): State<Handle>, RawQuery(query): RawQuery) -> Result<
     Ok(reply::json(StatusCode::OK, &Page { tasks: page.tasks, next: page.next }))
 }
 
-async fn cancel(
-    State(tasks): State<Handle>,
-    Id(id): Id,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+async fn cancel(State(tasks): State<Handle>, Id(id): Id, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref())?;
     let wait = query.duration("wait", MAX_WAIT)?;
     query.finish()?;
@@ -110,12 +106,7 @@ async fn cancel(
     Ok(reply::json(StatusCode::OK, &ended_within(&entry, wait).await))
 }
 
-async fn signal(
-    State(tasks): State<Handle>,
-    Id(id): Id,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result<Response, Problem> {
+async fn signal(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Signal {
@@ -131,12 +122,7 @@ async fn signal(
     Ok(reply::json(StatusCode::OK, &task))
 }
 
-async fn input(
-    State(tasks): State<Handle>,
-    Id(id): Id,
-    _: NoQuery,
-    Body(body): Body,
-) -> Result<Response, Problem> {
+async fn input(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {
     tasks.input(id, body.to_vec()).await?;
     Ok(empty())
 }

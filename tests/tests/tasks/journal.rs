@@ -12,12 +12,12 @@ use tests::tasks::Api;
 use super::supervisor;
 
 /// State and workspace that outlive a supervisor.
-pub struct Home {
+pub(crate) struct Home {
     directory: TempDir,
 }
 
 impl Home {
-    pub fn new() -> Home {
+    pub(crate) fn new() -> Home {
         let home = Home { directory: binaries::scratch() };
         for name in ["state", "workspace"] {
             std::fs::create_dir(home.path(name)).expect("our own directory");
@@ -25,11 +25,11 @@ impl Home {
         home
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn supervisor(&self) -> Builder {
+    pub(crate) fn supervisor(&self) -> Builder {
         supervisor().set("state-dir", self.path("state")).set("workspace", self.path("workspace"))
     }
 }
