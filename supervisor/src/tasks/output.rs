@@ -133,7 +133,8 @@ impl Stream {
             let start = cursor.max(segment.start);
             let length = (segment.end() - start).min(most as u64);
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(most)];
-            let read = File::open(self.path(segment.start)).and_then(|f| f.read_exact_at(&mut bytes, start - segment.start));
+            let read =
+                File::open(self.path(segment.start)).and_then(|f| f.read_exact_at(&mut bytes, start - segment.start));
             match read {
                 Ok(()) => return Ok(Chunk { start, bytes }),
                 // Cut between the look and the open: look again.

@@ -24,10 +24,10 @@ use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
 use crate::exit::Fault;
+use crate::launch::{Event, Launcher, Request, Streams, Task as Overrides, Tree};
 use crate::workspace::failure::Failure;
 use crate::workspace::work::Work;
 use crate::workspace::workers::{Input as Content, Workers};
-use crate::launch::{Event, Launcher, Request, Streams, Task as Overrides, Tree};
 
 /// Output that is still in a pipe when nobody is left to write more is read at once; this is for a slow disk.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -242,7 +242,8 @@ impl Run {
         let (stdout, stdout_end) = Pump::new(self.streams.0.clone()).map_err(words)?;
         let (stderr, stderr_end) = Pump::new(self.streams.1.clone()).map_err(words)?;
         let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
-        let (input, stdin) = if takes_input { Input::new(&mut self.spec).map_err(words)? } else { (Input::none(), None) };
+        let (input, stdin) =
+            if takes_input { Input::new(&mut self.spec).map_err(words)? } else { (Input::none(), None) };
         let streams = Streams::Task { stdin, stdout: stdout_end, stderr: stderr_end };
         let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
         let launcher = self.launcher.for_task(self.overrides());
