@@ -32,12 +32,15 @@ pub enum Head<T> {
 
 /// Do the work that the arguments say; the exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
-    // The supervisor's first lines blocked them; here they just end us.
-    let _ = SigSet::all().thread_unblock();
     let Some(work) = Work::parse(arguments) else {
         eprintln!("supervisor: worker: these arguments are no work");
         return exit::USAGE;
     };
+    // The supervisor's first lines blocked them; here they just end us. Only a write has something to tidy up: it ends
+    // with its input, which is closed together with our lifeline.
+    if !matches!(work, Work::Write { .. }) {
+        let _ = SigSet::all().thread_unblock();
+    }
     let mut answer = match (stream(io::stdin()), stream(io::stdout())) {
         (Ok(input), Ok(output)) => Answer { input, output: BufWriter::with_capacity(64 * 1024, output), begun: false },
         _ => return exit::INTERNAL,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use serde_json::json;
 use tests::binaries::scratch;
@@ -196,7 +197,7 @@ fn deleting_a_task_removes_its_workspace_and_its_seed() {
     let folder = supervisor.paths().state.join("tasks/t");
     assert!(folder.join("workspace/README.md").exists() && folder.join("seed.tar.gz").exists());
     assert_eq!(api.call("DELETE", "/dev-tasks/t", &[], b"").status(), 204);
-    wait_until("its folder to go", || !folder.exists());
+    wait_until("everything of it to go", || left(folder.parent().expect("the tasks' folder")).is_empty());
 }
 
 #[test]
@@ -217,5 +218,12 @@ fn another_uid_seeds_where_the_task_directory_is_open_to_it() {
     let folder = supervisor.path("tasks/t");
     assert!(folder.exists());
     assert_eq!(api.call("DELETE", "/dev-tasks/t", &[], b"").status(), 204);
-    wait_until("its folder to go", || !folder.exists());
+    wait_until("everything of it to go", || left(folder.parent().expect("the tasks' folder")).is_empty());
+}
+
+/// Folders of tasks, also of removed ones.
+fn left(tasks: &Path) -> Vec<String> {
+    let entries = fs::read_dir(tasks).expect("our own directory").flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

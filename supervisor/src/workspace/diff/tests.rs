@@ -102,7 +102,8 @@ fn tree() -> impl Strategy<Value = Tree> {
     let path = proptest::collection::vec(name, 1..3).prop_map(|names| names.join("/"));
     let node = prop_oneof![
         5 => (content(), any::<bool>()).prop_map(|(content, executable)| Node::File(content, executable)),
-        1 => "[a-c]{1,3}".prop_map(Node::Link),
+        // Never to themselves: git itself gives up where such a link becomes a directory.
+        1 => "[x-z]{1,3}".prop_map(Node::Link),
     ];
     proptest::collection::btree_map(path, node, 0..8)
 }
