@@ -74,7 +74,7 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
 
     let supervisor_group = supervisor_group(&policy);
     prctl::set_child_subreaper(true).map_err(because(Step::Session, "becoming the tree's reaper"))?;
-    session::leave(policy.session);
+    let left = session::leave(policy.session);
     prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
     let reach = Reach::establish(&facts)?;
 
@@ -92,7 +92,11 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
         Fork::Parent(pid) => {
             drop(child_status);
             capabilities::keep_kill().map_err(because(Step::Capabilities, "dropping the shim's capabilities"))?;
-            Tree::new(Program { pid, status, guarantees, landlock_abi: facts.landlock_abi, reach }, &policy, wakeups)
+            Tree::new(
+                Program { pid, status, guarantees, landlock_abi: facts.landlock_abi, reach, left },
+                &policy,
+                wakeups,
+            )
         }
     }
 }
