@@ -93,6 +93,26 @@ impl Config {
             }
         }
         let writable = files::writable(&self.launch, self.home.as_deref());
+        if self.launch.class == ExecutionClass::Readonly
+            && let Some(open) = state::conflict(&self.launch.workspace, &writable)
+        {
+            let problem = format!(
+                "{} is to be read-only and {} is writable for the agent; keep them apart",
+                self.launch.workspace.display(),
+                open.display()
+            );
+            reader.mistake(reader.origin("workspace"), problem);
+        }
+        let programs = std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
+        if let Some((programs, open)) = programs.and_then(|p| Some((p.clone(), state::conflict(&p, &writable)?))) {
+            let problem = format!(
+                "lie in {} and the agent may write {}, so it could replace them; keep them apart, or give the agent \
+                 another HOME by SUPERVISOR_AGENT_ENV",
+                programs.display(),
+                open.display()
+            );
+            reader.mistake("the supervisor's own programs", problem);
+        }
         for (name, secret) in secrets {
             if let Some(open) = state::conflict(secret, &writable) {
                 let problem = format!(

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use protocol::policy::{Access, ExecutionClass, FileRule};
 
+use super::place;
+
 /// Device nodes that programs need; the rest of /dev stays closed.
 const DEVICES: &[&str] = &[
     "/dev/null",
@@ -86,17 +88,18 @@ pub fn rules(config: &super::Config, home: Option<&Path>) -> Vec<FileRule> {
     let mut rules = Vec::new();
     read_except(Path::new("/"), &hidden, &mut rules);
     rules.extend(DEVICES.iter().map(|d| rule(Path::new(d), Access::Device)));
-    for path in writable(config, home) {
-        write(&path, &hidden, &mut rules);
+    let writable = writable(config, home);
+    for path in &writable {
+        write(path, &writable, &hidden, &mut rules);
     }
     rules
 }
 
 /// Writable: the real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
 /// means that there is no home) or would take a hidden path with it.
-fn write(path: &Path, hidden: &Hidden, rules: &mut Vec<FileRule>) {
-    let Ok(real) = path.canonicalize() else { return };
-    if real == Path::new("/") || hidden.is(&real) || hidden.has_beneath(&real) {
+fn write(path: &Path, all: &[PathBuf], hidden: &Hidden, rules: &mut Vec<FileRule>) {
+    let Some(real) = place::real(path, all).filter(|real| place::may_be_written(real)) else { return };
+    if hidden.is(&real) || hidden.has_beneath(&real) {
         return;
     }
     rules.push(rule(&real, Access::Write));
