@@ -138,7 +138,14 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     });
     let listener = listen(&config, view, metrics.clone())?;
 
-    let state = open_state(&config, &metrics).await?;
+    let state = tokio::select! {
+        state = open_state(&config, &metrics) => state?,
+        // A volume that hangs must not hold back a stop, here and below.
+        _ = stops.wait_for(|stops| stops.count > 0) => {
+            let reason = format!("stopped while the state directory {} was being opened", config.state_dir.display());
+            return Err(Fault { code: exit::TEMPORARY, reason });
+        }
+    };
     let lost = state.lost.clone();
     if let Some(lost) = &lost {
         tracing::warn!(previous = lost, "the run before this supervisor left no last word");
@@ -148,7 +155,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let recorder = Arc::new(recorder);
     let prepared = tokio::select! {
         prepared = prepare::run(&config, &launcher) => Some(prepared),
-        // A volume that hangs must not hold back a stop; the worker ends with its lifeline.
+        // The worker ends with its lifeline.
         _ = stops.wait_for(|stops| stops.count > 0) => None,
     };
     let agent_task = match prepared {
