@@ -207,6 +207,30 @@ fn only_listed_paths_can_be_opened() {
 }
 
 #[test]
+fn a_rule_opens_nothing_behind_a_symlink_and_lets_nobody_write_the_kernels_files() {
+    let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+    let root = directory.path().canonicalize().expect("a real path");
+    std::fs::create_dir(root.join("target")).expect("a directory");
+    for (target, link) in [("target", "workspace"), (".", "parent"), ("/proc", "procfs")] {
+        std::os::unix::fs::symlink(target, root.join(link)).expect("a symlink");
+    }
+    let tried = ["exec 2>/dev/null; : > target/a && echo target", "echo 9 > /proc/self/oom_score_adj && echo score"];
+    let outcome = |paths: &[&str], access| {
+        let mut policy = script(&tried.join("; "));
+        policy.program.cwd = Some(root.clone().into());
+        policy.files.retain(|rule| rule.access != Access::Write);
+        policy.files.extend(paths.iter().map(|path| FileRule { path: root.join(path).into(), access }));
+        run(&policy).output
+    };
+    for access in [Access::Read, Access::Device, Access::Write] {
+        assert_eq!(outcome(&["workspace", "parent/target", "procfs", "procfs/self"], access), "", "{access:?}");
+    }
+    // What is not a symlink works, except where it is the kernel's.
+    assert_eq!(outcome(&["target", "/proc", "/proc/sys", "/sys", "/dev"], Access::Write), "target\n");
+    assert_eq!(outcome(&["/proc", "/proc/sys", "/sys"], Access::Device), "");
+}
+
+#[test]
 fn a_required_guarantee_that_the_kernel_lacks_refuses_and_says_what_to_do() {
     let Some(_) = strace("a kernel without Landlock") else { return };
     let shim = Shim::start_with_abi(0, &script("true")).expect("strace is there");
