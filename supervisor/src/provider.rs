@@ -296,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_a_parent_of_home_is_not_followed() {
+        let (volume, outside) = (tempfile::tempdir().expect("scratch"), tempfile::tempdir().expect("scratch"));
+        std::fs::create_dir(outside.path().join("home")).expect("made");
+        std::os::unix::fs::symlink(outside.path(), volume.path().join("a")).expect("link");
+        let written = write_once(&volume.path().join("a/home"), &all());
+        assert!(matches!(written, Err(ProviderError::Directory { .. })));
+        assert_eq!(std::fs::read_dir(outside.path().join("home")).expect("lists").count(), 0);
+    }
+
+    #[test]
     fn nothing_set_makes_nothing() {
         let home = tempfile::tempdir().expect("scratch");
         let empty = Provider { model: Some(String::new()), ..Provider::default() };
