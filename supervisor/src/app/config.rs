@@ -42,6 +42,16 @@ pub struct Config {
 impl Config {
     /// Everything, or every mistake. `argv` is what stood after `--`.
     pub fn read(sources: &Sources, argv: Vec<OsString>) -> Result<Config, Vec<Mistake>> {
+        let programs = std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
+        Config::read_for(sources, argv, programs.as_deref())
+    }
+
+    /// The same for a supervisor and a shim that lie in `programs`.
+    pub fn read_for(
+        sources: &Sources,
+        argv: Vec<OsString>,
+        programs: Option<&std::path::Path>,
+    ) -> Result<Config, Vec<Mistake>> {
         let mut reader = Reader::new(sources);
         let reader = &mut reader;
         // Read for its mistakes; `main` has used it already.
@@ -69,13 +79,19 @@ impl Config {
             agent,
             home,
         };
-        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from));
+        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from), programs);
         let mistakes = std::mem::replace(reader, Reader::new(sources)).finish();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
     /// What only shows between settings, or between a setting and this machine.
-    fn check(&self, reader: &mut Reader<'_>, secrets: &[Secret], path: Option<OsString>) {
+    fn check(
+        &self,
+        reader: &mut Reader<'_>,
+        secrets: &[Secret],
+        path: Option<OsString>,
+        programs: Option<&std::path::Path>,
+    ) {
         if self.launch.class != ExecutionClass::Networked && !self.launch.connect_ports.is_empty() {
             let class = reader.origin("agent_class");
             reader.mistake(
@@ -103,8 +119,7 @@ impl Config {
             );
             reader.mistake(reader.origin("workspace"), problem);
         }
-        let programs = std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
-        if let Some((programs, open)) = programs.and_then(|p| Some((p.clone(), state::conflict(&p, &writable)?))) {
+        if let Some((programs, open)) = programs.and_then(|p| Some((p, state::conflict(p, &writable)?))) {
             let problem = format!(
                 "lie in {} and the agent may write {}, so it could replace them; keep them apart, or give the agent \
                  another HOME by SUPERVISOR_AGENT_ENV",
