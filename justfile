@@ -98,6 +98,9 @@ e2e *ARGS:
 bench *ARGS: dist
     cargo run --release --locked -p tests --bin bench -- {{ ARGS }}
 
+# every number of the promises, the long ones included: about five minutes
+numbers: bench torture
+
 # reaping, killing and escape under load
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}

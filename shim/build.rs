@@ -161,6 +161,7 @@ fn test_source(text: &str, constants: &BTreeMap<String, u64>, place: &str) -> St
         "SUPERVISOR" => "Value::Supervisor".into(),
         "SHIM" => "Value::Shim".into(),
         "FLOOR" => "Value::Floor".into(),
+        "SUPERVISOR_GROUP" => "Value::SupervisorGroup".into(),
         "-SUPERVISOR_GROUP" => "Value::MinusSupervisorGroup".into(),
         "-SHIM" => "Value::MinusShim".into(),
         "-1" => "Value::Number(0xffff_ffff)".into(),

@@ -10,13 +10,14 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
-use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::Mode;
 use protocol::control::{Failure, Step};
 use protocol::policy::{Access, ExecutionClass, FileRule, Policy};
 
 use crate::failure::{because, failed};
+
+mod place;
 
 /// The highest ABI that this build knows.
 pub const KNOWN_ABI: u32 = ABI::V9 as u32;
@@ -89,23 +90,18 @@ fn known(abi: u32) -> ABI {
 fn allow(domain: RulesetCreated, rule: &FileRule, abi: ABI) -> Result<RulesetCreated, Failure> {
     let path = Path::new(&rule.path);
     let unreadable = |errno| because(Step::Landlock, format!("{}, a path of the confinement", path.display()))(errno);
-    // O_PATH: neither a fifo nor a device is really opened, and no permission on the file itself is needed. Not by
-    // std, which strips the flag with musl (where O_ACCMODE contains it).
-    let opened = match openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        Ok(opened) => opened,
-        // Not there, or beneath a directory that these ids cannot enter: nothing to allow, and nothing that the
-        // program could open if it were allowed.
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(domain),
-        Err(errno) => return Err(unreadable(errno)),
-    };
-    let kind = fstat(&opened).map_err(unreadable)?.st_mode & libc::S_IFMT;
-    let is_directory = kind == libc::S_IFDIR;
+    let Some(place) = place::open(path).map_err(unreadable)? else { return Ok(domain) };
+    // The supervisor refuses to be configured so; here the path may have become what it is since.
+    if rule.access != Access::Read && place::is_the_kernels(&place).map_err(unreadable)? {
+        return Ok(domain);
+    }
+    let is_directory = place::is_directory(&place).map_err(unreadable)?;
     let mut access = rights(rule.access, abi);
     if !is_directory {
         access &= AccessFs::from_file(abi);
     }
     domain
-        .add_rule(PathBeneath::new(opened, access))
+        .add_rule(PathBeneath::new(place, access))
         .map_err(|error| refused(&format!("allowing {}", path.display()), &error))
 }
 

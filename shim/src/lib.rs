@@ -7,7 +7,7 @@
 //! - the child ([`confine`]) gives up everything step by step and becomes the program: [`descriptors`], [`session`],
 //!   [`limits`], [`identity`], [`capabilities`], [`filesystem`], [`readback`], [`syscalls`], [`execute`].
 //!
-//! [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
+//! The child is born with its [`oom`] score. [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
 
 pub mod capabilities;
 pub mod confine;
@@ -20,6 +20,7 @@ pub mod guarantees;
 pub mod identity;
 pub mod kernel;
 pub mod limits;
+pub mod oom;
 pub mod readback;
 pub mod session;
 pub mod syscalls;

@@ -1,11 +1,7 @@
-//! What the program may use: rlimits, oom score, nice value.
+//! What the program may use: rlimits, nice value. Its oom score comes with the fork ([`crate::oom`]).
 //!
 //! Applied while the supervisor's privileges are still there, since raising needs them.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-
-use nix::sys::prctl;
 use nix::sys::resource::{Resource as Kind, getrlimit, setrlimit};
 use protocol::control::{Failure, Step};
 use protocol::policy::{Limit, Policy, Resource};
@@ -17,9 +13,6 @@ use crate::kernel;
 pub fn apply(policy: &Policy) -> Result<(), Failure> {
     for limit in &policy.limits {
         set(limit)?;
-    }
-    if let Some(score) = policy.oom_score_adj {
-        set_oom_score(score)?;
     }
     if let Some(nice) = policy.nice {
         let why = format!("setting the nice value {nice} (a lower one than the supervisor's own needs CAP_SYS_NICE)");
@@ -58,23 +51,4 @@ fn kind(resource: Resource) -> (Kind, &'static str) {
         Resource::Stack => (Kind::RLIMIT_STACK, "stack"),
         Resource::Memlock => (Kind::RLIMIT_MEMLOCK, "memlock"),
     }
-}
-
-fn set_oom_score(score: i16) -> Result<(), Failure> {
-    // The files of a process that is not dumpable belong to root (proc(5)), so that a shim without root could not
-    // open its own. Nothing in this process is worth reading yet that its program will not show anyway.
-    let dumpable = |on| prctl::set_dumpable(on).map_err(because(Step::OomScore, "PR_SET_DUMPABLE"));
-    dumpable(true)?;
-    let file = OpenOptions::new().write(true).open("/proc/self/oom_score_adj");
-    dumpable(false)?;
-    file.and_then(|mut file| file.write_all(score.to_string().as_bytes())).map_err(|error| {
-        failed(
-            Step::OomScore,
-            kernel::errno_of(&error),
-            format!(
-                "setting oom_score_adj to {score}: {error} (a lower one than the supervisor's own needs \
-                 CAP_SYS_RESOURCE)"
-            ),
-        )
-    })
 }

@@ -17,6 +17,7 @@ use shim::execute::Execution;
 use shim::failure::because;
 use shim::guarantees::{self, Facts};
 use shim::kernel::{self, Fork};
+use shim::oom::OomScore;
 use shim::tree::{Program, Reach, Tree, wakeups};
 use shim::{capabilities, descriptors, session};
 
@@ -61,8 +62,9 @@ fn run(number: RawFd) -> ExitCode {
 
 /// Every step up to the fork, and the fork; the child never returns from here.
 fn start(control: &mut Control) -> Result<Tree, Failure> {
-    hide()?;
     descriptors::close_all_but(control.as_fd().as_raw_fd())?;
+    let score = OomScore::open();
+    hide()?;
     SigSet::all().thread_block().map_err(because(Step::Session, "blocking signals"))?;
     let wakeups = wakeups()?;
     let policy = control.policy()?;
@@ -74,12 +76,13 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
 
     let supervisor_group = supervisor_group(&policy);
     prctl::set_child_subreaper(true).map_err(because(Step::Session, "becoming the tree's reaper"))?;
-    session::leave(policy.session);
+    let left = session::leave(policy.session);
     prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
     let reach = Reach::establish(&facts)?;
 
     let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(because(Step::Fork, "making the status pipe"))?;
     let shim = getpid().as_raw();
+    let lent = score.lend(policy.oom_score_adj)?;
     match kernel::fork().map_err(because(Step::Fork, "fork (is the limit of processes reached?)"))? {
         Fork::Child => {
             let child = Child { policy: &policy, execution: &execution, facts: &facts, shim, supervisor_group };
@@ -91,8 +94,10 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
         }
         Fork::Parent(pid) => {
             drop(child_status);
+            lent.take_back()?;
             capabilities::keep_kill().map_err(because(Step::Capabilities, "dropping the shim's capabilities"))?;
-            Tree::new(Program { pid, status, guarantees, landlock_abi: facts.landlock_abi, reach }, &policy, wakeups)
+            let landlock_abi = facts.landlock_abi;
+            Tree::new(Program { pid, status, guarantees, landlock_abi, reach, left }, &policy, wakeups)
         }
     }
 }

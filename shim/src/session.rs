@@ -19,18 +19,32 @@ pub fn enter(session: Session) -> Result<(), Failure> {
     }
 }
 
-/// The resident side: away from the supervisor's terminal and process group, so that neither `^C` nor a signal to
-/// that group means the shim.
-pub fn leave(session: Session) {
-    if session == Session::Own {
-        // Refused to the leader of a group, which then is in no group of the supervisor's already.
-        let _ = setsid();
+/// The resident side: out of the supervisor's process group, so that neither `^C` nor a signal to that group means
+/// the shim; without a terminal, out of its session too.
+pub fn leave(session: Session) -> Left {
+    let group = getpgrp();
+    // Both are refused to the leader of a session, setsid to that of a group: it leads a group of its own already.
+    match session {
+        Session::Own => drop(setsid()),
+        Session::Terminal => drop(setpgid(Pid::from_raw(0), Pid::from_raw(0))),
     }
+    Left { session, group }
 }
 
-/// When the program is gone: the terminal goes back to the supervisor's group, or nobody could type any more.
-pub fn give_back_terminal(session: Session, program: i32) {
-    if session == Session::Terminal && tcgetpgrp(std::io::stdin()) == Ok(Pid::from_raw(program)) {
-        let _ = tcsetpgrp(std::io::stdin(), getpgrp());
+/// What the resident shim has left, and the terminal goes back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    session: Session,
+    /// The supervisor's, which it started its shim in.
+    group: Pid,
+}
+
+impl Left {
+    /// When the program is gone: the terminal goes back to the supervisor's group, or nobody could type any more. The
+    /// shim's group is in the background; the signal for that (tcsetpgrp(3)) is blocked here.
+    pub fn give_back_terminal(self, program: i32) {
+        if self.session == Session::Terminal && tcgetpgrp(std::io::stdin()) == Ok(Pid::from_raw(program)) {
+            let _ = tcsetpgrp(std::io::stdin(), self.group);
+        }
     }
 }

@@ -16,11 +16,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use protocol::control::{Command, Exit, Failure, Report, Scope, Step, Usage};
 use protocol::guarantee::Standing;
-use protocol::policy::{Policy, Session};
+use protocol::policy::Policy;
 
 use crate::control::Control;
 use crate::failure::because;
-use crate::{kernel, session};
+use crate::kernel;
+use crate::session::Left;
 
 mod launch;
 mod reach;
@@ -41,6 +42,8 @@ pub struct Program {
     pub landlock_abi: u32,
     /// How all of its tree are reached.
     pub reach: Reach,
+    /// Where the terminal goes back to.
+    pub left: Left,
 }
 
 /// A descriptor that is readable when a child has ended.
@@ -63,7 +66,7 @@ pub struct Tree {
     launch: Launch,
     reach: Reach,
     wakeups: SignalFd,
-    session: Session,
+    left: Left,
     lifeline_grace: Duration,
     leftover_grace: Duration,
     /// The supervisor's end is open.
@@ -82,13 +85,13 @@ pub struct Tree {
 impl Tree {
     /// For the program that was just forked.
     pub fn new(program: Program, policy: &Policy, wakeups: SignalFd) -> Result<Tree, Failure> {
-        let Program { pid, status, guarantees, landlock_abi, reach } = program;
+        let Program { pid, status, guarantees, landlock_abi, reach, left } = program;
         Ok(Tree {
             main: pid,
             reach,
             launch: Launch::new(pid, status, guarantees, landlock_abi)?,
             wakeups,
-            session: policy.session,
+            left,
             lifeline_grace: policy.lifeline_grace,
             leftover_grace: policy.leftover_grace,
             lifeline: true,
@@ -162,7 +165,7 @@ impl Tree {
             }
         };
         if let (Some(exit), false) = (self.exit, had_exited) {
-            session::give_back_terminal(self.session, self.main);
+            self.left.give_back_terminal(self.main);
             control.report(&Report::Exited(exit));
             if !nobody_left {
                 self.ask_everyone_to_end(self.leftover_grace);
@@ -261,7 +264,7 @@ impl Tree {
         while !self.reap_silently() {
             let _ = poll(&mut [PollFd::new(self.wakeups.as_fd(), PollFlags::POLLIN)], PollTimeout::from(10u8));
         }
-        session::give_back_terminal(self.session, self.main);
+        self.left.give_back_terminal(self.main);
         control.report(&Report::Failed(failure));
         control.send_all();
         ExitCode::from(71)

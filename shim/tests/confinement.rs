@@ -40,9 +40,14 @@ fn answers(output: &str) -> BTreeMap<String, String> {
 }
 
 fn unconfined(target: i32) -> BTreeMap<String, String> {
+    unconfined_with(target, None)
+}
+
+fn unconfined_with(target: i32, thread: Option<i32>) -> BTreeMap<String, String> {
     let output = Process::new(std::env::current_exe().expect("our own path"))
         .args(["--exact", "as_the_program", "--nocapture", "--test-threads=1"])
         .env("PROBE_TARGET", target.to_string())
+        .envs(thread.map(|thread| ("PROBE_THREAD", thread.to_string())))
         .output()
         .expect("this binary starts");
     answers(&String::from_utf8_lossy(&output.stdout))
@@ -202,6 +207,30 @@ fn only_listed_paths_can_be_opened() {
 }
 
 #[test]
+fn a_rule_opens_nothing_behind_a_symlink_and_lets_nobody_write_the_kernels_files() {
+    let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+    let root = directory.path().canonicalize().expect("a real path");
+    std::fs::create_dir(root.join("target")).expect("a directory");
+    for (target, link) in [("target", "workspace"), (".", "parent"), ("/proc", "procfs")] {
+        std::os::unix::fs::symlink(target, root.join(link)).expect("a symlink");
+    }
+    let tried = ["exec 2>/dev/null; : > target/a && echo target", "echo 9 > /proc/self/oom_score_adj && echo score"];
+    let outcome = |paths: &[&str], access| {
+        let mut policy = script(&tried.join("; "));
+        policy.program.cwd = Some(root.clone().into());
+        policy.files.retain(|rule| rule.access != Access::Write);
+        policy.files.extend(paths.iter().map(|path| FileRule { path: root.join(path).into(), access }));
+        run(&policy).output
+    };
+    for access in [Access::Read, Access::Device, Access::Write] {
+        assert_eq!(outcome(&["workspace", "parent/target", "procfs", "procfs/self"], access), "", "{access:?}");
+    }
+    // What is not a symlink works, except where it is the kernel's.
+    assert_eq!(outcome(&["target", "/proc", "/proc/sys", "/sys", "/dev"], Access::Write), "target\n");
+    assert_eq!(outcome(&["/proc", "/proc/sys", "/sys"], Access::Device), "");
+}
+
+#[test]
 fn a_required_guarantee_that_the_kernel_lacks_refuses_and_says_what_to_do() {
     let Some(_) = strace("a kernel without Landlock") else { return };
     let shim = Shim::start_with_abi(0, &script("true")).expect("strace is there");
@@ -251,12 +280,26 @@ fn below_abi_6_the_fallbacks_close_what_landlock_does_not_see() {
         let Some(shim) = Shim::start_with_abi(abi, &policy) else { return };
         let found = answers(&shim.finish().output);
         expect(&found, &control, &[("signal_0", "EPERM"), ("pidfd_signal_0", "ENOSYS"), ("ptrace_seize", "EPERM")]);
-        expect(&found, &control, &[("setown", "EPERM"), ("setown_ex", "EPERM")]);
+        expect(&found, &control, &[("setown", "EPERM"), ("setown_ex", "EPERM"), ("setsig", "EPERM")]);
         if abi < 3 {
             expect(&found, &control, &[("truncate", "EPERM"), ("open_truncate", "EPERM"), ("openat2", "ENOSYS")]);
         }
         assert_eq!(found["signal_self"], "ok");
         assert!(outsider.lives());
+    }
+}
+
+#[test]
+fn below_abi_6_no_thread_of_the_supervisor_stands_for_it() {
+    let (outsider, thread) = (Outsider::new(), nix::unistd::gettid().as_raw());
+    assert_ne!(thread, std::process::id() as i32, "a test runs in a thread of its own");
+    let control = unconfined_with(outsider.pid(), Some(thread));
+    let mut policy = prober(outsider.pid(), ExecutionClass::Networked);
+    policy.program.env.push(format!("PROBE_THREAD={thread}").into());
+    let Some(shim) = Shim::start_with_abi(5, &policy) else { return };
+    let found = answers(&shim.finish().output);
+    for name in ["thread_signal_0", "thread_queue_0", "thread_tkill_0", "thread_pidfd"] {
+        expect(&found, &control, &[(name, "EPERM")]);
     }
 }
 

@@ -160,6 +160,38 @@ fn a_shim_without_root_sets_its_programs_oom_score() {
 }
 
 #[test]
+fn the_shim_keeps_its_own_oom_score() {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("our own");
+    let mut policy = script("echo up; exec sleep 1000");
+    policy.oom_score_adj = Some(777);
+    let mut shims = vec![Shim::start(&policy)];
+    if root("a shim of another uid") {
+        shims.push(Shim::start_as(NOBODY, &policy));
+    }
+    for mut shim in shims {
+        let program = shim.started();
+        let score = |pid| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
+        assert_eq!(score(program), "777\n");
+        assert_eq!(score(shim.process.id() as i32), own);
+        shim.stop(Scope::Tree, Duration::ZERO);
+        shim.finish();
+    }
+}
+
+#[test]
+fn neither_shim_nor_child_is_ever_dumpable_again() {
+    let mut policy = script("true");
+    policy.oom_score_adj = Some(500);
+    let record = tempfile::NamedTempFile::new_in("/tmp").expect("a file");
+    let path = record.path().to_str().expect("a temporary path is UTF-8");
+    let Some(shim) = Shim::start_traced(&["-f", "-o", path, "-e", "trace=prctl"], &policy) else { return };
+    shim.finish();
+    let calls = std::fs::read_to_string(path).expect("the record");
+    let dumpable: Vec<&str> = calls.lines().filter(|line| line.contains("PR_SET_DUMPABLE")).collect();
+    assert!(!dumpable.is_empty() && dumpable.iter().all(|line| line.contains("SUID_DUMP_DISABLE")), "{dumpable:?}");
+}
+
+#[test]
 fn usage_of_the_whole_tree_is_told() {
     let ended = run(&script("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done & wait"));
     assert!(ended.usage.user_us + ended.usage.system_us > 0, "{:?}", ended.usage);

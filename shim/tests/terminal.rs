@@ -11,24 +11,33 @@ use std::process::{Command as Process, Stdio};
 use common::script;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgid, getppid, setpgid};
 use protocol::control::{Command, Decoder, Exit, Report, Step, encode};
 use protocol::policy::{Access, FileRule, Policy, Session};
 
 /// A shim whose terminal is a new one: `setsid -c` makes the session that a login shell has.
 fn on_a_terminal(policy: &Policy) -> (UnixStream, File, std::process::Child) {
+    on_a_terminal_by(&[env!("CARGO_BIN_EXE_shim")], |_| policy.clone())
+}
+
+/// As above, started by these words; the policy may need to know the pid of the session's leader.
+fn on_a_terminal_by(words: &[&str], policy: impl Fn(u32) -> Policy) -> (UnixStream, File, std::process::Child) {
     let pty = openpty(None, None).expect("a pseudo terminal");
     let (mine, theirs) = UnixStream::pair().expect("a socket pair");
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).expect("F_SETFD");
     let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a copy"));
     let process = Process::new("/usr/bin/setsid")
-        .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_shim"), &theirs.as_raw_fd().to_string()])
+        .args(["--ctty", "--wait"])
+        .args(words)
+        .arg(theirs.as_raw_fd().to_string())
         .stdin(end(&pty.slave))
         .stdout(end(&pty.slave))
         .stderr(end(&pty.slave))
         .spawn()
         .expect("the shim starts");
     mine.set_read_timeout(Some(common::LIMIT)).expect("a time limit");
-    let frame = encode(&Command::Start(Box::new(policy.clone()))).expect("a policy encodes");
+    let frame = encode(&Command::Start(Box::new(policy(process.id())))).expect("a policy encodes");
     (&mine).write_all(&frame).expect("the shim reads");
     (mine, File::from(pty.master), process)
 }
@@ -92,4 +101,46 @@ fn a_session_of_its_own_has_no_terminal() {
     assert!(text.starts_with('?'), "{text:?}");
     reports(control);
     process.wait().expect("the shim ends");
+}
+
+/// Not a test: the program of the next one.
+#[test]
+fn as_the_program() {
+    let Ok(group) = std::env::var("GROUP") else { return };
+    let (own, shim) = (Pid::from_raw(0), getppid());
+    println!("\nshim leads: {}", getpgid(Some(shim)) == Ok(shim));
+    for group in [Pid::from_raw(group.parse().expect("a group")), shim] {
+        let joined = setpgid(own, group);
+        println!("joined: {joined:?}");
+        if joined.is_ok() {
+            let _ = kill(own, Signal::SIGKILL);
+        }
+    }
+    println!("own: {:?}", setpgid(own, own));
+}
+
+#[test]
+fn below_abi_6_the_group_of_the_supervisor_cannot_be_joined_and_killed() {
+    let Some(strace) = common::strace("an older Landlock") else { return };
+    let this = std::env::current_exe().expect("our own path");
+    let this = this.to_str().expect("our own path is UTF-8").to_owned();
+    let prober = |supervisor: u32| {
+        let mut policy = terminal("");
+        policy.program.path = this.clone().into();
+        policy.program.argv = [&this, "--exact", "as_the_program", "--nocapture"].map(Into::into).to_vec();
+        policy.program.env.push(format!("GROUP={supervisor}").into());
+        policy.supervisor_pid = supervisor as i32;
+        policy
+    };
+    // The shell stands for the supervisor: it leads the session, and the shim is born in its group.
+    let inject = "inject=landlock_create_ruleset:retval=5:when=1";
+    let stand_in = ["/bin/sh", "-c", "\"$@\"; echo supervisor lives", "sh", &strace, "-qq", "-o", "/dev/null", "-e"];
+    let traced = ["trace=landlock_create_ruleset", "-e", inject, env!("CARGO_BIN_EXE_shim")];
+    let (control, mut master, mut process) = on_a_terminal_by(&[&stand_in[..], &traced[..]].concat(), prober);
+    let text = read_until(&mut master, "supervisor lives");
+    assert!(text.contains("shim leads: true"), "{text}");
+    assert_eq!(text.matches("joined: Err(EPERM)").count(), 2, "{text}");
+    assert!(text.contains("own: Ok(())"), "{text}");
+    reports(control);
+    process.wait().expect("the stand-in ends");
 }

@@ -79,6 +79,8 @@ pub struct Status {
     pub restarts: u64,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
+    /// That run is the present one: its program has ended.
+    pub over: bool,
     /// Whether the last run ended because memory ran out; `None` where that is not known or was not the question.
     pub oom: Option<bool>,
     /// Why, where it was more than its own will: hung, killed after the grace, fault.
@@ -101,6 +103,7 @@ impl Status {
             started: None,
             restarts: 0,
             last_exit: None,
+            over: false,
             oom: None,
             reason: String::new(),
             status_text: None,
@@ -150,9 +153,9 @@ pub enum Failed {
     /// Something that it needs could not be put in place.
     #[error("{}", .0.reason)]
     Prepare(Fault),
-    /// Nobody reads signals and reaps any more.
-    #[error("signals and exits are no longer handled ({0}); this is a bug of the supervisor")]
-    Init(String),
+    /// A part that never ends has ended.
+    #[error("{0}; this is a bug of the supervisor")]
+    Bug(String),
     /// The shim was gone before the program ran.
     #[error("the shim ended with {0:?} before the agent was started; is it the one of this build?")]
     Shim(Exit),
@@ -168,7 +171,7 @@ impl Failed {
             Failed::Launch(LaunchError::Shim { .. }) => crate::exit::CONFINEMENT,
             Failed::Launch(LaunchError::Socket(_)) => crate::exit::TEMPORARY,
             Failed::Prepare(fault) => fault.code,
-            Failed::Init(_) | Failed::Shim(_) => crate::exit::INTERNAL,
+            Failed::Bug(_) | Failed::Shim(_) => crate::exit::INTERNAL,
             Failed::Step(failure) => match failure.step {
                 Step::Exec | Step::WorkingDirectory | Step::Limits | Step::OomScore | Step::Nice => {
                     crate::exit::CONFIGURATION
@@ -210,6 +213,8 @@ pub struct Agent {
 struct Run {
     exit: Exit,
     stopped: bool,
+    /// The main program has ended; others of its tree may live.
+    main_ended: bool,
     /// When its whole tree gets KILL, once it has been told to end.
     kill_at: Option<Instant>,
     oom_kills_before: Option<u64>,
@@ -255,6 +260,7 @@ impl Agent {
             self.metrics.restarts.inc();
             self.set(|s| {
                 s.restarts += 1;
+                s.over = false;
                 s.phase = Phase::Starting;
             });
         }
@@ -285,6 +291,7 @@ impl Agent {
         let mut run = Run {
             exit: Exit::Signal(libc::SIGKILL),
             stopped: false,
+            main_ended: false,
             kill_at: None,
             oom_kills_before: memory::oom_kills(),
         };
@@ -300,6 +307,7 @@ impl Agent {
                     Some(Event::Report(Report::Failed(failure))) => return Err(Failed::Step(failure)),
                     Some(Event::Report(Report::Exited(exit))) => {
                         run.exit = exit;
+                        run.main_ended = true;
                         watcher.ended();
                         self.exited(&run);
                     }
@@ -311,12 +319,18 @@ impl Agent {
                     Some(Event::Report(Report::Orphans(_))) => {}
                     Some(Event::ShimLost(exit)) if !running => return Err(Failed::Shim(exit)),
                     Some(Event::ShimLost(_)) | None => {
-                        self.shim_lost();
+                        run.exit = self.shim_lost(run.main_ended.then_some(run.exit));
                         self.launcher.end_leftovers().await;
                         return Ok(run);
                     }
                 },
-                order = self.orders.recv() => self.obey(order, &tree, &mut run).await,
+                order = self.orders.recv() => {
+                    self.obey(order, &tree, &mut run).await;
+                    if run.stopped {
+                        // As with systemd: who is told to end may stop answering.
+                        watcher.ended();
+                    }
+                }
                 observation = watcher.observe() => self.observed(observation, &tree, &mut run).await,
             }
         }
@@ -364,9 +378,12 @@ impl Agent {
         tracing::info!(exit_code = exit.code(), oom, "the agent has ended");
         self.metrics.exits.get_or_create(&vec![("code", exit.code().to_string())]).inc();
         self.set(|s| {
+            // What it left behind is being ended.
+            s.phase = Phase::Stopping;
             s.ready = false;
             s.pid = None;
             s.last_exit = Some(exit);
+            s.over = true;
             s.oom = oom;
             if s.reason.is_empty() && oom == Some(true) {
                 s.reason = "killed by the kernel, because memory ran out".into();
@@ -377,18 +394,27 @@ impl Agent {
         });
     }
 
-    fn shim_lost(&self) {
+    /// The program goes with its shim (`PR_SET_PDEATHSIG`), unless it had ended before.
+    fn shim_lost(&self, before: Option<Exit>) -> Exit {
         tracing::error!("the agent's shim was killed; what it left behind is ended");
+        let exit = before.unwrap_or(Exit::Signal(libc::SIGKILL));
+        if before.is_none() {
+            self.metrics.exits.get_or_create(&vec![("code", exit.code().to_string())]).inc();
+        }
         self.set(|s| {
             s.ready = false;
             s.pid = None;
-            s.last_exit = s.last_exit.or(Some(Exit::Signal(libc::SIGKILL)));
+            s.last_exit = Some(exit);
+            s.over = true;
             s.reason = "the shim of the agent was killed".into();
         });
+        exit
     }
 
     async fn observed(&mut self, observation: Observation, tree: &Tree, run: &mut Run) {
         match observation {
+            // Seen before it was told to end.
+            Observation::Ready(_) | Observation::Hung(_) if run.stopped => {}
             Observation::Ready(ready) => self.set(|s| s.ready = ready && s.phase == Phase::Running),
             Observation::Text(text) => self.set(|s| s.status_text = Some(text)),
             Observation::Hung(why) => {

@@ -3,9 +3,7 @@
 //! Start: listener (health answers from here on) → state directory → bootstrap → agent. Stop, on one page and under
 //! one deadline: see [`stop`].
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::isatty;
@@ -23,7 +21,7 @@ use record::Recorder;
 use crate::agent::{Agent, Handle, Outcome};
 use crate::exit::{self, Fault};
 use crate::http;
-use crate::init::{self, Init, Reaper, signals::Rules};
+use crate::init::{self, Init, Reaper, Stops, signals::Rules};
 use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
 use crate::metrics::Metrics;
@@ -57,20 +55,23 @@ pub struct Edges {
     pub metrics: Arc<Metrics>,
 }
 
-type AgentTask = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-
 /// Everything that runs.
 struct App {
     config: Config,
     /// Ends only by a bug; without it nothing is reaped and no signal is heard.
     init: JoinHandle<()>,
+    /// The same for the listener.
+    listener: JoinHandle<()>,
     reaper: Reaper,
-    requests: mpsc::Receiver<init::Request>,
+    stops: watch::Receiver<Stops>,
+    forwards: mpsc::Receiver<i32>,
     stage: watch::Sender<Stage>,
     agent: Handle,
-    agent_task: AgentTask,
+    /// A task of its own, so that it goes on while it is being given an order.
+    agent_task: JoinHandle<Outcome>,
+    recorder: Arc<Recorder>,
+    recording: JoinHandle<()>,
     tasks: tasks::Handle,
-    recorder: Recorder,
     outputs: Outputs,
 }
 
@@ -84,6 +85,7 @@ struct Outputs {
 /// Run until the agent has ended for good or a stop signal came; the process's exit code.
 pub async fn run(config: Config, edges: Edges) -> u8 {
     let (stdout, stderr) = edges.sinks.clone();
+    tell_panics(edges.metrics.clone());
     let lines = tokio::spawn(stderr.clone().write_lines());
     let termination = edges.termination.clone();
     let agent_id = config.identity.agent_id.clone();
@@ -103,12 +105,24 @@ pub async fn run(config: Config, edges: Edges) -> u8 {
     code
 }
 
+/// A panic is counted and told as one log line. The standard hook would write to stderr itself, which may block.
+fn tell_panics(metrics: Arc<Metrics>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics.inc();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Not its text: that may quote what a client or the agent sent.
+        tracing::error!(place, "a part of the supervisor panicked; this is a bug of it");
+    }));
+}
+
 async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let metrics = edges.metrics.clone();
     let reaper = Reaper::new(metrics.clone());
-    let (request_sender, mut requests) = mpsc::channel(16);
+    let (stop_sender, mut stops) = watch::channel(Stops::default());
+    let (forward_sender, forwards) = mpsc::channel(16);
     let rules = Rules { shield: init::is_pid_1() && !config.signals_from_inside, metrics: metrics.clone() };
-    let init = Init::new(reaper.clone(), rules, request_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let init =
+        Init::new(reaper.clone(), rules, stop_sender, forward_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
     let (outputs, ends) = outputs(&edges, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
@@ -138,48 +152,67 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         large: Arc::new(Semaphore::new(1)),
         upload: config.upload,
     };
-    listen(&config, view, api, metrics.clone())?;
+    let listener = listen(&config, view, api, metrics.clone())?;
 
-    let state = open_state(&config, &metrics).await?;
+    let state = tokio::select! {
+        state = open_state(&config, &metrics) => state?,
+        // A volume that hangs must not hold back a stop, here and below.
+        _ = stops.wait_for(|stops| stops.count > 0) => {
+            let reason = format!("stopped while the state directory {} was being opened", config.state_dir.display());
+            return Err(Fault { code: exit::TEMPORARY, reason });
+        }
+    };
     let lost = state.lost.clone();
     if let Some(lost) = &lost {
         tracing::warn!(previous = lost, "the run before this supervisor left no last word");
     }
     previous_sender.send_replace(lost);
-    let dev_tasks = Tasks::new(config.tasks.clone(), launcher.clone(), metrics.clone(), state.directory.path().join("tasks"), asks)
-        .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+    let dev_tasks =
+        Tasks::new(config.tasks.clone(), launcher.clone(), metrics.clone(), state.directory.path().join("tasks"), asks)
+            .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
     tokio::spawn(dev_tasks.run());
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
+    let recorder = Arc::new(recorder);
     let prepared = tokio::select! {
         prepared = prepare::run(&config, &launcher) => Some(prepared),
-        // A volume that hangs must not hold back a stop; the worker ends with its lifeline.
-        () = stop_request(&mut requests) => None,
+        // The worker ends with its lifeline.
+        _ = stops.wait_for(|stops| stops.count > 0) => None,
     };
-    let agent_task: AgentTask = match prepared {
-        None => Box::pin(std::future::ready(Outcome::NeverRan)),
+    let agent_task = match prepared {
+        None => tokio::spawn(std::future::ready(Outcome::NeverRan)),
         Some(Ok(())) => {
             stage.send_replace(Stage::Running);
-            if config.agent.program.is_some() {
-                recorder.starting(&agent.status.borrow());
-            }
-            Box::pin(agent_part.run())
+            let (first, status) = (recorder.clone(), agent.status.borrow().clone());
+            let _ = spawn_blocking(move || first.change(&status)).await;
+            tokio::spawn(agent_part.run())
         }
         Some(Err(fault)) => {
             tracing::error!("{}", fault.reason);
-            recorder.fault(&fault);
+            let (first, told) = (recorder.clone(), fault.clone());
+            let _ = spawn_blocking(move || first.fault(&told, false)).await;
             // Health is open to everybody and names no path; the log and the termination message do.
             let settings = "SUPERVISOR_BOOTSTRAP_SOURCE, SUPERVISOR_BOOTSTRAP_TARGET and the provider's settings";
             let reason = format!("bootstrap failed with {}: check {settings}; the log says where and why", fault.code);
             stage.send_replace(Stage::Failed(reason));
-            Box::pin(agent_part.run_nothing(fault))
+            tokio::spawn(agent_part.run_nothing(fault))
         }
     };
-    Ok(App { config, init, reaper, requests, stage, agent, agent_task, tasks, recorder, outputs })
-}
-
-/// The first request to stop; what is to be forwarded has nobody to go to yet.
-async fn stop_request(requests: &mut mpsc::Receiver<init::Request>) {
-    while let Some(init::Request::Forward(_)) = requests.recv().await {}
+    let recording = tokio::spawn(recorder.clone().follow(agent.status.clone()));
+    Ok(App {
+        config,
+        init,
+        listener,
+        reaper,
+        stops,
+        forwards,
+        stage,
+        agent,
+        agent_task,
+        recorder,
+        recording,
+        tasks,
+        outputs,
+    })
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.
@@ -188,7 +221,7 @@ fn listen(
     view: Arc<http::View>,
     api: http::Api,
     metrics: Arc<Metrics>,
-) -> Result<(), Fault> {
+) -> Result<JoinHandle<()>, Fault> {
     let unavailable = |source: io::Error| Fault {
         code: exit::UNAVAILABLE,
         reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
@@ -198,11 +231,10 @@ fn listen(
     let routes = http::routes(view, api, verifier);
     let address = listener.local_addr().map_err(unavailable)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         let Err(error) = http::serve(listener, routes, metrics).await;
         tracing::error!(%error, "the listener cannot be served");
-    });
-    Ok(())
+    }))
 }
 
 /// The open state directory, and how the run that it remembers ended.

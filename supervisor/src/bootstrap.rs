@@ -2,7 +2,8 @@
 //!
 //! - Only what is not there is copied. Whatever stands in a file's place (an edited file, a link, a directory) stays.
 //! - A file appears whole or not at all: written beside, synced, then linked to its name, which never replaces.
-//! - The volume's owner may have planted links: each step goes to one name beneath an open directory and follows none.
+//! - The volume's owner may have planted links: from the mount point on, each step goes to one name beneath an open
+//!   directory and follows none.
 //!   (One name at a time is what `openat2(2)` with `RESOLVE_BENEATH` does, and also works where that is filtered.)
 //! - `.version` is replaced last, so a run that was cut off is repeated, and repeating changes nothing else.
 //!
@@ -10,6 +11,7 @@
 //! ConfigMap is made of such links, and a copied link would change its target with the next version. Names that begin
 //! with `..` are that mount's machinery and are left out.
 
+pub(crate) mod directory;
 pub(crate) mod place;
 mod source;
 
@@ -18,14 +20,16 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
 
+use directory::Missing;
 use place::Placed;
 use source::{Entry, Kind};
 
 use crate::config::{Reader, parse};
+use crate::state::is_full;
 
 const MARKER: &str = ".version";
 
@@ -61,8 +65,6 @@ pub struct Summary {
     pub blocked: Vec<PathBuf>,
     /// The version now in the marker.
     pub version: String,
-    /// The version before; `None` on the first run.
-    pub previous_version: Option<String>,
 }
 
 /// What stopped a run. What was copied until then is whole and stays; the next run goes on from there.
@@ -97,10 +99,6 @@ impl BootstrapError {
     }
 }
 
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// Copies what is missing. A second run with the same source changes nothing.
 pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
     if plan.version.len() > 256 || plan.version.chars().any(char::is_control) {
@@ -111,15 +109,14 @@ pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
     let mut copy = Copy { copied: 0, kept: 0, blocked: Vec::new() };
     copy.directory(&target, &plan.target, &entries)?;
 
-    let previous_version = read_marker(&target);
     let version = match plan.version.as_str() {
         "" => source::digest(&entries)?,
         given => given.to_owned(),
     };
-    if copy.copied > 0 || previous_version.as_ref() != Some(&version) {
+    if copy.copied > 0 || read_marker(&target).as_ref() != Some(&version) {
         write_marker(plan, &target, &version, &entries)?;
     }
-    Ok(Summary { copied: copy.copied, kept: copy.kept, blocked: copy.blocked, version, previous_version })
+    Ok(Summary { copied: copy.copied, kept: copy.kept, blocked: copy.blocked, version })
 }
 
 struct Copy {
@@ -189,17 +186,12 @@ impl Copy {
 }
 
 fn open_target(plan: &Plan) -> Result<OwnedFd, BootstrapError> {
-    let failed = |source: io::Error| BootstrapError::Target { path: plan.target.clone(), source };
-    if plan.target.symlink_metadata().is_err() {
-        std::fs::create_dir_all(&plan.target).map_err(failed)?;
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let target = openat(AT_FDCWD, &plan.target, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let (from, to) = (crate::mounts::resolve(&plan.source), crate::mounts::resolve(&plan.target));
     if from.starts_with(&to) || to.starts_with(&from) {
         return Err(BootstrapError::Overlap { path: plan.source.clone(), target: plan.target.clone() });
     }
-    Ok(target)
+    directory::open(&plan.target, Missing::Make)
+        .map_err(|source| BootstrapError::Target { path: plan.target.clone(), source })
 }
 
 /// The first line of the marker, where there is a readable one.

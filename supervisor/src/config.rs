@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn every_default_parses() {
         let sources = environment(&[]);
-        let config = crate::app::Config::read(&sources, Vec::new()).expect("defaults are right");
+        let config = crate::app::Config::read_for(&sources, Vec::new(), None).expect("defaults are right");
         assert_eq!(config.grace, std::time::Duration::from_secs(25));
         assert_eq!(config.listen, "[::]:8091".parse().expect("address"));
     }
@@ -346,7 +346,7 @@ mod tests {
             ("SUPERVISOR_GRACEFUL", "1s"),
             ("HIVE_AGENT_CONFIG_JSON", "{"),
         ]);
-        let mistakes = crate::app::Config::read(&sources, Vec::new()).expect_err("three mistakes");
+        let mistakes = crate::app::Config::read_for(&sources, Vec::new(), None).expect_err("three mistakes");
         let named: Vec<&str> = mistakes.iter().map(|m| m.setting.as_str()).collect();
         assert_eq!(named, ["SUPERVISOR_GRACEFUL", "SUPERVISOR_GRACE", "HIVE_AGENT_CONFIG_JSON"]);
     }

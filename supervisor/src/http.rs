@@ -105,12 +105,10 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
             metrics.connections_refused.inc();
             continue;
         };
-        let (routes, metrics) = (routes.clone(), metrics.clone());
+        let routes = routes.clone();
+        // A panic in there ends this task and no other; the hook counts it.
         tokio::spawn(async move {
-            let connection = tokio::spawn(connection(stream, routes));
-            if connection.await.is_err_and(|e| e.is_panic()) {
-                metrics.panics.inc();
-            }
+            connection(stream, routes).await;
             drop(place);
         });
     }

@@ -5,7 +5,7 @@
 //! on one thread, so that an exit is never seen before its owner is known.
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub mod leftovers;
 mod reaper;
@@ -54,15 +54,30 @@ pub struct Init {
     source: Source,
     reaper: Reaper,
     rules: signals::Rules,
-    requests: mpsc::Sender<Request>,
+    stops: watch::Sender<Stops>,
+    forwards: mpsc::Sender<i32>,
+}
+
+/// The stop signals so far. Never dropped, never queued: the last one and how many there were is all there is to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// How many.
+    pub count: u32,
+    /// The last.
+    pub signal: i32,
 }
 
 impl Init {
-    /// `requests` gets what is asked from outside; when it is full the signal is dropped, since equal signals
-    /// coalesce in the kernel as well.
-    pub fn new(reaper: Reaper, rules: signals::Rules, requests: mpsc::Sender<Request>) -> Result<Init, InitError> {
+    /// `stops` is told of stop signals, `forwards` gets what is for the agent; what the agent is too busy to be given
+    /// is dropped and said.
+    pub fn new(
+        reaper: Reaper,
+        rules: signals::Rules,
+        stops: watch::Sender<Stops>,
+        forwards: mpsc::Sender<i32>,
+    ) -> Result<Init, InitError> {
         let source = Source::new().map_err(InitError::Signals)?;
-        Ok(Init { source, reaper, rules, requests })
+        Ok(Init { source, reaper, rules, stops, forwards })
     }
 
     /// Until dropped.
@@ -88,8 +103,11 @@ impl Init {
                 sender = incoming.sender,
                 "ignored a stop signal from inside the Pod; SUPERVISOR_SIGNALS_FROM_INSIDE=true obeys it"
             ),
-            Meaning::Ask(request) => {
-                if self.requests.try_send(request).is_err() {
+            Meaning::Ask(Request::Stop(signal)) => {
+                self.stops.send_modify(|stops| *stops = Stops { count: stops.count + 1, signal });
+            }
+            Meaning::Ask(Request::Forward(signal)) => {
+                if self.forwards.try_send(signal).is_err() {
                     tracing::warn!(signal = incoming.signal, "dropped a signal: earlier ones are still being handled");
                 }
             }

@@ -123,7 +123,7 @@ fn pump(from: &mut impl Read, to: &mut impl Write) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Runs `supervisor version`, with none of this process's settings.
+/// Runs `supervisor --version`, with none of this process's settings.
 fn try_out(path: &Path) -> Result<(), InstallError> {
     let run = || Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output();
     let mut output = run();

@@ -19,6 +19,7 @@ pub mod config;
 pub mod environment;
 pub mod files;
 pub mod output;
+mod place;
 pub mod policy;
 pub mod program;
 pub mod tree;
@@ -191,6 +192,13 @@ impl Launcher {
             leftover_grace: config.leftover_grace.min(std::time::Duration::from_millis(200)),
             ..config.clone()
         };
+        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+    }
+
+    /// A launcher for something short beside the agent: when it is dropped its tree gets this long.
+    pub fn with_grace(&self, grace: std::time::Duration) -> Launcher {
+        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let config = Config { grace, ..config.clone() };
         Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
     }
 

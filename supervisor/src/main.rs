@@ -5,30 +5,31 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::ArgMatches;
 use supervisor::app::{self, Config, Edges};
-use supervisor::config::{Mistake, Reader, Sources, parse};
+use supervisor::config::{Reader, Sources, parse};
 use supervisor::exit::{self, Fault};
 use supervisor::install::{self, Programs};
 use supervisor::launch::output::Sink;
 use supervisor::metrics::Metrics;
 use supervisor::provider::{self, Provider};
-use supervisor::termination::{self, Record, TerminationLog};
+use supervisor::termination::{self, TerminationLog};
 use supervisor::{bootstrap, init, logs, preflight, probe};
 
 mod cli;
+mod words;
+
+use words::{all_mistakes, answer, complain, say};
 
 fn main() -> ExitCode {
-    let hardened = harden();
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    let hardened = harden(first == "run" || first == "preflight");
     let matches = match cli::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(message) => {
-            let _ = message.print();
-            return ExitCode::from(if message.use_stderr() { exit::USAGE } else { 0 });
-        }
+        Err(message) => return ExitCode::from(words::not_run(&message, first.to_str())),
     };
     let code = match matches.subcommand() {
         Some(("run", run)) => command_run(run, hardened),
@@ -40,21 +41,19 @@ fn main() -> ExitCode {
             let work: Vec<OsString> = m.get_many("work").unwrap_or_default().cloned().collect();
             supervisor::worker::run(&work)
         }
-        Some(("settings", _)) => {
-            print!("{}", supervisor::config::markdown());
-            0
-        }
+        Some(("settings", _)) => answer(&supervisor::config::markdown(), 0),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
     ExitCode::from(code)
 }
 
 /// Before anything else, so that no moment exists in which an agent of the same uid could trace us, read our memory
-/// (`PR_SET_DUMPABLE`, prctl(2)) or find a core file, and no signal is lost.
-fn harden() -> nix::Result<()> {
+/// (`PR_SET_DUMPABLE`, prctl(2)) or find a core file. Signals are blocked only for a command that `reads_signals`, and
+/// for it as early, so that none is lost; any other is to end by them.
+fn harden(reads_signals: bool) -> nix::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
-    init::block_signals()
+    if reads_signals { init::block_signals() } else { Ok(()) }
 }
 
 fn command_run(matches: &ArgMatches, hardened: nix::Result<()>) -> u8 {
@@ -122,16 +121,18 @@ fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<
     }
     if let Some(plan) = plan.filter(|_| defaults) {
         let done = bootstrap::run(&plan).map_err(|e| Fault::setting(&e, e.is_temporary()))?;
-        println!("{}: copied {}, kept {}, version {}", plan.target.display(), done.copied, done.kept, done.version);
+        let target = plan.target.display();
+        let mut text = format!("{target}: copied {}, kept {}, version {}\n", done.copied, done.kept, done.version);
         for path in &done.blocked {
-            println!("{}: left out, something else has this directory's place", path.display());
+            text += &format!("{}: left out, something else has this directory's place\n", path.display());
         }
+        say(&text)?;
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     if let (true, Some(home)) = (provider, home) {
         match provider::write_once(&home, &settings).map_err(|e| Fault::setting(&e, e.is_temporary()))? {
-            provider::Outcome::Written(path) => println!("{}: written", path.display()),
-            provider::Outcome::Kept(path) => println!("{}: kept", path.display()),
+            provider::Outcome::Written(path) => say(&format!("{}: written\n", path.display()))?,
+            provider::Outcome::Kept(path) => say(&format!("{}: kept\n", path.display()))?,
             provider::Outcome::NotConfigured => {}
         }
     }
@@ -142,12 +143,7 @@ fn command_install(matches: &ArgMatches) -> u8 {
     let destination: &PathBuf = matches.get_one("dest").expect("clap requires DEST");
     let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
     match Programs::running(Path::new("/proc")).and_then(|programs| install::install(programs, destination)) {
-        Ok(files) => {
-            for file in files {
-                println!("{}", file.display());
-            }
-            0
-        }
+        Ok(files) => answer(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>(), 0),
         Err(error) => complain(&Fault::new(exit::CONFIGURATION, &error), termination.as_ref()),
     }
 }
@@ -166,14 +162,12 @@ fn command_probe(matches: &ArgMatches) -> u8 {
         _ => "/livez",
     };
     match probe::probe(listen, path, Duration::from_secs(2)) {
+        // A probe is asked for its code; trouble with its text must not change that.
         Ok((status, body)) => {
-            println!("{}", body.trim_end());
+            let _ = say(&format!("{}\n", body.trim_end()));
             u8::from(!(200..300).contains(&status))
         }
-        Err(error) => {
-            eprintln!("supervisor: {}", Fault::new(1, &error).reason);
-            1
-        }
+        Err(error) => complain(&Fault::new(1, &error), None),
     }
 }
 
@@ -181,29 +175,9 @@ fn command_preflight(matches: &ArgMatches) -> u8 {
     let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
     match preflight::check(&sources) {
         Ok(report) => {
-            match matches.get_flag("json") {
-                true => println!("{}", report.json()),
-                false => print!("{}", report.table()),
-            }
-            report.code()
+            let text = if matches.get_flag("json") { report.json() + "\n" } else { report.table() };
+            answer(&text, report.code())
         }
         Err(fault) => complain(&fault, None),
     }
-}
-
-fn all_mistakes(mistakes: &[Mistake]) -> Fault {
-    let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
-    Fault { code: exit::CONFIGURATION, reason: lines.join("\n") }
-}
-
-/// Say it where a person looks, and where the kubelet does.
-fn complain(fault: &Fault, termination: Option<&Mutex<TerminationLog>>) -> u8 {
-    for line in fault.reason.lines() {
-        eprintln!("supervisor: {line}");
-    }
-    if let Some(log) = termination {
-        let record = Record::fault(fault.code.into(), &fault.reason);
-        log.lock().unwrap_or_else(PoisonError::into_inner).write(&record);
-    }
-    fault.code
 }

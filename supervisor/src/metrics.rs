@@ -25,6 +25,8 @@ pub struct Metrics {
     pub stdout_bytes: Counter,
     /// Bytes of the agent's stderr passed on.
     pub stderr_bytes: Counter,
+    /// Bytes of the agent's that could not be written, for instance because the disk behind stdout is full.
+    pub output_lost_bytes: Counter,
     /// Log lines dropped because stderr was blocked.
     pub log_lines_dropped: Counter,
     /// Changes of state of dev-tasks, by the state that was reached.

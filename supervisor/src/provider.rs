@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
 
-use crate::bootstrap::is_full;
+use crate::bootstrap::directory::{self, Missing};
 use crate::bootstrap::place::{self, PlaceError, Placed};
 use crate::config::{Reader, parse};
+use crate::state::is_full;
 
 const DIRECTORY: &str = ".codex";
 const FILE: &str = "config.toml";
@@ -126,7 +127,7 @@ impl ProviderError {
 pub fn write_once(home: &Path, provider: &Provider) -> Result<Outcome, ProviderError> {
     let Some(text) = render(provider)? else { return Ok(Outcome::NotConfigured) };
     let path = home.join(DIRECTORY).join(FILE);
-    let dir = directory(home)?;
+    let dir = own_directory(home)?;
     let placed = place::place(&dir, FILE.as_ref(), &mut text.as_bytes(), 0o600).map_err(|error| match error {
         PlaceError::Read(source) | PlaceError::Write(source) => ProviderError::Write { path: path.clone(), source },
     })?;
@@ -138,11 +139,12 @@ pub fn write_once(home: &Path, provider: &Provider) -> Result<Outcome, ProviderE
 }
 
 /// `~/.codex`, made where it is missing. A link in its place is the agent's doing or the user's; it is not followed.
-fn directory(home: &Path) -> Result<OwnedFd, ProviderError> {
+fn own_directory(home: &Path) -> Result<OwnedFd, ProviderError> {
     let path = home.join(DIRECTORY);
     let failed = |errno: Errno| ProviderError::Directory { path: path.clone(), source: errno.into() };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let home = openat(AT_FDCWD, home, flags, Mode::empty()).map_err(failed)?;
+    let home = directory::open(home, Missing::Refuse)
+        .map_err(|source| ProviderError::Directory { path: path.clone(), source })?;
     match mkdirat(&home, DIRECTORY, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(failed(errno)),
@@ -291,6 +293,16 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), home.path().join(".codex")).expect("link");
         assert!(matches!(write_once(home.path(), &all()), Err(ProviderError::Directory { .. })));
         assert_eq!(std::fs::read_dir(outside.path()).expect("lists").count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_a_parent_of_home_is_not_followed() {
+        let (volume, outside) = (tempfile::tempdir().expect("scratch"), tempfile::tempdir().expect("scratch"));
+        std::fs::create_dir(outside.path().join("home")).expect("made");
+        std::os::unix::fs::symlink(outside.path(), volume.path().join("a")).expect("link");
+        let written = write_once(&volume.path().join("a/home"), &all());
+        assert!(matches!(written, Err(ProviderError::Directory { .. })));
+        assert_eq!(std::fs::read_dir(outside.path().join("home")).expect("lists").count(), 0);
     }
 
     #[test]

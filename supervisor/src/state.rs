@@ -83,8 +83,7 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing, takes its lock, and proves that a file can be written there and
-    /// reach the disk.
+    /// Makes the directory where it is missing, takes its lock, and proves that a file can be written there.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
         make(path)?;
         let dir = open_directory(path)?;
@@ -186,8 +185,9 @@ impl StateDir {
     }
 
     fn prove_writable(&self) -> Result<(), StateError> {
-        // A whole page: an empty file needs no block, so it would fit on a full disk.
-        self.write("probe", &[b'.'; 4096], Durability::PowerLoss).and_then(|()| self.remove("probe")).map_err(|error| {
+        // A whole page: an empty file needs no block, so it would fit on a full disk. Not synced: local file systems
+        // find room when they are written to, and a sync takes milliseconds from the start of every agent.
+        self.write("probe", &[b'.'; 4096], Durability::Crash).and_then(|()| self.remove("probe")).map_err(|error| {
             match error {
                 StateError::File { source, .. } => refused(&self.path, source),
                 other => other,
@@ -290,7 +290,7 @@ fn refused(path: &Path, source: io::Error) -> StateError {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -51,11 +51,12 @@ pub fn helper(name: &str) -> PathBuf {
     directory.join(name)
 }
 
-/// Cargo's directory, or copies of these programs where it lies in a home that only root may enter: agents of other
-/// uids execute them too. The copies of one build are shared by all test programs and left for the next.
+/// Cargo's directory, or copies of these programs where it lies in a home that only root may enter (agents of other uids
+/// execute them too) or in /tmp (an agent could replace them, so the supervisor refuses to run there). The copies of one build are shared by all test programs and left for the next.
 fn open_to_all(programs: &[&str]) -> PathBuf {
     let built = own();
-    if enterable(&built) || !nix::unistd::geteuid().is_root() {
+    let root = nix::unistd::geteuid().is_root();
+    if (enterable(&built) || !root) && !written_by_agents(&built) {
         return built;
     }
     let stamp = |name: &&str| {
@@ -63,7 +64,7 @@ fn open_to_all(programs: &[&str]) -> PathBuf {
         changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos())
     };
     let stamps: Vec<String> = programs.iter().map(stamp).map(|nanos| format!("{nanos:x}")).collect();
-    let copies = Path::new(SCRATCH).join(format!("{}-{}", programs[0], stamps.join("-")));
+    let copies = closed_place().join(format!("{}-{}", programs[0], stamps.join("-")));
     if !copies.exists() {
         copy_all(programs, &built, &copies).expect("root may write to /var/lib; else set CHAPERONE_BIN_DIR");
     }
@@ -72,8 +73,9 @@ fn open_to_all(programs: &[&str]) -> PathBuf {
 
 /// Made beside and renamed, because several test programs may do it at once.
 fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(SCRATCH)?;
-    let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(SCRATCH)?;
+    let place = closed_place();
+    std::fs::create_dir_all(&place)?;
+    let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(place)?;
     for program in programs {
         std::fs::copy(from.join(program), beside.path().join(program))?;
     }
@@ -81,6 +83,20 @@ fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
         Err(e) if !to.exists() => Err(e),
         _ => Ok(()),
     }
+}
+
+/// Where agents do not write by default: root's own place, or the user's cache.
+fn closed_place() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return SCRATCH.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    cache.or(home).unwrap_or_else(|| SCRATCH.into()).join("chaperone-tests")
+}
+
+fn written_by_agents(directory: &Path) -> bool {
+    ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|scratch| directory.starts_with(scratch))
 }
 
 /// Whether every uid may enter.
@@ -116,15 +132,16 @@ pub fn scratch() -> tempfile::TempDir {
         given,
         own().parent().map(|target| target.join("tmp")),
         Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp").into()),
-        Some(SCRATCH.into()),
+        Some(closed_place()),
     ];
-    let forbidden = ["/tmp", "/var/tmp", "/dev/shm"];
+    let root = nix::unistd::geteuid().is_root();
     for place in places.into_iter().flatten() {
         if std::fs::create_dir_all(&place).is_err() {
             continue;
         }
         let Ok(place) = place.canonicalize() else { continue };
-        if !enterable(&place) || forbidden.iter().any(|f| place.starts_with(f)) {
+        // Only root's agents have another uid.
+        if (root && !enterable(&place)) || written_by_agents(&place) {
             continue;
         }
         if let Ok(made) = tempfile::Builder::new().prefix("test-").tempdir_in(&place) {

@@ -336,3 +336,23 @@ fn no_command_and_help_are_what_they_are_elsewhere() {
         assert!(help.contains(setting), "{setting} is not in the help");
     }
 }
+
+#[test]
+fn a_read_only_workspace_beneath_a_writable_path_is_refused() {
+    let builder = loud().set("agent-class", "readonly");
+    let workspace = builder.path("home").join("work");
+    fs::create_dir_all(&workspace).expect("a workspace in the home");
+    let workspace = workspace.into_os_string();
+    refused(builder.set("workspace", workspace), 78, &["--workspace", "read-only"]);
+}
+
+#[test]
+fn programs_that_the_agent_could_replace_are_refused() {
+    let builder = loud();
+    let folder = builder.path("workspace").join("bin");
+    fs::create_dir_all(&folder).expect("a folder in the workspace");
+    for name in ["supervisor", "shim"] {
+        fs::copy(binaries::directory().join(name), folder.join(name)).expect("copied");
+    }
+    refused(builder.program(folder.join("supervisor")), 78, &["the supervisor's own programs", "replace"]);
+}

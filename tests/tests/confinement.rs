@@ -231,3 +231,27 @@ fn install_copies_two_programs_that_run() {
     let mut supervisor = Supervisor::new().program(destination.join("supervisor")).shell("exit 12").start();
     assert_eq!(supervisor.wait_code(), 12, "{}", supervisor.stderr.text());
 }
+
+#[test]
+fn a_link_that_an_earlier_run_planted_widens_nothing() {
+    let builder = Supervisor::new();
+    let (home, outside) = (builder.path("workspace").join("home"), builder.path("outside"));
+    std::fs::create_dir_all(&home).expect("a home on the workspace's volume");
+    std::fs::create_dir_all(&outside).expect("a directory that no setting opens");
+    let script = format!(
+        "if [ ! -L {0} ]; then mv {0} {0}.old && ln -s {1} {0}; exit 1; fi; \
+         echo x > {1}/file && echo escaped; echo tried; exec sleep 1000",
+        home.display(),
+        outside.display()
+    );
+    let supervisor = builder
+        .env("HOME", &home)
+        .set("agent-restart", "on-failure")
+        .set("agent-restart-min", "10ms")
+        .set("agent-restart-max", "10ms")
+        .shell(&script)
+        .start();
+    supervisor.stdout.wait_text("tried");
+    assert!(!supervisor.stdout.text().contains("escaped"), "{}", supervisor.stdout.text());
+    assert!(!outside.join("file").exists());
+}

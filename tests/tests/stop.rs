@@ -136,3 +136,48 @@ fn when_the_supervisor_is_killed_the_shim_ends_the_tree() {
     supervisor.signal(Signal::SIGKILL);
     tests::wait::wait_until("the end of the tree", || !tree.iter().any(|&p| tests::processes::alive(p)));
 }
+
+#[test]
+fn a_stop_signal_is_heard_in_a_storm_of_others() {
+    // Everything that is forwarded and that a shell can be told to ignore.
+    let storm = [1, 10, 12, 16, 18, 23, 24, 25, 28];
+    let script = "trap '' 1 10 12 16 24 25; trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done";
+    let mut supervisor = Supervisor::new().shell(script).start();
+    supervisor.stdout.wait_text("up");
+    let pid = supervisor.pid().as_raw() as u64;
+    for _ in 0..300 {
+        for signal in storm {
+            tests::kernel::call(libc::SYS_kill, &[pid, signal]).expect("our own child");
+        }
+    }
+    supervisor.signal(Signal::SIGTERM);
+    assert_eq!(supervisor.wait_code(), 5);
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_may_fail_its_hung_check() {
+    let builder = Supervisor::new();
+    let alive = builder.path("workspace").join("alive");
+    let file = alive.display();
+    let script = format!("touch {file}; trap 'rm {file}; sleep 1; exit 0' TERM; echo up; while :; do sleep 0.02; done");
+    let mut supervisor = builder
+        .set("agent-hung", format!("exec:/bin/test -e {file}"))
+        .set("agent-hung-interval", "50ms")
+        .set("agent-hung-failures", "2")
+        .shell(&script)
+        .start();
+    supervisor.stdout.wait_text("up");
+    supervisor.signal(Signal::SIGTERM);
+    assert_eq!(supervisor.wait_code(), 0);
+}
+
+#[test]
+fn a_sigterm_ends_the_wait_for_a_reader_who_has_stopped() {
+    // More than the reader's pipe holds, less than that and our own: the agent ends, its output is still here.
+    let mut supervisor =
+        Supervisor::new().set("grace", "1h").hold_stdout().shell("head -c 100000 /dev/zero; exit 3").start();
+    supervisor.wait_log("the agent's tree has ended");
+    assert!(!supervisor.has_ended());
+    supervisor.signal(Signal::SIGTERM);
+    assert_eq!(supervisor.wait_code(), 3);
+}

@@ -30,7 +30,8 @@ pub struct Target {
 pub struct Protected {
     /// The supervisor's pid.
     pub supervisor: i32,
-    /// The supervisor's process group.
+    /// The supervisor's process group; 0 where it is not known, because it is another PID namespace's. No process in
+    /// here can name that one, so it protects nothing then: 0 in a call means the caller's own.
     pub supervisor_group: i32,
     /// The shim's pid.
     pub shim: i32,
@@ -52,12 +53,17 @@ impl Protected {
             Value::Supervisor => self.supervisor,
             Value::Shim => self.shim,
             Value::Floor => self.floor,
+            Value::SupervisorGroup | Value::MinusSupervisorGroup if self.supervisor_group == 0 => NOBODY,
+            Value::SupervisorGroup => self.supervisor_group,
             Value::MinusSupervisorGroup => -self.supervisor_group,
             Value::MinusShim => -self.shim,
         };
         u64::from(pid as u32)
     }
 }
+
+/// What is neither a process nor a group, with a minus or without: kill(2) and setpgid(2) refuse it.
+const NOBODY: i32 = i32::MIN;
 
 /// The longest program that the kernel takes (`BPF_MAXINSNS`).
 pub const LONGEST: usize = 4096;

@@ -119,6 +119,7 @@ pub enum Value {
     Supervisor,
     Shim,
     Floor,
+    SupervisorGroup,
     MinusSupervisorGroup,
     MinusShim,
 }

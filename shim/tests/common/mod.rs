@@ -132,11 +132,15 @@ impl Shim {
 
     /// Start one on a kernel that says it has this Landlock ABI; `None` without strace.
     pub fn start_with_abi(abi: u32, policy: &Policy) -> Option<Shim> {
-        let mut command = Process::new(strace("an older Landlock")?);
         let inject = format!("inject=landlock_create_ruleset:retval={abi}:when=1");
         // Only the first call of the shim is answered so; children are not traced.
-        command.args(["-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset", "-e", &inject]);
-        command.arg(env!("CARGO_BIN_EXE_shim"));
+        Shim::start_traced(&["-o", "/dev/null", "-e", "trace=landlock_create_ruleset", "-e", &inject], policy)
+    }
+
+    /// Start one under strace with these options; `None` without strace.
+    pub fn start_traced(options: &[&str], policy: &Policy) -> Option<Shim> {
+        let mut command = Process::new(strace("looking at or changing what the kernel answers")?);
+        command.arg("-qq").args(options).arg(env!("CARGO_BIN_EXE_shim"));
         Some(Shim::start_by(command, policy))
     }
 

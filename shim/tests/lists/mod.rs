@@ -106,6 +106,8 @@ impl Lists {
             "SUPERVISOR" => u64::from(ids.supervisor as u32),
             "SHIM" => u64::from(ids.shim as u32),
             "FLOOR" => u64::from(ids.floor as u32),
+            "SUPERVISOR_GROUP" | "-SUPERVISOR_GROUP" if ids.supervisor_group == 0 => 0x8000_0000,
+            "SUPERVISOR_GROUP" => u64::from(ids.supervisor_group as u32),
             "-SUPERVISOR_GROUP" => u64::from((-ids.supervisor_group) as u32),
             "-SHIM" => u64::from((-ids.shim) as u32),
             "-1" => 0xffff_ffff,

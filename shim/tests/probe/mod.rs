@@ -78,6 +78,20 @@ fn reach(target: u64) {
     probe("affinity_other", libc::SYS_sched_setaffinity, [target, 128, all.as_ptr() as u64, 0, 0, 0]);
     probe("affinity_self", libc::SYS_sched_setaffinity, [0, 128, all.as_ptr() as u64, 0, 0, 0]);
     ownership(target);
+    if let Some(thread) = std::env::var("PROBE_THREAD").ok().and_then(|thread| thread.parse().ok()) {
+        by_thread(thread);
+    }
+}
+
+/// The id of a thread that is not its process's first: `kill` and its like take it for the process.
+fn by_thread(thread: u64) {
+    let mut info = [0i32; 32];
+    info[2] = libc::SI_QUEUE;
+    probe("thread_signal_0", libc::SYS_kill, [thread, 0, 0, 0, 0, 0]);
+    probe("thread_queue_0", libc::SYS_rt_sigqueueinfo, [thread, 0, info.as_ptr() as u64, 0, 0, 0]);
+    probe("thread_tkill_0", libc::SYS_tkill, [thread, 0, 0, 0, 0, 0]);
+    // Refused by the kernel too, but as no such process.
+    probe("thread_pidfd", libc::SYS_pidfd_open, [thread, 0, 0, 0, 0, 0]);
 }
 
 /// Asking for SIGIO on behalf of another process.
@@ -87,6 +101,7 @@ fn ownership(target: u64) {
     let owner = [1i32, target as i32];
     probe("setown", libc::SYS_fcntl, [pair[0] as u64, libc::F_SETOWN as u64, target, 0, 0, 0]);
     probe("setown_ex", libc::SYS_fcntl, [pair[0] as u64, 15, owner.as_ptr() as u64, 0, 0, 0]);
+    probe("setsig", libc::SYS_fcntl, [pair[0] as u64, 10, 0, 0, 0, 0]);
     let _ = call(libc::SYS_fcntl, [pair[0] as u64, libc::F_SETOWN as u64, 0, 0, 0, 0]);
 }
 

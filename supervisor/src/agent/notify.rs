@@ -4,7 +4,7 @@
 //! - Only the agent's own tree is heard: the kernel attaches the sender's pid and uid (`SCM_CREDENTIALS`, unix(7)).
 //! - Descriptors never arrive here: there is no room for them, so the kernel closes them and the datagram is ignored.
 //!   That also answers `sd_notify_barrier(3)`, which waits for exactly this closing.
-//! - A datagram has at most 4 KiB; what is longer, or not understood, is ignored and counted.
+//! - A datagram has at most 4 KiB; what is longer, or not understood, is ignored.
 
 mod message;
 mod sender;
@@ -47,7 +47,6 @@ fn list(dirs: &[PathBuf]) -> String {
 pub struct Notify {
     socket: UnixDatagram,
     place: Place,
-    ignored: u64,
 }
 
 impl Notify {
@@ -56,7 +55,7 @@ impl Notify {
         let mut source = io::Error::from(io::ErrorKind::NotFound);
         for dir in dirs {
             match Place::make(dir).and_then(|place| Ok((place.bind()?, place))) {
-                Ok((socket, place)) => return Ok(Notify { socket, place, ignored: 0 }),
+                Ok((socket, place)) => return Ok(Notify { socket, place }),
                 Err(error) => source = error,
             }
         }
@@ -68,19 +67,14 @@ impl Notify {
         &self.place.socket
     }
 
-    /// How many datagrams came from somebody else, were too long, or carried descriptors.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
-    }
-
     /// What the next datagram says, of those whose sender's pid and uid are accepted. May be cancelled.
     pub async fn next(&mut self, mut accept: impl FnMut(i32, u32) -> bool) -> io::Result<Vec<Message>> {
         loop {
             let mut bytes = [0; MAX_DATAGRAM];
             let socket = &self.socket;
-            match socket.async_io(Interest::READABLE, || receive(socket, &mut bytes)).await? {
-                Some((length, sender)) if accept(sender.pid(), sender.uid()) => return Ok(parse(&bytes[..length])),
-                _ => self.ignored = self.ignored.saturating_add(1),
+            let received = socket.async_io(Interest::READABLE, || receive(socket, &mut bytes)).await?;
+            if let Some((length, _)) = received.filter(|(_, sender)| accept(sender.pid(), sender.uid())) {
+                return Ok(parse(&bytes[..length]));
             }
         }
     }

@@ -46,6 +46,9 @@ fn directories() -> Vec<PathBuf> {
     ["/run", "/tmp", "/dev/shm"].map(PathBuf::from).to_vec()
 }
 
+/// A check's command that is still there when its run has ended gets no more.
+const CHECK_GRACE: Duration = Duration::from_millis(500);
+
 /// What every check needs.
 #[derive(Clone)]
 struct Settings {
@@ -169,7 +172,13 @@ impl Settings {
         let cwd = self.config.program.as_ref().and_then(|p| p.cwd.clone());
         let argv = argv.iter().map(OsString::from).collect();
         let request = Request { argv, env: Vec::new(), cwd, streams: Streams::Null };
-        let mut tree = self.launcher.start(&request).map_err(|e| e.to_string())?;
+        // The why names paths, and what is said here shows in health: it goes to the log.
+        let not_started = |why: String| {
+            tracing::warn!(why, "the check's command could not be started");
+            "the check's command could not be started; the log says why".to_string()
+        };
+        let launcher = self.launcher.with_grace(CHECK_GRACE);
+        let mut tree = launcher.start(&request).map_err(|e| not_started(crate::exit::Fault::new(0, &e).reason))?;
         let result = timeout(time, async {
             loop {
                 match tree.event().await {
@@ -177,7 +186,7 @@ impl Settings {
                     Some(Event::Report(Report::Exited(exit))) => {
                         return Err(format!("the command ended with {}", exit.code()));
                     }
-                    Some(Event::Report(Report::Failed(failure))) => return Err(failure.message),
+                    Some(Event::Report(Report::Failed(failure))) => return Err(not_started(failure.message)),
                     Some(Event::Report(_)) => {}
                     Some(Event::ShimLost(_)) | None => return Err("the command was killed".into()),
                 }

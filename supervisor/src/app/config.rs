@@ -52,6 +52,16 @@ pub struct Config {
 impl Config {
     /// Everything, or every mistake. `argv` is what stood after `--`.
     pub fn read(sources: &Sources, argv: Vec<OsString>) -> Result<Config, Vec<Mistake>> {
+        let programs = std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
+        Config::read_for(sources, argv, programs.as_deref())
+    }
+
+    /// The same for a supervisor and a shim that lie in `programs`.
+    pub fn read_for(
+        sources: &Sources,
+        argv: Vec<OsString>,
+        programs: Option<&std::path::Path>,
+    ) -> Result<Config, Vec<Mistake>> {
         let mut reader = Reader::new(sources);
         let reader = &mut reader;
         // Read for its mistakes; `main` has used it already.
@@ -84,13 +94,19 @@ impl Config {
             agent,
             home,
         };
-        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from));
+        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from), programs);
         let mistakes = std::mem::replace(reader, Reader::new(sources)).finish();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
     /// What only shows between settings, or between a setting and this machine.
-    fn check(&self, reader: &mut Reader<'_>, secrets: &[Secret], path: Option<OsString>) {
+    fn check(
+        &self,
+        reader: &mut Reader<'_>,
+        secrets: &[Secret],
+        path: Option<OsString>,
+        programs: Option<&std::path::Path>,
+    ) {
         if self.launch.class != ExecutionClass::Networked && !self.launch.connect_ports.is_empty() {
             let class = reader.origin("agent_class");
             reader.mistake(
@@ -108,6 +124,25 @@ impl Config {
             }
         }
         let writable = files::writable(&self.launch, self.home.as_deref());
+        if self.launch.class == ExecutionClass::Readonly
+            && let Some(open) = state::conflict(&self.launch.workspace, &writable)
+        {
+            let problem = format!(
+                "{} is to be read-only and {} is writable for the agent; keep them apart",
+                self.launch.workspace.display(),
+                open.display()
+            );
+            reader.mistake(reader.origin("workspace"), problem);
+        }
+        if let Some((programs, open)) = programs.and_then(|p| Some((p, state::conflict(p, &writable)?))) {
+            let problem = format!(
+                "lie in {} and the agent may write {}, so it could replace them; keep them apart, or give the agent \
+                 another HOME by SUPERVISOR_AGENT_ENV",
+                programs.display(),
+                open.display()
+            );
+            reader.mistake("the supervisor's own programs", problem);
+        }
         for (name, secret) in secrets {
             if let Some(open) = state::conflict(secret, &writable) {
                 let problem = format!(

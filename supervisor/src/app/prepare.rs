@@ -15,6 +15,8 @@ use super::Config;
 use crate::exit::{self, Fault};
 use crate::launch::{Event, Launcher, Request, Streams};
 
+/// A worker whose supervisor stops has nothing to save.
+const WORKER_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 /// More than any error of ours has.
 const MAX_WORDS: u64 = 4096;
 
@@ -45,8 +47,11 @@ pub(super) async fn run(config: &Config, launcher: &Launcher) -> Result<(), Faul
     let (read_end, write_end) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| internal(e.into()))?;
     let streams = Streams::To(Arc::new(write_end));
     let request = Request { argv: argv.to_vec(), env, cwd: None, streams };
-    let ended = worker(&launcher.confined_to(writable), request).await;
-    let words = spawn_blocking(move || words(read_end)).await.unwrap_or_default();
+    // Read while it runs: a full pipe would hold it up.
+    let words = spawn_blocking(move || words(read_end));
+    let launcher = launcher.confined_to(writable).with_grace(WORKER_GRACE);
+    let ended = worker(&launcher, request).await;
+    let words = words.await.unwrap_or_default();
     match ended? {
         0 => {
             tracing::info!("{}", words.trim_end());
@@ -78,6 +83,8 @@ async fn worker(launcher: &Launcher, request: Request) -> Result<i32, Fault> {
 fn words(pipe: OwnedFd) -> String {
     let mut words = Vec::new();
     // What cannot be read is not said; the exit code still tells.
-    let _ = std::fs::File::from(pipe).take(MAX_WORDS).read_to_end(&mut words);
+    let mut pipe = std::fs::File::from(pipe);
+    let _ = (&mut pipe).take(MAX_WORDS).read_to_end(&mut words);
+    let _ = std::io::copy(&mut pipe, &mut std::io::sink());
     String::from_utf8_lossy(&words).into_owned()
 }

@@ -3,10 +3,12 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use protocol::control::Exit;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::agent::{Phase, Status};
 use crate::exit::Fault;
@@ -14,13 +16,26 @@ use crate::metrics::Metrics;
 use crate::state::{RunRecord, RunState, StateDir, boot_id};
 use crate::termination::{Record, TerminationLog};
 
-/// Writes both.
+/// How long a changed mode of the state directory lasts at most.
+const MENDING: Duration = Duration::from_secs(10);
+
+/// Writes both. Everything here blocks on a disk and belongs on a thread that may block.
 pub(super) struct Recorder {
     state: Arc<StateDir>,
     termination: Arc<Mutex<TerminationLog>>,
     agent_id: String,
     boot_id: String,
     metrics: Arc<Metrics>,
+    written: Mutex<Written>,
+}
+
+/// What is on disk. An agent that says `STATUS=` a thousand times a second changes nothing of it.
+#[derive(Default)]
+struct Written {
+    record: Option<Record>,
+    run: Option<RunRecord>,
+    /// The last word has been said.
+    closed: bool,
 }
 
 impl Recorder {
@@ -31,75 +46,78 @@ impl Recorder {
         metrics: Arc<Metrics>,
     ) -> Recorder {
         let boot_id = boot_id(Path::new("/proc"));
-        Recorder { state, termination, agent_id, boot_id, metrics }
+        Recorder { state, termination, agent_id, boot_id, metrics, written: Mutex::default() }
     }
 
-    /// Record the next change. Cancel safe: a change that was not recorded is seen again.
-    pub(super) async fn follow(&self, status: &mut watch::Receiver<Status>) {
-        if status.changed().await.is_err() {
-            return std::future::pending().await;
+    /// Record every change, and mend changed modes in between; for as long as the supervisor runs.
+    pub(super) async fn follow(self: Arc<Recorder>, mut status: watch::Receiver<Status>) {
+        let mut mending = interval(MENDING);
+        mending.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let recorder = self.clone();
+            tokio::select! {
+                changed = status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let status = status.borrow_and_update().clone();
+                    let _ = spawn_blocking(move || recorder.change(&status)).await;
+                }
+                _ = mending.tick() => drop(spawn_blocking(move || recorder.mend()).await),
+            }
         }
-        let status = status.borrow_and_update();
+    }
+
+    /// What is known now. Before the first launch too: an out-of-memory kill may come at any moment from then on.
+    pub(super) fn change(&self, status: &Status) {
         // No agent: there is nothing to tell, and a fault that was told must stay.
         if status.phase == Phase::Absent {
             return;
         }
-        self.write(&self.record(&status, status.phase.name()));
-        self.save(&status);
-    }
-
-    /// Put back modes that somebody changed; the agent may have our uid, and chmod(2) is not confined.
-    pub(super) fn mend(&self) {
-        let before = self.state.tampered();
-        self.state.mend(&[RunRecord::FILE]);
-        self.count_tampering(before);
-    }
-
-    /// The first word, before anything runs: an out-of-memory kill may come at any moment from then on.
-    pub(super) fn starting(&self, status: &Status) {
-        self.write(&self.record(status, status.phase.name()));
-        self.save(status);
+        self.write(self.record(status, status.phase.name()), Some(status), false);
     }
 
     /// The agent has ended for good, `exit` is what the supervisor exits with.
     pub(super) fn ended(&self, status: &Status, exit: Exit) {
-        let status = Status { phase: Phase::Ended, last_exit: Some(exit), ..status.clone() };
-        self.write(&self.record(&status, "ended"));
-        self.save(&status);
+        let status = Status { phase: Phase::Ended, last_exit: Some(exit), over: true, ..status.clone() };
+        self.write(self.record(&status, "ended"), Some(&status), true);
     }
 
     /// There was no agent, and a stop signal came.
     pub(super) fn stopped(&self) {
-        self.write(&Record { exit: Some(0), ..self.blank("stopped") });
+        self.write(Record { exit: Some(0), ..self.blank("stopped") }, None, true);
     }
 
     /// The supervisor cannot go on, or can only answer probes.
-    pub(super) fn fault(&self, fault: &Fault) {
-        self.write(&of_fault(fault, &self.agent_id));
+    pub(super) fn fault(&self, fault: &Fault, last: bool) {
+        self.write(of_fault(fault, &self.agent_id), None, last);
     }
 
-    fn write(&self, record: &Record) {
-        self.termination.lock().unwrap_or_else(PoisonError::into_inner).write(record);
-    }
-
-    fn save(&self, status: &Status) {
-        let Some(state) = run_state(status.phase) else { return };
-        let (exit, signal) = parts(status.last_exit);
-        let started = status.started.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-        let record = RunRecord {
-            v: RunRecord::VERSION,
-            state,
-            pid: status.pid.unwrap_or(0),
-            started_at: started.map_or(0, |t| t.as_millis() as u64),
-            exit,
-            signal,
-            restarts: status.restarts,
-            boot_id: self.boot_id.clone(),
-        };
-        let before = self.state.tampered();
-        if let Err(error) = record.save(&self.state) {
-            tracing::error!(error = %crate::exit::Fault::new(0, &error).reason, "the run could not be recorded");
+    fn write(&self, record: Record, run: Option<&Status>, last: bool) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.closed {
+            return;
         }
+        written.closed = last;
+        if written.record.as_ref() != Some(&record) {
+            self.termination.lock().unwrap_or_else(PoisonError::into_inner).write(&record);
+            written.record = Some(record);
+        }
+        let run = run.and_then(|status| self.run_record(status));
+        if run.is_some() && written.run != run {
+            let before = self.state.tampered();
+            if let Some(Err(error)) = run.as_ref().map(|run| run.save(&self.state)) {
+                tracing::error!(error = %Fault::new(0, &error).reason, "the run could not be recorded");
+            }
+            self.count_tampering(before);
+            written.run = run;
+        }
+    }
+
+    /// Put back modes that somebody changed; the agent may have our uid, and chmod(2) is not confined.
+    fn mend(&self) {
+        let before = self.state.tampered();
+        self.state.mend(&[RunRecord::FILE]);
         self.count_tampering(before);
     }
 
@@ -111,10 +129,24 @@ impl Recorder {
         }
     }
 
+    fn run_record(&self, status: &Status) -> Option<RunRecord> {
+        let (exit, signal) = parts(status.last_exit.filter(|_| status.over));
+        let started = status.started.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        Some(RunRecord {
+            v: RunRecord::VERSION,
+            state: run_state(status.phase)?,
+            pid: status.pid.unwrap_or(0),
+            started_at: started.map_or(0, |t| t.as_millis() as u64),
+            exit,
+            signal,
+            restarts: status.restarts,
+            boot_id: self.boot_id.clone(),
+        })
+    }
+
+    /// The kubelet's reader takes `exit` for this container's: while the agent runs again there is none.
     fn record(&self, status: &Status, state: &'static str) -> Record {
-        // The kubelet's reader takes `exit` for this container's: while the agent runs again there is none.
-        let over = matches!(status.phase, Phase::Waiting | Phase::Ended);
-        let (exit, signal) = parts(status.last_exit.filter(|_| over));
+        let (exit, signal) = parts(status.last_exit.filter(|_| status.over));
         Record {
             exit: exit.or(signal.map(|s| 128 + s)),
             signal,

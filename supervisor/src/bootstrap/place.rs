@@ -76,15 +76,10 @@ fn link_or_rename(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> nix::Result<()> {
     }
 }
 
-#[cfg(target_env = "gnu")]
+/// `renameat2(2)` with RENAME_NOREPLACE, made without the C library: musl has no function for it.
 fn rename_only(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> nix::Result<()> {
-    nix::fcntl::renameat2(dir, from, dir, to, nix::fcntl::RenameFlags::RENAME_NOREPLACE)
-}
-
-/// Other C libraries have no `renameat2`.
-#[cfg(not(target_env = "gnu"))]
-fn rename_only(_: &OwnedFd, _: &OsStr, _: &OsStr) -> nix::Result<()> {
-    Err(Errno::EOPNOTSUPP)
+    rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE)
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
 /// A file under a name of its own; the name goes with this value, the file stays if it has another by then.
@@ -200,7 +195,6 @@ mod tests {
 
     /// Where hard links cannot be had.
     #[test]
-    #[cfg(target_env = "gnu")]
     fn renaming_does_not_replace_either() {
         let scratch = tempfile::tempdir().expect("scratch");
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

@@ -43,6 +43,7 @@ fn counters(registry: &mut Registry, view: &View) {
         ("agent_hangs", "Runs of the agent that were ended because it hung", &m.hangs),
         ("agent_stdout_bytes", "Bytes of the agent's standard output passed on", &m.stdout_bytes),
         ("agent_stderr_bytes", "Bytes of the agent's standard error passed on", &m.stderr_bytes),
+        ("output_lost_bytes", "Bytes of the agent's output that could not be written", &m.output_lost_bytes),
         ("log_lines_dropped", "Own log lines dropped because standard error was blocked", &m.log_lines_dropped),
         ("journal_damaged", "Lines of the task journal that could not be read", &m.journal_damaged),
         ("journal_sync_failures", "Group commits of the task journal that the disk refused", &m.journal_sync_failures),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::policy::{Access, ExecutionClass, FileRule};
 
-use super::Scratch;
+use super::{Scratch, place};
 
 /// Device nodes that programs need; the rest of /dev stays closed.
 const DEVICES: &[&str] = &[
@@ -101,20 +101,22 @@ pub fn rules(config: &super::Config, home: Option<&Path>) -> Vec<FileRule> {
         read_except(Path::new("/"), &hidden, &mut rules);
     }
     for path in &config.read {
-        add(path, Access::Read, &hidden, &mut rules);
+        add(path.canonicalize().ok(), Access::Read, &hidden, &mut rules);
     }
     rules.extend(DEVICES.iter().map(|d| rule(Path::new(d), Access::Device)));
-    for path in writable(config, home) {
-        add(&path, Access::Write, &hidden, &mut rules);
+    let writable = writable(config, home);
+    for path in &writable {
+        let real = place::real(path, &writable).filter(|real| place::may_be_written(real));
+        add(real, Access::Write, &hidden, &mut rules);
     }
     rules
 }
 
 /// The real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
 /// means that there is no home) or would take a hidden path with it.
-fn add(path: &Path, access: Access, hidden: &Hidden, rules: &mut Vec<FileRule>) {
-    let Ok(real) = path.canonicalize() else { return };
-    if real == Path::new("/") || hidden.is(&real) || hidden.has_beneath(&real) {
+fn add(real: Option<PathBuf>, access: Access, hidden: &Hidden, rules: &mut Vec<FileRule>) {
+    let Some(real) = real.filter(|real| real != Path::new("/")) else { return };
+    if hidden.is(&real) || hidden.has_beneath(&real) {
         return;
     }
     rules.push(rule(&real, access));

@@ -39,6 +39,16 @@ pub struct Sink {
     lines: Mutex<VecDeque<Vec<u8>>>,
     waiting: Notify,
     dropped: Counter,
+    lost: Counter,
+}
+
+/// What became of the lines that were queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// All are out.
+    All,
+    /// They wait for the agent to finish its line.
+    Held,
 }
 
 struct Stream {
@@ -55,6 +65,7 @@ impl Sink {
             lines: Mutex::default(),
             waiting: Notify::new(),
             dropped: metrics.log_lines_dropped.clone(),
+            lost: metrics.output_lost_bytes.clone(),
         }))
     }
 
@@ -73,8 +84,7 @@ impl Sink {
     pub async fn write_lines(self: Arc<Sink>) {
         loop {
             self.waiting.notified().await;
-            self.clone().flush(false).await;
-            if !lock(&self.lines).is_empty() {
+            if self.clone().flush(false).await == Flushed::Held {
                 tokio::time::sleep(LINE_PATIENCE).await;
                 self.clone().flush(true).await;
             }
@@ -82,36 +92,44 @@ impl Sink {
     }
 
     /// Write what is queued; with `force`, also after an unfinished line of the agent's.
-    pub async fn flush(self: Arc<Sink>, force: bool) {
+    pub async fn flush(self: Arc<Sink>, force: bool) -> Flushed {
         // A panic in there is a bug in the copy below; the lines are then lost, the supervisor is not.
-        let _ = spawn_blocking(move || self.flush_now(force)).await;
+        spawn_blocking(move || self.flush_now(force)).await.unwrap_or(Flushed::All)
     }
 
     /// The same for a thread that may block.
-    pub fn flush_now(&self, force: bool) {
-        lock(&self.stream).write_queued(&self.lines, force);
+    pub fn flush_now(&self, force: bool) -> Flushed {
+        lock(&self.stream).write_queued(&self.lines, force)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = lock(&self.stream);
-        stream.write_fully(bytes)?;
-        stream.write_queued(&self.lines, false);
+        match stream.write_fully(bytes) {
+            // The reader has gone, and the agent is to learn it.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(e),
+            // A full disk may have room for the next bytes; who wrote there directly could go on, too.
+            Err(_) => drop(self.lost.inc_by(bytes.len() as u64)),
+            Ok(()) => {
+                stream.write_queued(&self.lines, false);
+            }
+        }
         Ok(())
     }
 }
 
 impl Stream {
-    fn write_queued(&mut self, lines: &Mutex<VecDeque<Vec<u8>>>, force: bool) {
+    fn write_queued(&mut self, lines: &Mutex<VecDeque<Vec<u8>>>, force: bool) -> Flushed {
         if !self.at_line_start && !force {
-            return;
+            return Flushed::Held;
         }
         while let Some(line) = lock(lines).pop_front() {
             let separator: &[u8] = if self.at_line_start { b"" } else { b"\n" };
             // Nobody reads our stderr any more: there is no place left to say so.
             if self.write_fully(separator).and_then(|()| self.write_fully(&line)).is_err() {
-                return;
+                return Flushed::All;
             }
         }
+        Flushed::All
     }
 
     fn write_fully(&mut self, mut bytes: &[u8]) -> io::Result<()> {

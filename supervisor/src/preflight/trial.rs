@@ -8,9 +8,9 @@ use protocol::control::{Failure, Report};
 use protocol::guarantee::{Standing, State};
 use protocol::policy::{Enforcement, ExecutionClass};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::init::{Init, Reaper, signals::Rules};
+use crate::init::{Init, Reaper, Stops, signals::Rules};
 use crate::launch::{Config, Event, Launcher, Request, Streams, find_shim};
 use crate::metrics::Metrics;
 
@@ -29,9 +29,10 @@ pub(super) struct Trial {
 pub(super) async fn run(config: &Config) -> Result<Trial, String> {
     let metrics = Arc::new(Metrics::default());
     let reaper = Reaper::new(metrics.clone());
-    let (requests, _ignored) = mpsc::channel(1);
+    let (stops, _stops) = watch::channel(Stops::default());
+    let (forwards, _forwards) = mpsc::channel(1);
     let rules = Rules { shield: false, metrics: metrics.clone() };
-    let init = Init::new(reaper.clone(), rules, requests).map_err(|e| e.to_string())?;
+    let init = Init::new(reaper.clone(), rules, stops, forwards).map_err(|e| e.to_string())?;
     let reaping = tokio::spawn(init.run());
     let mut merged = Trial::default();
     for (class, connect_ports) in [(ExecutionClass::Networked, vec![443]), (ExecutionClass::Readonly, Vec::new())] {

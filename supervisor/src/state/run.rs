@@ -51,7 +51,7 @@ pub struct RunRecord {
     pub pid: i32,
     /// When the run began, ms since 1970.
     pub started_at: u64,
-    /// How the run, or the one before it, ended: exit code.
+    /// How the run ended, once its program has: exit code.
     pub exit: Option<i32>,
     /// How it ended: signal.
     pub signal: Option<i32>,
@@ -86,6 +86,8 @@ impl RunRecord {
     /// `lost` where the run was under way when its supervisor fell silent; `None` where it had left its last word.
     pub fn silent_end(&self) -> Option<&'static str> {
         match self.state {
+            // The program had ended; only what it left behind was still being ended.
+            RunState::Stopping if self.exit.is_some() || self.signal.is_some() => None,
             RunState::Starting | RunState::Running | RunState::Stopping => Some("lost"),
             RunState::Waiting | RunState::Ended => None,
         }

@@ -239,8 +239,8 @@ impl Run {
         ended: &mut Ended,
     ) -> Result<(), String> {
         let words = |e: io::Error| format!("a pipe cannot be made: {e}");
-        let (stdout, stdout_end) = Pump::new(self.streams.0.clone()).map_err(words)?;
-        let (stderr, stderr_end) = Pump::new(self.streams.1.clone()).map_err(words)?;
+        let (stdout, stdout_end) = Pump::start(self.streams.0.clone()).map_err(words)?;
+        let (stderr, stderr_end) = Pump::start(self.streams.1.clone()).map_err(words)?;
         let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
         let (input, stdin) =
             if takes_input { Input::new(&mut self.spec).map_err(words)? } else { (Input::none(), None) };
@@ -343,7 +343,7 @@ struct Pump;
 
 impl Pump {
     /// The copy, and the task's end of the pipe.
-    fn new(stream: Arc<Stream>) -> io::Result<(JoinHandle<()>, OwnedFd)> {
+    fn start(stream: Arc<Stream>) -> io::Result<(JoinHandle<()>, OwnedFd)> {
         let (read_end, write_end) = crate::launch::output::pipe_to_read()?;
         let copy = tokio::spawn(async move {
             let outcome = crate::launch::output::drain(read_end, move |bytes| stream.append(bytes)).await;

@@ -19,14 +19,10 @@ pub enum Message {
     WatchdogTrigger,
     /// `WATCHDOG_USEC=…`: from now on the agent calls this often.
     WatchdogEvery(Duration),
-    /// `EXTEND_TIMEOUT_USEC=…`: this start or stop needs that much longer, from now.
-    ExtendTimeout(Duration),
-    /// `ERRNO=…`: why the agent fails.
-    Errno(i32),
 }
 
-/// What a datagram says, in its order. Unknown words are left out, `MAINPID` and `FDSTORE` among them: the supervisor
-/// knows the main program's pid and keeps no descriptors for it.
+/// What a datagram says, in its order. The other words are left out: the supervisor knows the main program's pid
+/// (`MAINPID`), keeps no descriptors for it (`FDSTORE`), and its time limits are the operator's (`EXTEND_TIMEOUT_USEC`).
 pub fn parse(datagram: &[u8]) -> Vec<Message> {
     datagram.split(|byte| *byte == b'\n').filter_map(assignment).collect()
 }
@@ -42,8 +38,6 @@ fn assignment(line: &[u8]) -> Option<Message> {
         (b"WATCHDOG", "1") => Some(Message::Watchdog),
         (b"WATCHDOG", "trigger") => Some(Message::WatchdogTrigger),
         (b"WATCHDOG_USEC", text) => micros(text).map(Message::WatchdogEvery),
-        (b"EXTEND_TIMEOUT_USEC", text) => micros(text).map(Message::ExtendTimeout),
-        (b"ERRNO", text) => text.parse().ok().map(Message::Errno),
         _ => None,
     }
 }
@@ -65,17 +59,15 @@ mod tests {
     #[test]
     fn every_word_is_understood_in_its_order() {
         let said = b"READY=1\nSTATUS=up = running\nWATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=1500000\n\
-                     EXTEND_TIMEOUT_USEC=2000\nRELOADING=1\nSTOPPING=1\nERRNO=2";
+                     RELOADING=1\nSTOPPING=1";
         let expected = [
             Message::Ready,
             Message::Status("up = running".into()),
             Message::Watchdog,
             Message::WatchdogTrigger,
             Message::WatchdogEvery(Duration::from_millis(1500)),
-            Message::ExtendTimeout(Duration::from_millis(2)),
             Message::Reloading,
             Message::Stopping,
-            Message::Errno(2),
         ];
         assert_eq!(parse(said), expected);
     }
@@ -83,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_not_for_us_or_not_meant_is_left_out() {
         let said = b"MAINPID=1\nFDSTORE=1\nFDNAME=x\nBARRIER=1\nREADY=0\nREADY\n=1\nready=1\nWATCHDOG=0\n\
-                     WATCHDOG_USEC=0\nWATCHDOG_USEC=-1\nEXTEND_TIMEOUT_USEC=1s\nERRNO=x\n\n READY=1";
+                     WATCHDOG_USEC=0\nWATCHDOG_USEC=-1\nEXTEND_TIMEOUT_USEC=2000\nERRNO=2\n\n READY=1";
         assert_eq!(parse(said), []);
     }
 
@@ -101,8 +93,8 @@ mod tests {
         }
 
         #[test]
-        fn no_value_can_make_it_panic(value in ".{0,64}", key in 0usize..4) {
-            let key = ["STATUS", "WATCHDOG_USEC", "EXTEND_TIMEOUT_USEC", "ERRNO"][key];
+        fn no_value_can_make_it_panic(value in ".{0,64}", key in 0usize..2) {
+            let key = ["STATUS", "WATCHDOG_USEC"][key];
             parse(format!("{key}={value}").as_bytes());
         }
     }

@@ -49,7 +49,7 @@ fn all_directories_that_were_tried_are_named() {
 }
 
 #[test]
-fn the_agent_is_heard_and_strangers_are_counted() {
+fn the_agent_is_heard_and_strangers_are_not() {
     run(async {
         let (_dir, mut notify) = bind();
         let sender = StdDatagram::unbound().expect("socket");
@@ -63,7 +63,6 @@ fn the_agent_is_heard_and_strangers_are_counted() {
         assert_eq!(said.await.expect("received"), [Message::Ready, Message::Status("up".into())]);
         let us = (std::process::id() as i32, nix::unistd::getuid().as_raw());
         assert_eq!(seen, [us, us]);
-        assert_eq!(notify.ignored(), 1);
     });
 }
 
@@ -86,7 +85,6 @@ fn descriptors_are_closed_unseen_and_their_datagram_is_ignored() {
         drop(writer);
         sender.send_to(b"WATCHDOG=1", notify.path()).expect("sent");
         assert_eq!(notify.next(|_, _| true).await.expect("received"), [Message::Watchdog]);
-        assert_eq!(notify.ignored(), 1);
         // The pipe ends, so nobody holds its other end any more: were it open here, this would wait for ever.
         assert_eq!(reader.read(&mut [0]).expect("reads"), 0);
     });
@@ -103,7 +101,6 @@ fn a_datagram_beyond_4_kib_is_ignored() {
         long.truncate(MAX_DATAGRAM);
         sender.send_to(&long, notify.path()).expect("sent");
         assert_eq!(notify.next(|_, _| true).await.expect("received"), [Message::Ready]);
-        assert_eq!(notify.ignored(), 1);
     });
 }
 

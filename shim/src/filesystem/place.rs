@@ -1,0 +1,117 @@
+//! The place that a rule's path means: the one that was written down, or none.
+//!
+//! Whoever owns a directory on the way to a path can put a symlink there between two runs, and a rule that followed it
+//! would open what it leads to. So no component may be one: such a rule is skipped, as one whose path is missing is.
+
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+
+/// The kernel's own files. Writing there changes limits, scores and the machine, so no rule for devices or writing opens them.
+const KERNEL: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
+
+/// O_PATH: neither a fifo nor a device is really opened, and no permission on the file itself is needed. Not by std,
+/// which strips the flag with musl (where O_ACCMODE contains it).
+const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
+
+/// What is at `path`, an absolute one; `None` where nothing is, or a symlink is on the way.
+pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    let how = OpenHow::new().flags(HANDLE).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let opened = match openat2(AT_FDCWD, path, how) {
+        // The kernel has it wherever it has Landlock, but a container's filter may be older than the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => walk(path),
+        other => other,
+    };
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        // Not there, or beneath a directory that these ids cannot enter: nothing to allow, and nothing that the program
+        // could open if it were allowed. ELOOP is the symlink.
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The same, one component after the other.
+fn walk(path: &Path) -> Result<OwnedFd, Errno> {
+    let mut at = openat(AT_FDCWD, "/", HANDLE, Mode::empty())?;
+    for component in path.components() {
+        let name = match component {
+            Component::Normal(name) => name,
+            Component::ParentDir => "..".as_ref(),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+        };
+        at = openat(&at, name, HANDLE | OFlag::O_NOFOLLOW, Mode::empty())?;
+        // With both flags a symlink is opened itself (open(2)).
+        if kind(&fstat(&at)?) == libc::S_IFLNK {
+            return Err(Errno::ELOOP);
+        }
+    }
+    Ok(at)
+}
+
+/// Whether `place` is a directory, with everything beneath it.
+pub(super) fn is_directory(place: &OwnedFd) -> Result<bool, Errno> {
+    Ok(kind(&fstat(place)?) == libc::S_IFDIR)
+}
+
+/// Whether `place` is the kernel's: on procfs, sysfs or cgroupfs, or `/dev` itself, where devices are made.
+pub(super) fn is_the_kernels(place: &OwnedFd) -> Result<bool, Errno> {
+    if KERNEL.contains(&fstatfs(place)?.filesystem_type()) {
+        return Ok(true);
+    }
+    // Its type does not tell: devtmpfs says that it is a tmpfs, and a container's is one.
+    let (place, devices) = (fstat(place)?, stat("/dev"));
+    Ok(devices.is_ok_and(|devices| (devices.st_dev, devices.st_ino) == (place.st_dev, place.st_ino)))
+}
+
+fn kind(stat: &FileStat) -> libc::mode_t {
+    stat.st_mode & libc::S_IFMT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir, write};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn same(one: &OwnedFd, other: &OwnedFd) -> bool {
+        let [one, other] = [one, other].map(|place| fstat(place).expect("an open place"));
+        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    }
+
+    #[test]
+    fn both_ways_open_the_same_and_neither_follows_a_symlink() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path().canonicalize().expect("a real path");
+        create_dir(root.join("real")).expect("a directory");
+        write(root.join("real/file"), "").expect("a file");
+        symlink("real", root.join("link")).expect("a symlink");
+        symlink("file", root.join("real/last")).expect("a symlink");
+        for path in ["real", "real/file", "real/../real/./file"].map(|path| root.join(path)) {
+            let opened = open(&path).expect("no error").expect("it is there");
+            assert!(same(&opened, &walk(&path).expect("it is there")), "{}", path.display());
+        }
+        for path in ["link", "link/file", "real/last", "none", "real/file/beneath"].map(|path| root.join(path)) {
+            assert!(open(&path).expect("no error").is_none(), "{}", path.display());
+            let errno = walk(&path).expect_err("nothing to open");
+            assert!(matches!(errno, Errno::ELOOP | Errno::ENOTDIR | Errno::ENOENT), "{}: {errno}", path.display());
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_places_are_known() {
+        let kernels = |path: &str| open(Path::new(path)).expect("no error").map(|place| is_the_kernels(&place));
+        for path in ["/proc", "/proc/sys", "/sys", "/sys/fs/cgroup/cgroup.procs", "/dev"] {
+            assert!(matches!(kernels(path), None | Some(Ok(true))), "{path}");
+        }
+        assert_eq!(
+            (kernels("/proc"), kernels("/tmp"), kernels("/")),
+            (Some(Ok(true)), Some(Ok(false)), Some(Ok(false)))
+        );
+    }
+}
