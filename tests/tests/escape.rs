@@ -146,7 +146,6 @@ fn without_landlock_the_escapes_that_it_stops_work() {
         "termination-log-write",
         "write-outside",
         "abstract-socket-of-outsider",
-        "kill-term-outsider",
         "oom-score-adj-outsider",
         "readonly-create",
     ];
