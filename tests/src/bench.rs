@@ -9,14 +9,17 @@ pub mod orphans;
 pub mod size;
 pub mod start;
 pub mod stop;
+pub mod tasks;
 
 /// What was promised and what was seen.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The promise in a few words.
     pub what: String,
-    /// At most this.
+    /// At most this; with `at_least`, not less.
     pub goal: f64,
+    /// More is better.
+    pub at_least: bool,
     /// What was seen.
     pub measured: f64,
     /// Of both.
@@ -26,17 +29,22 @@ pub struct Line {
 impl Line {
     /// A line.
     pub fn new(what: impl Into<String>, goal: f64, measured: f64, unit: &'static str) -> Line {
-        Line { what: what.into(), goal, measured, unit }
+        Line { what: what.into(), goal, at_least: false, measured, unit }
+    }
+
+    /// A line of which more is better.
+    pub fn at_least(what: impl Into<String>, goal: f64, measured: f64, unit: &'static str) -> Line {
+        Line { at_least: true, ..Line::new(what, goal, measured, unit) }
     }
 
     /// Whether it is kept.
     pub fn kept(&self) -> bool {
-        self.measured <= self.goal
+        if self.at_least { self.measured >= self.goal } else { self.measured <= self.goal }
     }
 
     /// Print it.
     pub fn print(&self) {
-        let Line { what, goal, measured, unit } = self;
+        let Line { what, goal, measured, unit, .. } = self;
         let verdict = if self.kept() { "kept" } else { "MISSED" };
         println!("goal={goal} measured={measured:.3} unit={unit} {verdict}: {what}");
     }

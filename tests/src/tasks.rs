@@ -289,8 +289,12 @@ impl Read for Body {
             Framing::Length(left) | Framing::Chunked(Some(left)) => left,
         };
         let most = usize::try_from(*left).unwrap_or(into.len()).min(into.len());
+        // An empty read of a buffered reader still waits for more, which a kept connection does not bring.
+        if most == 0 {
+            return Ok(0);
+        }
         let count = self.from.read(&mut into[..most])?;
-        if count == 0 && most > 0 {
+        if count == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "broken off before its end"));
         }
         *left -= count as u64;
