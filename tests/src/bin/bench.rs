@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use tests::bench::{Line, memory, report, size, start, tasks};
 use tests::binaries;
 
+type Measure = fn() -> Vec<Line>;
+
 fn main() -> ExitCode {
     binaries::prefer_dist();
     let what = std::env::args().nth(1).unwrap_or_else(|| "all".into());
-    let all: [(&str, fn() -> Vec<Line>); 4] =
+    let all: [(&str, Measure); 4] =
         [("size", size::measure), ("memory", memory::measure), ("start", start::measure), ("tasks", tasks::measure)];
     if what != "all" && !all.iter().any(|(name, _)| *name == what) {
         eprintln!("bench: size, memory, start, tasks or all; the long ones are `torture`");
