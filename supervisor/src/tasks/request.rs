@@ -98,6 +98,10 @@ pub(crate) fn check_id(id: Option<&str>) -> Result<(), Invalid> {
     if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(allowed) {
         return invalid("task_id", "is 1 to 128 of A-Z a-z 0-9 . _ - and does not begin with a dot");
     }
+    // The journal lies among the tasks' folders.
+    if id == "journal" || id == "journal.new" {
+        return invalid("task_id", "is a name of the supervisor's own; choose another");
+    }
     Ok(())
 }
 
@@ -217,6 +221,7 @@ mod tests {
             (r#"{"script":"a\u0000b"}"#, "script"),
             (r#"{"argv":["true"],"task_id":"../x"}"#, "task_id"),
             (r#"{"argv":["true"],"task_id":""}"#, "task_id"),
+            (r#"{"argv":["true"],"task_id":"journal"}"#, "task_id"),
             (r#"{"argv":["true"],"cwd":"here"}"#, "cwd"),
             (r#"{"argv":["true"],"env":{"A=B":"1"}}"#, "env"),
             (r#"{"argv":["true"],"stdin":"a","stdin_b64":"YQ=="}"#, "stdin_b64"),
