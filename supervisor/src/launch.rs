@@ -154,7 +154,7 @@ impl Launcher {
     pub fn for_worker(&self, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Launcher {
         let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
         let class = if write.is_empty() { ExecutionClass::Readonly } else { ExecutionClass::Local };
-        let moment = std::time::Duration::from_secs(1);
+        let moment = std::time::Duration::from_secs(5);
         let config = Config {
             class,
             connect_ports: Vec::new(),

@@ -11,7 +11,6 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
@@ -36,10 +35,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
         eprintln!("supervisor: worker: these arguments are no work");
         return exit::USAGE;
     };
-    // The supervisor's first lines blocked them; here they just end us. Only a write has something to tidy up: it ends
-    // with its input, which is closed together with our lifeline.
-    if !matches!(work, Work::Write { .. }) {
-        let _ = SigSet::all().thread_unblock();
+    // Signals just end us. Only a write has something to tidy up: it ends with its input, which is closed together with
+    // our lifeline; what keeps it longer than its grace is killed.
+    if matches!(work, Work::Write { .. }) {
+        let _ = crate::init::block_signals();
     }
     let mut answer = match (stream(io::stdin()), stream(io::stdout())) {
         (Ok(input), Ok(output)) => Answer { input, output: BufWriter::with_capacity(64 * 1024, output), begun: false },
