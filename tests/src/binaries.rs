@@ -19,7 +19,8 @@ const SCRATCH: &str = "/var/lib/chaperone-tests";
 pub fn prefer_dist() {
     let dist = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist"));
     if std::env::var_os("CHAPERONE_BIN_DIR").is_none() && dist.join("supervisor").exists() {
-        let _ = DIRECTORY.set(dist.canonicalize().unwrap_or_else(|_| dist.into()));
+        let dist = dist.canonicalize().unwrap_or_else(|_| dist.into());
+        let _ = DIRECTORY.set(open_to_all(dist, &["supervisor", "shim"]));
     }
 }
 
@@ -29,7 +30,7 @@ pub fn directory() -> &'static Path {
         Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name"),
         None => {
             build(&["--package", "supervisor", "--package", "shim"]);
-            open_to_all(&["supervisor", "shim"])
+            open_to_all(own(), &["supervisor", "shim"])
         }
     })
 }
@@ -46,15 +47,14 @@ pub fn helper(name: &str) -> PathBuf {
         if !own().join(name).exists() {
             build(&["--package", "tests", "--bins"]);
         }
-        open_to_all(&["stage", "probe", "agent"])
+        open_to_all(own(), &["stage", "probe", "agent"])
     });
     directory.join(name)
 }
 
 /// Cargo's directory, or copies of these programs where it lies in a home that only root may enter (agents of other uids
 /// execute them too) or in /tmp (an agent could replace them, so the supervisor refuses to run there). The copies of one build are shared by all test programs and left for the next.
-fn open_to_all(programs: &[&str]) -> PathBuf {
-    let built = own();
+fn open_to_all(built: PathBuf, programs: &[&str]) -> PathBuf {
     let root = nix::unistd::geteuid().is_root();
     if (enterable(&built) || !root) && !written_by_agents(&built) {
         return built;
