@@ -11,6 +11,7 @@ pub mod leftovers;
 mod reaper;
 pub mod signals;
 mod source;
+pub(crate) mod stat;
 mod wait;
 
 pub use reaper::Reaper;

@@ -138,7 +138,7 @@ impl Launcher {
 
     /// A launcher for our own workers: class `local`, and nothing writable but these.
     pub fn confined_to(&self, writable: Vec<PathBuf>) -> Launcher {
-        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let config = self.config();
         let config = Config {
             class: ExecutionClass::Local,
             connect_ports: Vec::new(),
@@ -147,12 +147,12 @@ impl Launcher {
             scratch: Scratch::None,
             ..config.clone()
         };
-        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+        self.with(config)
     }
 
     /// A launcher for work on what an agent can change: nothing is open to it but these paths.
     pub fn for_worker(&self, read: Vec<PathBuf>, write: Vec<PathBuf>) -> Launcher {
-        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let config = self.config();
         let class = if write.is_empty() { ExecutionClass::Readonly } else { ExecutionClass::Local };
         let moment = std::time::Duration::from_secs(5);
         let config = Config {
@@ -171,12 +171,12 @@ impl Launcher {
             leftover_grace: moment,
             ..config.clone()
         };
-        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+        self.with(config)
     }
 
     /// A launcher for one dev-task.
     pub fn for_task(&self, task: Task) -> Launcher {
-        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
+        let config = self.config();
         let mut limits = config.limits.clone();
         limits.retain(|known| task.limits.iter().all(|limit| limit.resource != known.resource));
         limits.extend(task.limits);
@@ -192,13 +192,17 @@ impl Launcher {
             leftover_grace: config.leftover_grace.min(std::time::Duration::from_millis(200)),
             ..config.clone()
         };
-        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+        self.with(config)
     }
 
     /// A launcher for something short beside the agent: when it is dropped its tree gets this long.
     pub fn with_grace(&self, grace: std::time::Duration) -> Launcher {
-        let Inner { config, shim, reaper, metrics, .. } = &*self.inner;
-        let config = Config { grace, ..config.clone() };
+        self.with(Config { grace, ..self.config().clone() })
+    }
+
+    /// The same launcher for other children, which have neither of the agent's pipes.
+    fn with(&self, config: Config) -> Launcher {
+        let Inner { shim, reaper, metrics, .. } = &*self.inner;
         Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
     }
 

@@ -5,13 +5,14 @@
 //! (`Seccomp_filters` in `proc_pid_status(5)`, Linux 5.9). Best effort: a shim is killed only by the kernel's OOM
 //! killer or by root from outside.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::Reaper;
+use super::{Reaper, stat};
 
 /// A tree that still grows after this long is left to the end of the Pod.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,12 +44,8 @@ pub fn kill_children(which: impl Fn(i32) -> bool) -> usize {
 }
 
 fn is_living_child(pid: i32, parent: i32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name in parentheses may itself hold any character, so fields are counted from the last parenthesis.
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let state = fields.next();
-    let ppid = fields.next().and_then(|p| p.parse().ok());
-    ppid == Some(parent) && !matches!(state, Some("Z" | "X"))
+    let stat = stat::read(Path::new("/proc"), pid);
+    stat.is_some_and(|stat| stat.parent == parent && !matches!(stat.state, 'Z' | 'X'))
 }
 
 fn filters(pid: &str) -> u32 {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::init::stat;
+
 /// Whether `pid` is `of` or descends from it now. A shim is its tree's subreaper, so orphans of the tree still lead to
 /// it. A sender that has already ended is nobody's child: `false`.
 pub fn is_descendant(pid: i32, of: i32) -> bool {
@@ -21,17 +23,10 @@ fn walk(proc: &Path, pid: i32, of: i32) -> Option<bool> {
         match at {
             found if found == of && found > 0 => return Some(true),
             ..=0 => return Some(false),
-            _ => at = parent(proc, at)?,
+            _ => at = stat::read(proc, at)?.parent,
         }
     }
     Some(false)
-}
-
-fn parent(proc: &Path, pid: i32) -> Option<i32> {
-    let stat = std::fs::read(proc.join(pid.to_string()).join("stat")).ok()?;
-    // The second field is the program's name in parentheses; it may hold parentheses and blanks of its own.
-    let after = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    String::from_utf8_lossy(after).split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
