@@ -4,10 +4,12 @@
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
 //! - [`health`]: the body that `/healthz` and its aliases answer.
+//! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`task`]: the dev-task API's requests and answers.
 
 pub mod control;
 pub mod guarantee;
 pub mod health;
 pub mod policy;
+pub mod session;
 pub mod task;
