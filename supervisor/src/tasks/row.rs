@@ -1,0 +1,85 @@
+//! What the owner keeps of one task, and what becomes of it when the supervisor is another one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::task::{Create, Output, State, Task};
+use tokio::sync::{mpsc, watch};
+
+use super::handle::{Control, Entry};
+use super::identity;
+use super::journal::Record;
+use super::output::Stream;
+use super::request::Spec;
+
+/// A line of the table.
+pub(super) struct Row {
+    pub(super) entry: Arc<Entry>,
+    pub(super) view: watch::Sender<Task>,
+    pub(super) record: Record,
+    pub(super) spec: Option<Spec>,
+    /// Taken by the run when it starts.
+    pub(super) control: Option<mpsc::Receiver<Control>>,
+    pub(super) cancelled: bool,
+}
+
+impl Row {
+    /// With the streams where the record says that they are; `limit` is for each of them.
+    pub(super) fn new(record: Record, spec: Option<Spec>, limit: u64) -> Row {
+        let log = PathBuf::from(&record.task.runtime.log_root);
+        let stream = |name| match record.task.state {
+            State::Queued => Arc::new(Stream::new(&log, name, limit)),
+            _ => Arc::new(Stream::reopen(&log, name, limit)),
+        };
+        let (control_sender, control) = mpsc::channel(8);
+        let (view, view_receiver) = watch::channel(record.task.clone());
+        let (stdout, stderr) = (stream("stdout"), stream("stderr"));
+        let entry = Arc::new(Entry { view: view_receiver, stdout, stderr, control: control_sender });
+        Row { entry, view, record, spec, control: Some(control), cancelled: false }
+    }
+}
+
+/// A task as it is accepted: `root` is where its folders will be, `log_root` where its output.
+pub(super) fn accepted(id: &str, create: &Create, spec: &Spec, (root, log_root): (&Path, &Path)) -> Task {
+    Task {
+        task_id: id.to_string(),
+        state: State::Queued,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        oom_killed: None,
+        created_at: identity::now(),
+        started_at: None,
+        finished_at: None,
+        labels: create.labels.clone(),
+        runtime: protocol::task::Runtime {
+            backend_run_id: identity::run_id(),
+            execution_class: spec.class,
+            artifact_root: root.join(id).join("artifacts").display().to_string(),
+            log_root: log_root.join(id).join("log").display().to_string(),
+            workspace_root: None,
+        },
+        diff: None,
+        apply: None,
+        output: Output::default(),
+        usage: protocol::control::Usage::default(),
+    }
+}
+
+/// Tell of a task of an earlier supervisor as what it is now. `may_run` says that a queued one still can be run.
+pub(super) fn inherit(task: &mut Task, may_run: bool) {
+    let (state, reason) = match task.state {
+        State::Queued if !may_run => (State::Failed, "the supervisor ended before this task ran"),
+        State::Starting | State::Running => {
+            (State::Lost, "the supervisor ended while this task ran; what it wrote until then is kept")
+        }
+        _ => return,
+    };
+    (task.state, task.reason) = (state, Some(reason.into()));
+}
+
+/// How much output there is.
+pub(super) fn written(entry: &Entry) -> Output {
+    let (stdout, stderr) = (*entry.stdout.progress().borrow(), *entry.stderr.progress().borrow());
+    Output { stdout_bytes: stdout.total, stderr_bytes: stderr.total, cut_bytes: stdout.cut + stderr.cut }
+}
