@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub mod close;
+pub mod mux;
 pub mod stream;
 
 /// The path of the session on the gateway.
