@@ -29,5 +29,6 @@ pub mod state;
 pub(crate) mod streaming;
 pub mod tasks;
 pub mod termination;
+pub mod tls;
 pub mod worker;
 pub mod workspace;
