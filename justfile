@@ -98,9 +98,9 @@ e2e *ARGS:
 bench *ARGS: dist
     cargo run --release --locked -p tests --bin bench -- {{ ARGS }}
 
-# every number of the promises, the long ones included: about five minutes
+# every number of the promises, the long ones included: about half an hour; `just torture WHAT short` is a tenth of the long ones
 numbers: bench torture
 
-# reaping, killing and escape under load
+# reaping, ending, killing and truth under load: [orphans|stop|row|endings|kills|all] [short]
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}

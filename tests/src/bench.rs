@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+pub mod endings;
+pub mod kills;
 pub mod memory;
 pub mod orphans;
+pub mod row;
 pub mod size;
 pub mod start;
 pub mod stop;

@@ -51,13 +51,13 @@ fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
 }
 
 /// One connection that is kept, as a platform would keep it.
-struct Client {
+pub(super) struct Client {
     stream: Option<TcpStream>,
     request: String,
 }
 
 impl Client {
-    fn new(api: &Api) -> io::Result<Client> {
+    pub(super) fn new(api: &Api) -> io::Result<Client> {
         let body = r#"{"argv":["/bin/true"]}"#;
         let request = format!(
             "POST /dev-tasks?wait=30s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -70,7 +70,7 @@ impl Client {
     }
 
     /// One task to its end, in ms.
-    fn run(&mut self) -> io::Result<f64> {
+    pub(super) fn run(&mut self) -> io::Result<f64> {
         let Some(mut stream) = self.stream.take() else { return Err(io::ErrorKind::NotConnected.into()) };
         let start = Instant::now();
         stream.write_all(self.request.as_bytes())?;

@@ -1,27 +1,33 @@
-//! `torture [orphans|stop|all] [short]`: reaping and ending under load, of what `just dist` left.
+//! `torture [orphans|stop|row|endings|kills|all] [short]`: reaping, ending and truth under load, of what `just dist` left.
 
 use std::process::ExitCode;
 
-use tests::bench::{orphans, report, stop};
+use tests::bench::{Line, endings, kills, orphans, report, row, stop};
 use tests::binaries;
+
+/// What is measured: in full, or short.
+type Measure = fn(short: bool) -> Vec<Line>;
+
+const ALL: [(&str, Measure); 5] = [
+    ("orphans", |short| if short { orphans::measure(2_000, 100) } else { orphans::measure(20_000, 1_000) }),
+    ("stop", |short| if short { stop::measure(300, 1) } else { stop::measure(2_000, 3) }),
+    ("row", |short| row::measure(if short { 10_000 } else { 100_000 })),
+    ("endings", |short| endings::measure(if short { 40 } else { 200 })),
+    ("kills", |short| kills::measure(if short { 20 } else { 500 })),
+];
 
 fn main() -> ExitCode {
     binaries::prefer_dist();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let short = arguments.iter().any(|a| a == "short");
     let what = arguments.iter().find(|a| *a != "short").map_or("all", String::as_str);
-    if !["orphans", "stop", "all"].contains(&what) {
-        eprintln!("torture: orphans, stop or all, and short for a tenth of it");
+    if what != "all" && !ALL.iter().any(|(name, _)| *name == what) {
+        eprintln!("torture: orphans, stop, row, endings, kills or all, and short for a tenth of it");
         return ExitCode::from(64);
     }
     let mut kept = true;
-    if what != "stop" {
-        let (count, exits) = if short { (2_000, 100) } else { (20_000, 1_000) };
-        kept &= report(&orphans::measure(count, exits));
-    }
-    if what != "orphans" {
-        let (count, times) = if short { (300, 1) } else { (2_000, 3) };
-        kept &= report(&stop::measure(count, times));
+    for (_, measure) in ALL.iter().filter(|(name, _)| what == *name || what == "all") {
+        kept &= report(&measure(short));
     }
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,9 +1,8 @@
 //! A supervisor that is killed: every task is answered for once and truthfully by the next one.
 
-use std::collections::BTreeMap;
-
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
+use tests::bench::kills;
 use tests::processes;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
@@ -18,10 +17,6 @@ fn kill(mut supervisor: Supervisor) {
     supervisor.signal(Signal::SIGKILL);
     supervisor.wait_exit();
     wait_until("the end of the trees", || !trees.iter().any(|&p| processes::alive(p)));
-}
-
-fn by_id(tasks: Vec<Value>) -> BTreeMap<String, Value> {
-    tasks.into_iter().map(|t| (t["task_id"].as_str().unwrap_or_default().to_string(), t)).collect()
 }
 
 #[test]
@@ -96,63 +91,9 @@ fn a_key_that_came_before_the_kill_still_means_the_same_task() {
     assert_eq!(std::fs::read_to_string(home.path("workspace/counted")).expect("it ran"), "x\n");
 }
 
-/// Clients create tasks until the supervisor is killed; the ids that they were told.
-fn load(api: &Api, round: usize) -> Vec<String> {
-    let client = |client: usize| {
-        let mut told = Vec::new();
-        for number in 0.. {
-            let id = format!("r{round}-{client}-{number:04}");
-            let script = format!("echo {id} >> ran-{id}; echo {id}");
-            let body = json!({"task_id": id, "script": script}).to_string();
-            match api.try_call("POST", "/dev-tasks", &[], body.as_bytes()) {
-                Ok(answer) if answer.status() == 201 => told.push(id),
-                Ok(answer) if answer.status() == 429 => std::thread::sleep(std::time::Duration::from_millis(5)),
-                _ => break,
-            }
-        }
-        told
-    };
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|n| scope.spawn(move || client(n))).collect();
-        clients.into_iter().flat_map(|c| c.join().expect("a client")).collect()
-    })
-}
-
 #[test]
 fn kills_under_load_lose_no_task_invent_none_and_run_none_twice() {
-    let home = Home::new();
-    let mut told: Vec<String> = Vec::new();
-    for round in 0..4 {
-        let supervisor = home.supervisor().set("task-grace", "100ms").set("task-keep-count", "100000").start();
-        let api = Api::of(&supervisor);
-        let clients = std::thread::spawn(move || load(&api, round));
-        wait_until("some to end", || Api::of(&supervisor).list("state=succeeded").len() >= 20 * (round + 1));
-        kill(supervisor);
-        told.extend(clients.join().expect("the clients"));
-    }
-    let last = home.supervisor().set("task-keep-count", "100000").start();
-    let api = Api::of(&last);
-    wait_until("the queue to be empty", || {
-        ["queued", "starting", "running"].iter().all(|state| api.list(&format!("state={state}")).is_empty())
-    });
-    let tasks = by_id(api.list("limit=1000"));
-    for id in &told {
-        let task = tasks.get(id).unwrap_or_else(|| panic!("{id} was acknowledged and is gone"));
-        let line = format!("{id}\n");
-        let ran = std::fs::read_to_string(home.path(&format!("workspace/ran-{id}"))).unwrap_or_default();
-        let wrote = String::from_utf8_lossy(&api.output(id, "stdout")).into_owned();
-        match task["state"].as_str() {
-            Some("succeeded") => assert_eq!((&ran, &wrote), (&line, &line), "{task}"),
-            Some("lost") => {
-                assert!(ran.is_empty() || ran == line, "{id} ran {} times", ran.lines().count());
-                assert!(wrote.is_empty() || wrote == line, "{id}: {wrote:?}");
-                assert_eq!(task["output"]["stdout_bytes"], wrote.len(), "{task}");
-            }
-            _ => panic!("{task}"),
-        }
-    }
-    // What was accepted and not acknowledged, because the kill came between, is at most one a client and kill.
-    let unknown: Vec<_> = tasks.keys().filter(|id| !told.contains(id)).collect();
-    assert!(unknown.len() <= 16 && unknown.iter().all(|id| id.starts_with('r')), "{unknown:?}");
-    println!("goal=0 measured=0 of {} acknowledged tasks lost or run twice by 4 kills", told.len());
+    let lines = kills::measure(4);
+    lines.iter().for_each(tests::bench::Line::print);
+    assert!(lines.iter().all(tests::bench::Line::kept));
 }
