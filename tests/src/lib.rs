@@ -4,6 +4,7 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
+//! - [`relay`]: where approved patches are applied.
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
@@ -17,6 +18,7 @@ pub mod kernel;
 pub mod output;
 pub mod probes;
 pub mod processes;
+pub mod relay;
 pub mod scene;
 pub mod scripted_model;
 pub mod stage;
