@@ -79,7 +79,8 @@ impl Tasks {
         Asks(asks): Asks,
     ) -> Result<Tasks, journal::JournalError> {
         let (ledger, records) = Ledger::open(&directory.join("journal"), config.sync_always, metrics.clone())?;
-        let (update_sender, updates) = mpsc::channel(64);
+        // A run has two updates under way at most, so that it never waits here for an owner who waits for it.
+        let (update_sender, updates) = mpsc::channel(2 * config.concurrency);
         let mut tasks = Tasks {
             config,
             workers: Workers::new(launcher.clone()),
@@ -116,7 +117,7 @@ impl Tasks {
                     Some(ask) => self.answer(ask).await,
                     None => return,
                 },
-                Some(update) = self.updates.recv() => self.update(update).await,
+                Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
             }
         }
@@ -234,9 +235,10 @@ impl Tasks {
             record.task.finished_at.get_or_insert_with(identity::now);
             self.ledger.write_later(&record);
         }
+        let id = record.task.task_id.clone();
         let entry = self.insert(record, spec);
         let output = written(&entry);
-        if let Some(row) = self.table.values_mut().find(|row| Arc::ptr_eq(&row.entry, &entry)) {
+        if let Some(row) = self.table.get_mut(&id) {
             row.record.task.output = output;
             row.view.send_replace(row.record.task.clone());
         }
@@ -245,12 +247,20 @@ impl Tasks {
     /// Recorded as starting before anything of it runs: after a crash it is lost, and never run twice.
     async fn start_what_may(&mut self) {
         while self.running < self.config.concurrency && self.stopping.is_none() {
-            let Some((_, _, id)) = self.queue.pop_first() else { return };
+            let Some(next) = self.queue.pop_first() else { return };
+            let id = next.2.clone();
             let Some(row) = self.table.get_mut(&id) else { continue };
             let (Some(spec), Some(control)) = (row.spec.take(), row.control.take()) else { continue };
             self.running += 1;
-            self.update(Update { id: id.clone(), change: run::Change::Starting }).await;
-            let Some(row) = self.table.get(&id) else { continue };
+            let recorded = self.update(Update { id: id.clone(), change: run::Change::Starting }).await;
+            let Some(row) = self.table.get_mut(&id) else { continue };
+            if !recorded {
+                // It waits until the disk takes it; each later ask or end tries again.
+                (row.spec, row.control) = (Some(spec), Some(control));
+                self.running -= 1;
+                self.queue.insert(next);
+                return;
+            }
             let run = run::Run {
                 id,
                 spec,
@@ -269,8 +279,9 @@ impl Tasks {
         }
     }
 
-    async fn update(&mut self, update: Update) {
-        let Some(row) = self.table.get_mut(&update.id) else { return };
+    /// Whether it is in the journal. A start that is not there did not happen.
+    async fn update(&mut self, update: Update) -> bool {
+        let Some(row) = self.table.get_mut(&update.id) else { return false };
         let task = &mut row.record.task;
         update.change.apply(task, row.cancelled);
         let ended = task.state.is_final();
@@ -284,12 +295,17 @@ impl Tasks {
             self.running -= 1;
             self.ended = (self.ended.0 + 1, self.ended.1 + kept(&task.output));
         }
-        let state = task.state;
-        tracing::info!(task_id = update.id, state = state.name(), exit_code = task.exit_code, "a task");
-        self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
-        if let Err(error) = self.ledger.write(&row.record).await {
+        let (state, exit_code) = (task.state, task.exit_code);
+        let recorded = self.ledger.write(&row.record).await;
+        if let Err(error) = &recorded {
             tracing::error!(error, task_id = update.id, "a task's state could not be recorded");
+            if state == State::Starting {
+                row.record.task.state = State::Queued;
+                return false;
+            }
         }
+        tracing::info!(task_id = update.id, state = state.name(), exit_code, "a task");
+        self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
         row.view.send_replace(row.record.task.clone());
         if ended {
             row.entry.stdout.end();
@@ -299,6 +315,7 @@ impl Tasks {
         if self.keeps_too_much() {
             self.retain().await;
         }
+        recorded.is_ok()
     }
 
     fn tell_who_waits_for_the_end(&mut self) {

@@ -67,6 +67,8 @@ pub struct Journal {
     length: u64,
     /// Length of the last rewriting: what the records that count took.
     settled: u64,
+    /// A write failed and may have left a part of its line (a full disk takes what fits).
+    torn: bool,
 }
 
 /// What an earlier supervisor left.
@@ -88,15 +90,21 @@ impl Journal {
             file.write_all(b"\n").map_err(failed)?;
         }
         let length = file.metadata().map_err(failed)?.len();
-        let mut journal = Journal { path: path.into(), file, length, settled: 0 };
+        let mut journal = Journal { path: path.into(), file, length, settled: 0, torn: false };
         journal.rewrite(loaded.records.values())?;
         Ok((journal, loaded))
     }
 
     /// Append; on return the record outlives this process.
     pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
-        let line = line(record)?;
-        self.file.write_all(&line).map_err(|source| JournalError::Write { path: self.path.clone(), source })?;
+        let mut line = line(record)?;
+        if self.torn {
+            // Or this record would be the end of that line, and be lost with it.
+            line.insert(0, b'\n');
+        }
+        let written = self.file.write_all(&line);
+        self.torn = written.is_err();
+        written.map_err(|source| JournalError::Write { path: self.path.clone(), source })?;
         self.length += line.len() as u64;
         Ok(())
     }
@@ -129,6 +137,7 @@ impl Journal {
         self.file = write().map_err(failed)?;
         self.length = bytes.len() as u64;
         self.settled = self.length;
+        self.torn = false;
         Ok(())
     }
 }

@@ -98,3 +98,19 @@ fn a_journal_of_the_first_version_loads_for_ever() {
     assert_eq!(left, [("t-1".into(), State::Succeeded), ("t-2".into(), State::Running), ("t-3".into(), State::Queued)]);
     assert_eq!(damaged, 0);
 }
+
+#[test]
+fn a_record_behind_a_write_that_a_full_disk_broke_off_is_not_lost_with_it() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::open(&path).expect("opens");
+    journal.write(&record("a", State::Queued)).expect("writes");
+    // What a full disk does: a part of the line is there, and the rest is refused.
+    File::options().append(true).open(&path).expect("opens").write_all(b"0123abcd {\"v\":").expect("writes");
+    let own = std::mem::replace(&mut journal.file, File::options().write(true).open("/dev/full").expect("opens"));
+    journal.write(&record("b", State::Queued)).expect_err("it is full");
+    journal.file = own;
+    journal.write(&record("c", State::Queued)).expect("there is room again");
+    drop(journal);
+    assert_eq!(states(&path), (vec![("a".into(), State::Queued), ("c".into(), State::Queued)], 1));
+}
