@@ -64,6 +64,8 @@ struct App {
     listener: JoinHandle<()>,
     reaper: Reaper,
     stops: watch::Receiver<Stops>,
+    /// Stop signals that the agent was told of.
+    heard: u32,
     forwards: mpsc::Receiver<i32>,
     stage: watch::Sender<Stage>,
     agent: Handle,
@@ -204,6 +206,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         listener,
         reaper,
         stops,
+        heard: 0,
         forwards,
         stage,
         agent,

@@ -52,6 +52,7 @@ impl App {
 
     async fn stop(&mut self, earlier: Option<Instant>) -> Instant {
         let stops = *self.stops.borrow_and_update();
+        self.heard = stops.count;
         let first = earlier.is_none() && stops.count == 1;
         let deadline = if first { Instant::now() + self.config.grace } else { Instant::now() };
         let grace_ms = (deadline - Instant::now()).as_millis() as u64;
@@ -98,18 +99,20 @@ impl App {
         tracing::error!("some processes could not be ended");
     }
 
-    /// Everything written so far goes out, as far as its reader takes it before the deadline, or until a further stop
-    /// signal.
+    /// Everything written so far goes out, as far as its reader takes it before the deadline, or until a stop signal
+    /// that came after the agent's end, at whichever step.
     async fn drain(&mut self, deadline: Option<Instant>) {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + self.config.grace);
         // At least an instant, also when the grace has been used up: what is in a pipe is written at once.
         let time = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
-        let outputs = std::mem::take(&mut self.outputs);
+        let (outputs, heard) = (std::mem::take(&mut self.outputs), self.heard);
         tokio::select! {
             drained = timeout(time, outputs.drain()) => if drained.is_err() {
                 tracing::warn!("output of the agent was lost, because nobody read it");
             },
-            _ = self.stops.changed() => tracing::warn!("output of the agent was lost, because a stop signal came"),
+            _ = self.stops.wait_for(|stops| stops.count > heard) => {
+                tracing::warn!("output of the agent was lost, because a stop signal came");
+            }
         }
     }
 
