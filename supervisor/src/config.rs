@@ -154,6 +154,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("relay_url", "", "URL", "applies approved patches: https, or http on this machine")
         .alias(&["HIVE_SANDBOX_WORKSPACE_APPLY_RELAY_URL"]),
     setting("relay_token_file", "", "FILE", "bearer token for the relay"),
+    setting("relay_ca_file", "", "FILE", "who may sign the relay's certificate; default: the image's own CA bundle"),
     setting("relay_token", "", "TEXT", "the same token itself; environment only")
         .alias(&["HIVE_SANDBOX_WORKSPACE_APPLY_RELAY_TOKEN"])
         .secret(),

@@ -31,16 +31,21 @@ impl Fault {
 
     /// A fault from an error and all its causes.
     pub fn new(code: u8, error: &dyn std::error::Error) -> Fault {
-        let mut reason = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            let text = inner.to_string();
-            if !reason.ends_with(&text) {
-                reason.push_str(": ");
-                reason.push_str(&text);
-            }
-            cause = inner.source();
-        }
-        Fault { code, reason }
+        Fault { code, reason: reason(error) }
     }
+}
+
+/// An error and all its causes in one line.
+pub fn reason(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !reason.ends_with(&text) {
+            reason.push_str(": ");
+            reason.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    reason
 }

@@ -8,6 +8,7 @@
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
+//! - [`mod@tls`]: certificates, right and wrong.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod bench;
@@ -25,4 +26,5 @@ pub mod stage;
 pub mod supervisor;
 pub mod table;
 pub mod tasks;
+pub mod tls;
 pub mod wait;

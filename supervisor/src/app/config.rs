@@ -68,6 +68,7 @@ impl Config {
         logs::Config::read(reader);
         let state_dir = reader.value("state_dir", parse::any_path);
         let secrets = secrets(reader, &state_dir);
+        let trusted = trusted(reader);
         let hidden: Vec<PathBuf> = secrets.iter().map(|(_, path)| path.clone()).collect();
         let launch = launch::Config::read(reader, &hidden);
         let agent = agent::Config::read(reader, argv);
@@ -77,7 +78,8 @@ impl Config {
             "env" => Ok(()),
             _ => Err(format!("`{text}` is not built; env passes the allow-listed keys")),
         });
-        let secret = |name| secrets.iter().find(|(known, _)| *known == name).map(|(_, path)| path.clone());
+        let secret =
+            |name| secrets.iter().chain(&trusted).find(|(known, _)| *known == name).map(|(_, path)| path.clone());
         let config = Config {
             listen: reader.value("listen", parse::address),
             grace: launch.grace,
@@ -87,14 +89,19 @@ impl Config {
             provider: Provider::read(reader),
             tasks: tasks::Config::read(reader),
             upload: reader.value("archive_upload", parse::size),
-            relay: Relay::read(reader, secret("relay_token_file")).map(Arc::new),
+            relay: Relay::read(reader, secret("relay_token_file"), secret("relay_ca_file")).map(Arc::new),
             api_token_file: secret("api_token_file"),
             state_dir,
             launch,
             agent,
             home,
         };
-        config.check(reader, &secrets, policy::variable(&env, "PATH").map(OsString::from), programs);
+        config.check(
+            reader,
+            &[secrets, trusted].concat(),
+            policy::variable(&env, "PATH").map(OsString::from),
+            programs,
+        );
         let mistakes = std::mem::replace(reader, Reader::new(sources)).finish();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
@@ -103,7 +110,7 @@ impl Config {
     fn check(
         &self,
         reader: &mut Reader<'_>,
-        secrets: &[Secret],
+        guarded: &[Own],
         path: Option<OsString>,
         programs: Option<&std::path::Path>,
     ) {
@@ -143,11 +150,11 @@ impl Config {
             );
             reader.mistake("the supervisor's own programs", problem);
         }
-        for (name, secret) in secrets {
-            if let Some(open) = state::conflict(secret, &writable) {
+        for (name, guarded) in guarded {
+            if let Some(open) = state::conflict(guarded, &writable) {
                 let problem = format!(
                     "{} and {}, which the agent may write, lie inside each other; keep them apart",
-                    secret.display(),
+                    guarded.display(),
                     open.display()
                 );
                 reader.mistake(reader.origin(name), problem);
@@ -166,10 +173,10 @@ impl Config {
 }
 
 /// A path of our own, by its setting.
-type Secret = (&'static str, PathBuf);
+type Own = (&'static str, PathBuf);
 
 /// Our own files, which no child may open. A token that cannot be read is a mistake now and not a 401 later.
-fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Secret> {
+fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Own> {
     let mut secrets = vec![("state_dir", state_dir.to_path_buf())];
     let readable =
         |path: &PathBuf| match std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut [0])) {
@@ -185,6 +192,16 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Secret> 
     secrets.extend(reader.optional("termination_log", parse::any_path).map(|path| ("termination_log", path)));
     secrets.extend(reader.optional("config", parse::any_path).map(|path| ("config", path)));
     secrets
+}
+
+/// Whom we believe: an agent that could write there would choose who gets our tokens. Children may read it.
+fn trusted(reader: &mut Reader<'_>) -> Vec<Own> {
+    let readable = |path: PathBuf| match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(e) => Err(format!("cannot read {}: {e}", path.display())),
+    };
+    let relay = reader.optional("relay_ca_file", |text| parse::any_path(text).and_then(readable));
+    relay.map(|path| ("relay_ca_file", path)).into_iter().collect()
 }
 
 fn program_env(agent: &agent::Config) -> Vec<(OsString, OsString)> {

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::agent::{Phase, Status};
-use crate::exit::Fault;
+use crate::exit::{self, Fault};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, RunState, StateDir, boot_id};
 use crate::termination::{Record, TerminationLog};
@@ -107,7 +107,7 @@ impl Recorder {
         if run.is_some() && written.run != run {
             let before = self.state.tampered();
             if let Some(Err(error)) = run.as_ref().map(|run| run.save(&self.state)) {
-                tracing::error!(error = %Fault::new(0, &error).reason, "the run could not be recorded");
+                tracing::error!(error = %exit::reason(&error), "the run could not be recorded");
             }
             self.count_tampering(before);
             written.run = run;

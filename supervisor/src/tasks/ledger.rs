@@ -38,7 +38,7 @@ impl Ledger {
 
     /// Record before telling. With `sync = always` on the disk, else there within 50 ms.
     pub(super) async fn write(&mut self, record: &Record) -> Result<(), String> {
-        self.journal.write(record).map_err(|e| crate::exit::Fault::new(0, &e).reason)?;
+        self.journal.write(record).map_err(|e| crate::exit::reason(&e))?;
         if self.always {
             return self.sync().await.map_err(|e| e.to_string());
         }

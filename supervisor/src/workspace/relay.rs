@@ -1,12 +1,14 @@
 //! The relay: who applies an approved patch to where the workspace came from.
 //!
-//! Its address comes from the settings alone. It is `https`, or `http` on this machine; redirects are not followed; each
-//! call has the bearer token and the key that makes it count once. What is not known is called unknown.
+//! Its address comes from the settings alone. It is `https`, with the certificate checked as in [`crate::tls`], or `http` on
+//! this machine; redirects are not followed; each call has the bearer token and the key that makes it count once. What is
+//! not known is called unknown.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,11 +16,14 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use protocol::task::{ApplyState, Task};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Reader;
+use crate::exit;
 use crate::streaming;
+use crate::tls::{self, Tls};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// A relay may have to clone, apply and push.
@@ -31,7 +36,14 @@ const MAX_TOKEN: u64 = 64 * 1024;
 pub struct Relay {
     uri: Uri,
     token: Token,
+    /// For `https`.
+    tls: Option<Arc<Tls>>,
 }
+
+/// TLS over TCP, or TCP alone.
+trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Line for S {}
 
 enum Token {
     None,
@@ -59,8 +71,8 @@ pub struct Call {
 }
 
 impl Relay {
-    /// From the settings `relay_*`.
-    pub fn read(reader: &mut Reader<'_>, token_file: Option<PathBuf>) -> Option<Relay> {
+    /// From the settings `relay_*`; what the agent must not touch of them was read before.
+    pub fn read(reader: &mut Reader<'_>, token_file: Option<PathBuf>, ca_file: Option<PathBuf>) -> Option<Relay> {
         let uri = reader.optional("relay_url", address);
         let text = reader.optional("relay_token", crate::config::parse::text);
         let token = match (token_file, text) {
@@ -72,12 +84,11 @@ impl Relay {
             (None, Some(text)) => Token::Text(text.trim().into()),
             (None, None) => Token::None,
         };
-        uri.map(|uri| Relay { uri, token })
-    }
-
-    /// Whether this build can call it.
-    pub fn needs_tls(&self) -> bool {
-        self.uri.scheme_str() == Some("https")
+        uri.map(|uri| {
+            let tls = tls::Config { ca_file, identity: None };
+            let tls = (uri.scheme_str() == Some("https")).then(|| Tls::new(tls));
+            Relay { uri, token, tls }
+        })
     }
 
     /// Call it; its answer in a state and in words.
@@ -88,7 +99,9 @@ impl Relay {
         };
         let stream = match timeout(CONNECT, self.connect()).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return (ApplyState::Refused, format!("the relay cannot be reached, nothing was sent: {e}")),
+            Ok(Err(why)) => {
+                return (ApplyState::Refused, format!("the relay cannot be reached, nothing was sent: {why}"));
+            }
             Err(_) => return (ApplyState::Refused, "the relay cannot be reached in time, nothing was sent".into()),
         };
         match timeout(ANSWER, exchange(stream, request)).await {
@@ -138,16 +151,28 @@ impl Relay {
         }
     }
 
-    async fn connect(&self) -> io::Result<TcpStream> {
+    async fn connect(&self) -> Result<Box<dyn Line>, String> {
         let host = self.uri.host().unwrap_or_default();
-        let port = self.uri.port_u16().unwrap_or(80);
-        match literal(host) {
-            Some(address) => TcpStream::connect((address, port)).await,
-            None => match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-                Ok(stream) => Ok(stream),
-                Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await,
-            },
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let stream = connect(host, port).await.map_err(|e| e.to_string())?;
+        match &self.tls {
+            // The name is the operator's, so the certificate is checked against what was meant.
+            Some(tls) => Ok(Box::new(tls.connect(host, stream).await.map_err(|e| exit::reason(&e))?)),
+            None => Ok(Box::new(stream)),
         }
+    }
+}
+
+/// Names other than this machine's own are not looked up.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    match literal(host) {
+        Some(address) => TcpStream::connect((address, port)).await,
+        None if host == "localhost" => match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            Ok(stream) => Ok(stream),
+            Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await,
+        },
+        None => Err(io::Error::other(format!("`{host}` is a name; write its address"))),
     }
 }
 
@@ -177,7 +202,7 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-async fn exchange(stream: TcpStream, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
+async fn exchange(stream: Box<dyn Line>, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::{Failure, Kind};
 use super::work::Work;
-use crate::exit::Fault;
+use crate::exit::reason;
 use crate::launch::{Event, Launcher, Request, Streams, Tree, output};
 use crate::streaming::{self, Part};
 use crate::worker::Head;
@@ -128,7 +128,7 @@ impl Workers {
         let streams = Streams::Task { stdin, stdout, stderr: null.into() };
         let request = Request { argv, env: Vec::new(), cwd: Some("/".into()), streams };
         let launcher = self.launcher.for_worker(read, write);
-        let tree = launcher.start(&request).map_err(|e| internal(Fault::new(0, &e).reason))?;
+        let tree = launcher.start(&request).map_err(|e| internal(reason(&e)))?;
         let output = Output { pipe, early: Vec::new(), tree: Some(tree), deadline, _place: place };
         Ok((output, ours))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use std::thread;
 use serde_json::{Value, json};
 use tests::binaries::scratch;
 use tests::stage::Profile;
-use tests::supervisor::Supervisor;
 use tests::tasks::Api;
+use tests::tls::Authority;
 use tests::wait::wait_until;
 
 use super::{archive, base64, repository, run, supervisor};
@@ -34,9 +34,18 @@ struct Relay {
     calls: Arc<Mutex<Vec<Call>>>,
 }
 
+/// TLS over TCP, or TCP alone.
+trait Line: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Line for S {}
+
 impl Relay {
     /// An answer of no bytes closes the connection without one; `hold` never answers.
     fn new(answers: &[&'static str]) -> Relay {
+        Relay::over(|stream| Box::new(stream), answers)
+    }
+
+    fn over(line: impl Fn(TcpStream) -> Box<dyn Line> + Send + 'static, answers: &[&'static str]) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
@@ -45,9 +54,12 @@ impl Relay {
             let mut held = Vec::new();
             for answer in answers {
                 let Ok((stream, _)) = listener.accept() else { return };
-                let mut from = BufReader::new(stream.try_clone().expect("a socket"));
+                let mut from = BufReader::new(line(stream));
                 let mut call = Call::default();
-                let _ = from.read_line(&mut call.line);
+                if from.read_line(&mut call.line).is_err() {
+                    // Hung up on in the handshake.
+                    continue;
+                }
                 loop {
                     let mut line = String::new();
                     let _ = from.read_line(&mut line);
@@ -58,10 +70,10 @@ impl Relay {
                 call.body = vec![0; length];
                 let _ = from.read_exact(&mut call.body);
                 known.lock().expect("calls").push(call);
-                let mut stream = stream;
+                let mut stream = from.into_inner();
                 match answer {
                     "hold" => held.push(stream),
-                    answer => drop(stream.write_all(answer.as_bytes())),
+                    answer => drop(stream.write_all(answer.as_bytes()).and_then(|()| stream.flush())),
                 }
             }
         });
@@ -237,22 +249,57 @@ fn after_a_crash_between_call_and_answer_it_is_unknown_until_asked_again() {
 }
 
 #[test]
-fn a_relay_that_is_not_set_or_needs_tls_is_501_and_one_in_the_open_is_78() {
-    for url in [None, Some("https://relay.example/apply")] {
-        let mut builder = supervisor();
-        if let Some(url) = url {
-            builder = builder.set("relay-url", url);
-        }
-        let supervisor = builder.start();
-        let api = Api::of(&supervisor);
-        let dir = scratch();
-        changed(&api, dir.path());
-        assert_eq!(approve(&api, &shown(&api).0).0, 501, "{url:?}");
-        assert!(api.task("t")["apply"].is_null());
-    }
-    let mut open: Supervisor = supervisor().set("relay-url", "http://relay.example/apply").start();
+fn a_relay_that_is_not_set_is_501_and_one_in_the_open_or_with_a_missing_ca_file_is_78() {
+    let supervisor = supervisor().start();
+    let api = Api::of(&supervisor);
+    let dir = scratch();
+    changed(&api, dir.path());
+    assert_eq!(approve(&api, &shown(&api).0).0, 501);
+    assert!(api.task("t")["apply"].is_null());
+    let mut open = self::supervisor()
+        .set("relay-url", "http://relay.example/apply")
+        .set("relay-ca-file", dir.path().join("missing"))
+        .start();
     assert_eq!(open.wait_code(), 78);
-    assert!(open.stderr.text().contains("relay-url"), "{}", open.stderr.text());
+    let told = open.stderr.text();
+    assert!(told.contains("--relay-url") && told.contains("--relay-ca-file"), "{told}");
+}
+
+#[test]
+fn a_relay_is_called_by_https_and_only_where_its_certificate_is_right() {
+    let dir = scratch();
+    let (ours, strange) = (Authority::new(dir.path(), "ours.pem"), Authority::new(dir.path(), "strange.pem"));
+    // (who signed, for which name) and what becomes of it
+    for (authority, name, expected) in [
+        (&strange, "127.0.0.1", "refused"),
+        (&ours, "relay.example", "refused"),
+        (&ours, "127.0.0.2", "refused"),
+        (&ours, "127.0.0.1", "applied"),
+    ] {
+        let server = authority.server(name);
+        let relay = Relay::over(move |stream| Box::new(server.take(stream)), &[OK]);
+        let supervisor = self::supervisor()
+            .set("relay-url", format!("https://{}/apply", relay.address))
+            .set("relay-ca-file", ours.file())
+            .env("SUPERVISOR_RELAY_TOKEN", TOKEN)
+            .start();
+        let api = Api::of(&supervisor);
+        changed(&api, &dir.path().join(supervisor.pid().to_string()));
+        let (sha256, patch) = shown(&api);
+        let (status, apply) = approve(&api, &sha256);
+        assert_eq!((status, apply["state"].as_str()), (200, Some(expected)), "{name}: {apply}");
+        let calls = relay.calls();
+        if expected == "refused" {
+            let detail = apply["detail"].as_str().unwrap_or_default();
+            assert!(detail.contains("nothing was sent") && detail.contains("certificate"), "{apply}");
+            assert!(calls.is_empty(), "the token goes to nobody else");
+        } else {
+            assert_eq!(
+                (calls[0].headers["authorization"].as_str(), &calls[0].body),
+                ("Bearer CANARY-relay-token", &patch)
+            );
+        }
+    }
 }
 
 #[test]
