@@ -177,8 +177,8 @@ fn a_sigterm_ends_the_wait_for_a_reader_who_has_stopped() {
     // More than the reader's pipe holds, less than that and our own: the agent ends, its output is still here.
     let mut supervisor =
         Supervisor::new().set("grace", "1h").hold_stdout().shell("head -c 100000 /dev/zero; exit 3").start();
-    // From here on the agent's end is known; the signal is not about the agent any more.
-    wait_until("it drains", || supervisor.health()["status"] == "draining");
+    // From here on the end of the agent and its tree is known; the signal is not about them any more.
+    wait_until("it drains", || supervisor.health()["readiness_reason"] == "the supervisor stops");
     supervisor.signal(Signal::SIGTERM);
     assert_eq!(supervisor.wait_code(), 3);
 }
