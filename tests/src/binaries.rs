@@ -40,6 +40,19 @@ pub fn supervisor() -> PathBuf {
     directory().join("supervisor")
 }
 
+/// The gateway.
+pub fn gateway() -> PathBuf {
+    static GATEWAY: OnceLock<PathBuf> = OnceLock::new();
+    let built = || match std::env::var_os("CHAPERONE_BIN_DIR") {
+        Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name").join("gateway"),
+        None => {
+            build(&["--package", "gateway"]);
+            own().join("gateway")
+        }
+    };
+    GATEWAY.get_or_init(built).clone()
+}
+
 /// A program of this crate: `stage`, `probe`, `agent`. `cargo run --bin bench` has built no other.
 pub fn helper(name: &str) -> PathBuf {
     static HELPERS: OnceLock<PathBuf> = OnceLock::new();

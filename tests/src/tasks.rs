@@ -66,6 +66,11 @@ impl Api {
         Api { address: supervisor.address(), token: Some(scene::CANARY.into()) }
     }
 
+    /// A server at this address, with this token.
+    pub fn at(address: SocketAddr, token: &str) -> Api {
+        Api { address, token: Some(token.into()) }
+    }
+
     /// The same with this token, or with none.
     pub fn with_token(&self, token: Option<&str>) -> Api {
         Api { token: token.map(str::to_string), ..self.clone() }

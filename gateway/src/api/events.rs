@@ -1,0 +1,140 @@
+//! Events of a sandbox: its records and gaps, in pages, or followed as server-sent events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use protocol::session::Class;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::query::Query;
+use super::reply::{self, Problem};
+use super::sandboxes::time;
+use super::{Api, Id};
+use crate::store::{self, Page};
+
+/// Events on a page: default and most.
+const LIMIT: (i64, i64) = (100, 1000);
+/// A follower hears something at least so often, so that whatever lies between does not cut an idle connection.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// One event as it is told: a record as the supervisor wrote it, or a gap.
+#[derive(Serialize)]
+struct Event {
+    /// Go on here.
+    cursor: String,
+    class: String,
+    epoch: String,
+    stored_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<Box<RawValue>>,
+}
+
+impl From<store::Event> for Event {
+    fn from(event: store::Event) -> Event {
+        let body = RawValue::from_string(event.body).ok();
+        let (record, gap) = if event.gap { (None, body) } else { (body, None) };
+        Event {
+            cursor: event.position.to_string(),
+            class: event.class,
+            epoch: event.epoch,
+            stored_at: time(event.stored_ms),
+            seq: (!event.gap).then_some(event.seq),
+            record,
+            gap,
+        }
+    }
+}
+
+/// `GET /v1/sandboxes/{id}/events`.
+pub(super) async fn events(
+    State(api): State<Arc<Api>>,
+    Id(id): Id,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(uri.query())?;
+    let class = query.text("class").map(|word| {
+        Class::from_name(&word).ok_or_else(|| Problem::field("class", "is lifecycle, results, metrics or logs"))
+    });
+    let class = class.transpose()?;
+    let cursor = query.number("cursor", 0, i64::MAX)?.unwrap_or(0);
+    let limit = query.number("limit", 1, LIMIT.1)?.unwrap_or(LIMIT.0);
+    let follow = query.flag("follow")?;
+    query.finish()?;
+    api.row(&id).await?;
+    if follow {
+        let after = last_event_id(&headers)?.unwrap_or(cursor);
+        return Ok(followed(api, id, Page { class, after, limit: LIMIT.1 }));
+    }
+    page(&api, &id, Page { class, after: cursor, limit }).await
+}
+
+async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Body {
+        events: Vec<Event>,
+        /// Behind the last of them: there may be more, or there will be.
+        cursor: String,
+    }
+    let events = api.sessions.store.events(id, page).await?;
+    let cursor = events.last().map_or(page.after, |event| event.position).to_string();
+    Ok(reply::json(StatusCode::OK, &Body { events: events.into_iter().map(Event::from).collect(), cursor }))
+}
+
+/// Where an `EventSource` that lost its connection goes on.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|value| value.parse().ok()).filter(|id| *id >= 0);
+    id.map(Some).ok_or_else(|| Problem::field("Last-Event-ID", "is not an id of this stream"))
+}
+
+fn followed(api: Arc<Api>, id: String, page: Page) -> Response {
+    // One piece waits at a time, so the reader sets the pace.
+    let (sender, mut receiver) = mpsc::channel(1);
+    tokio::spawn(follow(api, id, page, sender));
+    let pieces = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<std::io::Result<Bytes>>) {
+    // Before the first look, so that nothing falls between.
+    let mut following = api.sessions.store.followers().follow(&id);
+    loop {
+        let Ok(events) = api.sessions.store.events(&id, page).await else {
+            // Broken off, so that the reader comes again with the id of the last event.
+            let _ = body.send(Err(std::io::Error::other("the store cannot be read now"))).await;
+            return;
+        };
+        let mut text = String::new();
+        for event in events {
+            page.after = event.position;
+            let name = if event.gap { "gap" } else { "record" };
+            let data = serde_json::to_string(&Event::from(event)).unwrap_or_default();
+            text += &format!("id: {}\nevent: {name}\ndata: {data}\n\n", page.after);
+        }
+        if text.is_empty() {
+            tokio::select! {
+                () = following.news() => continue,
+                () = body.closed() => return,
+                () = tokio::time::sleep(IDLE) => text.push_str(":\n\n"),
+            }
+        }
+        if body.send(Ok(text.into())).await.is_err() {
+            return;
+        }
+    }
+}

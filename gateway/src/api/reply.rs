@@ -1,0 +1,95 @@
+//! Answers: JSON, and errors as `application/problem+json` (RFC 9457).
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::store::StoreError;
+
+/// A JSON body that nobody may keep: it is true only now.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    with_type(status, "application/json", serde_json::to_vec(body).unwrap_or_default())
+}
+
+/// Any body with its media type.
+pub fn with_type(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response {
+    let headers: [(HeaderName, &'static str); 2] =
+        [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}
+
+/// An error of a handler.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    field: Option<String>,
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// Any error.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem { status, detail: detail.into(), field: None, retry_after: None }
+    }
+
+    /// The request is wrong.
+    pub fn bad(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// One field, parameter or header of it is wrong.
+    pub fn field(field: &str, problem: impl AsRef<str>) -> Problem {
+        Problem { field: Some(field.into()), ..Problem::bad(format!("{field}: {}", problem.as_ref())) }
+    }
+
+    /// Nobody knows who asks.
+    pub fn unauthorized(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// There is no sandbox of this id.
+    pub fn no_sandbox(id: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, format!("there is no sandbox {id}"))
+    }
+
+    /// Trying again after so many seconds may help.
+    pub fn retry_after(self, seconds: u64) -> Problem {
+        Problem { retry_after: Some(seconds), ..self }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        tracing::error!(error = crate::exit::story(&error), "a request could not be answered from the store");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be used now").retry_after(5)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            field: Option<&'a str>,
+        }
+        let body = Body {
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            field: self.field.as_deref(),
+        };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = with_type(self.status, "application/problem+json", bytes);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

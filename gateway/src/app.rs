@@ -1,0 +1,164 @@
+//! Builds the parts, joins them, and stops them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::api::{self, Api};
+use crate::awake::{Awake, wall_ms};
+use crate::config::{Mistake, Reader, parse};
+use crate::exit::{self, Fault};
+use crate::listener;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::sessions::Sessions;
+use crate::store::{Reading, Store, StoreError, Wake};
+use crate::tokens::Tokens;
+
+/// What `serve` needs.
+#[derive(Clone)]
+pub struct Config {
+    /// Of everything.
+    pub listen: SocketAddr,
+    /// Of the store.
+    pub database_url: String,
+    /// Who may call the API.
+    pub users: Option<PathBuf>,
+    /// Who may dial in.
+    pub sandboxes: Option<PathBuf>,
+    /// Sessions in a second.
+    pub admission_rate: u32,
+    /// T.
+    pub beat: Duration,
+    /// From a stop signal to the end.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// From the settings.
+    pub fn read(mut reader: Reader) -> Result<Config, Vec<Mistake>> {
+        let config = Config {
+            listen: reader.value("listen", parse::address),
+            database_url: reader.value("database_url", parse::database),
+            users: reader.optional("user_tokens_file", parse::path),
+            sandboxes: reader.optional("sandbox_tokens_file", parse::path),
+            admission_rate: reader.value("admission_rate", parse::number(1, 100_000)),
+            beat: reader.value("beat", parse::duration),
+            grace: reader.value("grace", parse::duration),
+        };
+        let mistakes = reader.finish();
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+}
+
+/// How often the fleet is counted.
+const COUNT: Duration = Duration::from_secs(5);
+/// How often the reading of the awake clock is kept.
+const KEEP: Duration = Duration::from_secs(30);
+
+/// Serve until a stop signal.
+pub async fn serve(config: Config) -> Result<(), Fault> {
+    let internal = |error: std::io::Error| Fault::new(exit::INTERNAL, &error);
+    let mut stops =
+        [signal(SignalKind::terminate()).map_err(internal)?, signal(SignalKind::interrupt()).map_err(internal)?];
+    let tokens = |path: &Option<PathBuf>| {
+        let tokens = path.clone().map(Tokens::new);
+        // A file that is wrong from the start is a mistake of the configuration; later it closes doors, and says so.
+        tokens.as_ref().map_or(Ok(()), Tokens::check).map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
+        Ok(tokens)
+    };
+    let (users, sandboxes) = (tokens(&config.users)?, tokens(&config.sandboxes)?);
+    let metrics = Arc::new(Metrics::default());
+    tell_panics(metrics.clone());
+    let (store, writer) = Store::open(&config.database_url, metrics.clone()).await.map_err(fault)?;
+    let writing = tokio::spawn(writer.run());
+    let awake = Awake::starting_at(store.awake_ms().await.map_err(fault)?);
+    store.write(Wake { now_ms: wall_ms(), awake_ms: awake.now() }).await.map_err(fault)?;
+    let (draining_sender, draining) = watch::channel(false);
+    let sessions = Arc::new(Sessions {
+        admission: Admission::new(config.admission_rate, Instant::now()),
+        registry: Registry::default(),
+        tokens: sandboxes,
+        metrics: metrics.clone(),
+        awake: awake.clone(),
+        beat: config.beat,
+        draining: draining.clone(),
+        begun: AtomicU64::new(0),
+        store: store.clone(),
+    });
+    count_fleet(&sessions).await.map_err(fault)?;
+    let listener = listener::bind(config.listen).await.map_err(|error| {
+        let reason = format!("cannot listen on {}: {error}", config.listen);
+        Fault { code: exit::UNAVAILABLE, reason }
+    })?;
+    let address = listener.local_addr().map_err(internal)?;
+    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users }));
+    let serving = tokio::spawn(listener::serve(listener, routes, metrics, draining));
+    let chores = tokio::spawn(chores(sessions.clone()));
+    tracing::info!(%address, "the gateway listens");
+
+    stop(&mut stops).await;
+    tracing::info!("the gateway stops");
+    draining_sender.send_replace(true);
+    let _ = tokio::time::timeout(config.grace, serving).await;
+    chores.abort();
+    let _ = store.write(Reading(awake.now())).await;
+    drop((sessions, store));
+    let _ = tokio::time::timeout(config.grace, writing).await;
+    Ok(())
+}
+
+/// A panic is counted and told as one log line. Not its text: that may quote what somebody sent.
+fn tell_panics(metrics: Arc<Metrics>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics.inc();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a part of the gateway panicked; this is a bug of it");
+    }));
+}
+
+async fn stop(stops: &mut [Signal; 2]) {
+    let [terminate, interrupt] = stops;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// What goes on beside the sessions.
+async fn chores(sessions: Arc<Sessions>) {
+    tokio::spawn(sessions.awake.clone().run());
+    let (mut count, mut keep) = (tokio::time::interval(COUNT), tokio::time::interval(KEEP));
+    loop {
+        tokio::select! {
+            _ = count.tick() => {
+                if let Err(error) = count_fleet(&sessions).await {
+                    tracing::warn!(error = exit::story(&error), "the fleet cannot be counted");
+                }
+            }
+            _ = keep.tick() => {
+                if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
+                    tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+                }
+            }
+        }
+    }
+}
+
+async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
+    let fleet = u64::try_from(sessions.store.fleet().await?).unwrap_or(0);
+    sessions.admission.set_fleet(fleet);
+    Ok(())
+}
+
+/// A schema is the operator's to change; the rest may be there later.
+pub fn fault(error: StoreError) -> Fault {
+    let code = if matches!(error, StoreError::Schema(_)) { exit::CONFIGURATION } else { exit::TEMPORARY };
+    Fault::new(code, &error)
+}

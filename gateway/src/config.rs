@@ -1,0 +1,220 @@
+//! Every setting: one table from which the command line, the environment and the docs are read.
+//!
+//! Precedence is flag > environment > default. All mistakes are reported together (exit 78).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+pub mod parse;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// `admission_rate`: the flag is `--admission-rate`, the variable `GATEWAY_ADMISSION_RATE`.
+    pub name: &'static str,
+    /// Other variables that mean the same; the first that is set counts, after the setting's own name.
+    pub aliases: &'static [&'static str],
+    /// Default as it would be typed; empty for none.
+    pub default: &'static str,
+    /// Shape of the value, for help and docs.
+    pub value: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// It may hold a password: never a flag.
+    pub secret: bool,
+}
+
+const fn setting(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting { name, aliases: &[], default, value, help, secret: false }
+}
+
+impl Setting {
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Setting {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn secret(mut self) -> Setting {
+        self.secret = true;
+        self
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("GATEWAY_{}", self.name.to_uppercase())
+    }
+
+    /// The flag without its dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// All settings, in the order in which help and docs show them.
+pub const SETTINGS: &[Setting] = &[
+    setting("listen", "[::]:8080", "ADDRESS", "address of sessions, API, health and metrics; port 0 picks a free one"),
+    setting(
+        "database_url",
+        "sqlite:/var/lib/gateway/gateway.db",
+        "URL",
+        "the store, sqlite:PATH; `gateway migrate up` makes it; environment only",
+    )
+    .alias(&["DATABASE_URL"])
+    .secret(),
+    setting("user_tokens_file", "", "FILE", "who may call the API: a line each, NAME TOKEN or NAME sha256:HEX"),
+    setting(
+        "sandbox_tokens_file",
+        "",
+        "FILE",
+        "who may dial in, beside those that were registered by the API: AGENT_ID TOKEN or AGENT_ID sha256:HEX",
+    ),
+    setting("admission_rate", "500", "NUMBER", "sessions that may begin in one second; others get a reserved time"),
+    setting("beat", "30s", "DURATION", "T: between two beats of a session; silence of 1.5 T + 5 s ends it"),
+    setting("grace", "25s", "DURATION", "from a stop signal to the end; one deadline for everything"),
+    setting("log_format", "json", "json|plain", "log lines on stderr"),
+    setting("log_level", "info", "error|warn|info|debug", "least severity that is logged"),
+];
+
+/// The row of that name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.name == name)
+}
+
+/// One thing wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The setting as the operator wrote it: flag or variable.
+    pub setting: String,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.problem)
+    }
+}
+
+/// Where parts read their settings; keeps the mistakes.
+pub struct Reader {
+    flags: BTreeMap<&'static str, String>,
+    variables: Vec<(OsString, OsString)>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    /// Flags as parsed, and the environment as it is.
+    pub fn new(flags: BTreeMap<&'static str, String>, variables: Vec<(OsString, OsString)>) -> Reader {
+        let mut reader = Reader { flags, variables, mistakes: Vec::new() };
+        reader.refuse_unknown_variables();
+        reader
+    }
+
+    /// The value, or the default; a value that does not parse is a mistake and yields the default.
+    pub fn value<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let default = find(name).map_or("", |s| s.default);
+        self.optional(name, &parse)
+            .unwrap_or_else(|| parse(default).expect("defaults parse: `every_default_parses` reads them all"))
+    }
+
+    /// The value where one was given and is not empty.
+    pub fn optional<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let (setting, raw) = self.raw(name)?;
+        match raw.to_str().ok_or_else(|| "is not UTF-8".to_string()).and_then(parse) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.mistakes.push(Mistake { setting, problem });
+                None
+            }
+        }
+    }
+
+    /// All mistakes, in the order found.
+    pub fn finish(self) -> Vec<Mistake> {
+        self.mistakes
+    }
+
+    /// What was given, and what the operator called it.
+    fn raw(&self, name: &str) -> Option<(String, OsString)> {
+        let setting = find(name)?;
+        if let Some(value) = self.flags.get(name).filter(|value| !value.is_empty()) {
+            return Some((format!("--{}", setting.flag()), value.into()));
+        }
+        let names = std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| a.to_string()));
+        names.into_iter().find_map(|name| {
+            let (_, value) = self.variables.iter().find(|(key, value)| key == name.as_str() && !value.is_empty())?;
+            Some((name, value.clone()))
+        })
+    }
+
+    /// A misspelt setting would be silently without effect. Kubernetes itself makes variables of this prefix when a
+    /// Service is called `gateway` (`enableServiceLinks`), so those are none of ours.
+    fn refuse_unknown_variables(&mut self) {
+        for (key, _) in &self.variables {
+            let Some(rest) = key.to_str().and_then(|k| k.strip_prefix("GATEWAY_")) else { continue };
+            let service_link = rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_");
+            if !service_link && find(&rest.to_lowercase()).is_none() {
+                let problem = "no such setting; `gateway settings` lists them".into();
+                self.mistakes.push(Mistake { setting: format!("GATEWAY_{rest}"), problem });
+            }
+        }
+    }
+}
+
+/// The table for `docs/configuration.md`.
+pub fn markdown() -> String {
+    let mut out = String::from("| setting | default | value | what it does | also read |\n|---|---|---|---|---|\n");
+    for s in SETTINGS {
+        let aliases = s.aliases.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
+        let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
+        let value = s.value.replace('|', "\\|");
+        out.push_str(&format!("| `{}` | {default} | {value} | {} | {aliases} |\n", s.variable(), s.help));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Config;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
+        let mut reader = Reader::new(BTreeMap::new(), pairs.iter().map(|(k, v)| (k.into(), v.into())).collect());
+        crate::logs::Config::read(&mut reader);
+        Config::read(reader)
+    }
+
+    #[test]
+    fn every_default_parses() {
+        assert!(read(&[]).is_ok());
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let mistakes = read(&[
+            ("GATEWAY_LISTEN", "nowhere"),
+            ("GATEWAY_BEAT", "30"),
+            ("GATEWAY_LOG_FORMAT", "xml"),
+            ("GATEWAY_LISSTEN", ":1"),
+            ("DATABASE_URL", "mysql://root:s3cret@db/x"),
+        ]);
+        let text: Vec<String> = mistakes.err().expect("mistakes").iter().map(ToString::to_string).collect();
+        assert_eq!(text.len(), 5, "{text:?}");
+        assert!(text.iter().any(|line| line.starts_with("DATABASE_URL: ")) && !text.concat().contains("s3cret"));
+    }
+
+    #[test]
+    fn what_kubernetes_makes_for_a_service_called_gateway_is_no_mistake() {
+        assert!(read(&[("GATEWAY_SERVICE_HOST", "10.0.0.1"), ("GATEWAY_PORT", "tcp://10.0.0.1:8080")]).is_ok());
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_an_own_name_before_an_alias() {
+        let variables = [("GATEWAY_BEAT", "10s"), ("DATABASE_URL", "sqlite:/b"), ("GATEWAY_DATABASE_URL", "sqlite:/a")];
+        let flags = BTreeMap::from([("beat", "20s".to_string())]);
+        let reader = Reader::new(flags, variables.iter().map(|(k, v)| (k.into(), v.into())).collect());
+        let config = Config::read(reader).expect("no mistake");
+        assert_eq!((config.beat.as_secs(), config.database_url.as_str()), (20, "sqlite:/a"));
+    }
+}

@@ -1,0 +1,68 @@
+//! From text to values. An error says what was wrong and shows a right one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `250ms`, `25s`, `5m`, `2h`, longer than nothing; a number without a unit is refused, because seconds and milliseconds
+/// were both meant by somebody.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration; write for instance 25s"))?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        "" => return Err(format!("`{text}` has no unit; write {text}s or {text}ms")),
+        _ => return Err(format!("`{unit}` is not a unit of time; use ms, s, m or h")),
+    };
+    // A hundred years: longer is a typing mistake, and keeps every sum of times far from overflow.
+    millis
+        .filter(|ms| (1..=100 * 365 * 24 * 3_600_000).contains(ms))
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is too short or too long"))
+}
+
+/// `[::]:8080`, `127.0.0.1:8080` or `:8080`.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_string() };
+    full.parse().map_err(|_| format!("`{text}` is not an address; write for instance [::]:8080 or 127.0.0.1:8080"))
+}
+
+/// A path, from / or from where the gateway was started.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|e| format!("`{text}` is not a path: {e}"))
+}
+
+/// `sqlite:PATH`. What it says may hold a password, so no error repeats it.
+pub fn database(text: &str) -> Result<String, String> {
+    let wrong = "is not a database that this gateway knows; write sqlite:PATH";
+    let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()).ok_or(wrong)?;
+    // They would mean something in a URL.
+    if path.contains(['?', '#', '%']) {
+        return Err("has a ?, # or % in its path; use another path".into());
+    }
+    let path = std::path::absolute(path).map_err(|e| format!("is not a path: {e}"))?;
+    Ok(format!("sqlite:{}", path.display()))
+}
+
+/// A whole number within bounds.
+pub fn number(low: u32, high: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |text| {
+        let number = text.parse().ok().filter(|n| (low..=high).contains(n));
+        number.ok_or_else(|| format!("`{text}` is not a whole number from {low} to {high}"))
+    }
+}
+
+/// One of these words.
+pub fn one_of<'w, T: Copy>(words: &'w [(&'w str, T)]) -> impl Fn(&str) -> Result<T, String> + 'w {
+    move |text| {
+        let known = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        known.ok_or_else(|| {
+            let all = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+            format!("`{text}` is none of {all}")
+        })
+    }
+}

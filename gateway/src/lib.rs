@@ -1,0 +1,20 @@
+//! The reference control plane.
+//!
+//! Supervisors dial in ([`sessions`]) and are told apart by their tokens ([`tokens`]); how many at once is decided by
+//! [`admission`]. What they send is stored before it is acknowledged ([`store`]); who is alive now is in [`registry`],
+//! and how long somebody has been away is measured by [`awake`]. People and programs ask by HTTP ([`api`]), also for the
+//! dev-tasks of a sandbox, which answers through its own session. [`app`] joins the parts and stops them.
+
+pub mod admission;
+pub mod api;
+pub mod app;
+pub mod awake;
+pub mod config;
+pub mod exit;
+pub mod listener;
+pub mod logs;
+pub mod metrics;
+pub mod registry;
+pub mod sessions;
+pub mod store;
+pub mod tokens;

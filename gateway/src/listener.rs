@@ -1,0 +1,94 @@
+//! The listener: every connection is HTTP/1.1 with time limits; sessions leave it by their upgrade.
+//!
+//! Promises: a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions; a panic in a request
+//! closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::metrics::Metrics;
+
+/// Connections at once that are no sessions.
+const CONNECTIONS: usize = 4096;
+/// A request head takes longer only from somebody who holds a connection open on purpose.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// hyper's read buffer, and so the largest head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Listen on `address`. Where it is the default and this kernel has no IPv6, on all IPv4 addresses.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        other => other,
+    }
+}
+
+/// Serve until `stop` says so; then until every request is answered.
+pub async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(stop.clone()) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // Out of descriptors or memory: the next may fare better, after others have closed.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            continue;
+        };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(stream, routes, stop).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    // All places are free when every connection has ended.
+    let _ = places.acquire_many(CONNECTIONS as u32).await;
+}
+
+async fn connection(stream: TcpStream, routes: Router, stop: watch::Receiver<bool>) {
+    // Answers are small; waiting for more of them would only add delay.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stopped(stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // A sender that is gone has stopped too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,30 @@
+//! Every counter by name. Gauges are derived when asked (`api/health.rs`).
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::Counter as Generic;
+use prometheus_client::metrics::family::Family;
+
+/// Counts events since the gateway started.
+pub type Counter = Generic<u64, AtomicU64>;
+/// Counters by the value of one label.
+pub type Labelled = Family<Vec<(&'static str, String)>, Counter>;
+
+/// The counters. A part gets the whole set and touches its own.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Ends of sessions: a close code, `bye` or `lost`.
+    pub session_ends: Labelled,
+    /// Dials that were not let in, by reason.
+    pub refused: Labelled,
+    /// Records handed to the store, by class.
+    pub records: Labelled,
+    /// Sequences that gaps have declared lost, by class.
+    pub lost: Labelled,
+    /// Transactions that the database refused.
+    pub store_failures: Counter,
+    /// Panics caught in a connection or session.
+    pub panics: Counter,
+    /// Connections closed because too many were open.
+    pub connections_refused: Counter,
+}

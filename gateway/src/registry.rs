@@ -1,0 +1,207 @@
+//! Who is alive now: the sessions of this process, one for each sandbox.
+//!
+//! What a sandbox is follows from its live session and its row, whenever somebody asks: `connected` while it has a session,
+//! then `disconnected` (it goes on alone; it has not failed), `expired` once it has been away for longer than the Y that it
+//! told, and `gone` when it said that it would not come back.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::session::close;
+use tokio::sync::watch;
+
+use crate::sessions::Streams;
+
+/// What a session is told from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// Ask the supervisor to dial again after so long.
+    Goaway {
+        /// For people.
+        reason: &'static str,
+        /// The reserved time.
+        reconnect_in_ms: u64,
+    },
+    /// End with this code.
+    Close(u16, &'static str),
+}
+
+/// What a sandbox told of itself last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Of the state.
+    pub digest: String,
+    /// The state.
+    pub json: String,
+}
+
+/// One live session as others see it.
+#[derive(Debug)]
+pub struct Live {
+    /// Whose.
+    pub sandbox: String,
+    /// Its own number; the highest counts.
+    pub fence: i64,
+    /// When it began, by the wall clock.
+    pub begun_ms: i64,
+    /// When it was heard last.
+    pub heard_ms: AtomicI64,
+    /// Byte streams to the sandbox; `None` where it cannot have any.
+    pub streams: Option<Arc<Streams>>,
+    state: Mutex<Option<Told>>,
+    orders: watch::Sender<Order>,
+    /// There may be commands that were not sent yet.
+    commands: AtomicBool,
+    wake: Arc<tokio::sync::Notify>,
+}
+
+impl Live {
+    /// A session that begins.
+    pub fn new(sandbox: String, fence: i64, now_ms: i64, streams: bool) -> Live {
+        let wake = Arc::new(tokio::sync::Notify::new());
+        Live {
+            sandbox,
+            fence,
+            begun_ms: now_ms,
+            heard_ms: AtomicI64::new(now_ms),
+            streams: streams.then(|| Arc::new(Streams::new(wake.clone()))),
+            state: Mutex::new(None),
+            orders: watch::Sender::new(Order::Run),
+            commands: AtomicBool::new(true),
+            wake,
+        }
+    }
+
+    /// Tell it. A close is final.
+    pub fn order(&self, order: Order) {
+        self.orders.send_if_modified(|current| {
+            let replace = !matches!(current, Order::Close(..));
+            if replace {
+                *current = order;
+            }
+            replace
+        });
+    }
+
+    /// What it was told, now and later.
+    pub fn orders(&self) -> watch::Receiver<Order> {
+        self.orders.subscribe()
+    }
+
+    /// There is a new command in the store.
+    pub fn tell_of_commands(&self) {
+        self.commands.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether that was told since the last time.
+    pub fn take_commands(&self) -> bool {
+        self.commands.swap(false, Ordering::AcqRel)
+    }
+
+    /// Comes when there may be something new to send.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> Option<Told> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest counts.
+    pub fn set_state(&self, state: Told) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    /// Whether it is the state with this digest.
+    pub fn has_state(&self, digest: &str) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.as_ref().is_some_and(|state| state.digest == digest)
+    }
+}
+
+/// All live sessions. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(Arc<Mutex<HashMap<String, Arc<Live>>>>);
+
+impl Registry {
+    /// The sandbox's session from now on; the one before is closed. `false` where a newer one is there already.
+    pub fn enter(&self, live: &Arc<Live>) -> bool {
+        let mut all = self.lock();
+        if let Some(other) = all.get(&live.sandbox) {
+            if other.fence > live.fence {
+                return false;
+            }
+            other.order(Order::Close(close::FENCED, "a newer session of this agent has taken over"));
+        }
+        all.insert(live.sandbox.clone(), live.clone());
+        true
+    }
+
+    /// It has ended.
+    pub fn leave(&self, live: &Live) {
+        let mut all = self.lock();
+        if all.get(&live.sandbox).is_some_and(|current| current.fence == live.fence) {
+            all.remove(&live.sandbox);
+        }
+    }
+
+    /// The live session of a sandbox.
+    pub fn get(&self, sandbox: &str) -> Option<Arc<Live>> {
+        self.lock().get(sandbox).cloned()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Live>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a sandbox is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has never dialled in.
+    New,
+    /// It has a live session.
+    Connected,
+    /// It goes on alone.
+    Disconnected,
+    /// It has been away for longer than its Y.
+    Expired,
+    /// It said that it would not come back.
+    Gone,
+}
+
+impl Status {
+    /// All, for metrics and queries.
+    pub const ALL: [Status; 5] = [Status::New, Status::Connected, Status::Disconnected, Status::Expired, Status::Gone];
+
+    /// The word in JSON, metrics and queries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::New => "new",
+            Status::Connected => "connected",
+            Status::Disconnected => "disconnected",
+            Status::Expired => "expired",
+            Status::Gone => "gone",
+        }
+    }
+}

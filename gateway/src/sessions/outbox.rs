@@ -1,0 +1,56 @@
+//! What is to be sent: a place for each kind, so that it does not grow while a peer does not read. The newest of a kind is
+//! what counts: acknowledgements are cumulative, an older beat needs no answer.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use protocol::session::{Class, Command, FromGateway, Pace, encode};
+
+/// In the order in which they are sent; byte streams come after all of them.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) welcome: Option<FromGateway>,
+    /// The number of the newest beat, and whether its state is wanted.
+    pub(super) beat: Option<(u64, bool)>,
+    pub(super) acks: BTreeMap<Class, i64>,
+    pub(super) goaway: Option<(&'static str, u64)>,
+    pub(super) pace: Option<Pace>,
+    /// Refilled from the store when it is empty.
+    pub(super) commands: VecDeque<Command>,
+}
+
+impl Outbox {
+    /// The next message, as text.
+    pub(super) fn next(&mut self) -> Option<String> {
+        let frame = if let Some(welcome) = self.welcome.take() {
+            welcome
+        } else if let Some((n, state)) = self.beat.take() {
+            FromGateway::Beat { n, state }
+        } else if !self.acks.is_empty() {
+            FromGateway::Ack { acks: std::mem::take(&mut self.acks) }
+        } else if let Some((reason, reconnect_in_ms)) = self.goaway.take() {
+            FromGateway::Goaway { reason: reason.into(), reconnect_in_ms }
+        } else if let Some(pace) = self.pace.take() {
+            FromGateway::Pace(pace)
+        } else {
+            FromGateway::Command(Box::new(self.commands.pop_front()?))
+        };
+        Some(encode(&frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_does_not_read_holds_one_answer_of_each_kind() {
+        let mut outbox = Outbox::default();
+        for n in 0..1_000 {
+            outbox.beat = Some((n, false));
+            outbox.acks.insert(Class::Logs, n as i64);
+        }
+        assert_eq!(outbox.next().as_deref(), Some(r#"{"t":"beat","n":999}"#));
+        assert_eq!(outbox.next().as_deref(), Some(r#"{"t":"ack","acks":{"logs":999}}"#));
+        assert_eq!(outbox.next(), None);
+    }
+}

@@ -1,0 +1,441 @@
+//! One session, one task: from hello to its end.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use protocol::session::{Class, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::end::End;
+use super::outbox::Outbox;
+use super::wire::{Event, Wire};
+use super::{Sessions, hello, sequence};
+use crate::awake::wall_ms;
+use crate::registry::{Live, Order, Told};
+use crate::store::{self, Append, Appended, Applied, Begin, Begun, Cursors, Outcomes, Piece, Receipt};
+
+/// From the upgrade to the hello.
+const HELLO: Duration = Duration::from_secs(5);
+/// A peer that has not taken what we sent for so long is cut.
+const SLOW: Duration = Duration::from_secs(10);
+/// Bytes of records under way that we allow; twice as much is never held.
+const IN_FLIGHT: usize = 256 * 1024;
+/// Writes under way of one session.
+const UNDER_WAY: usize = 256;
+/// The longest state, bytes: it is kept in memory.
+const MAX_STATE: usize = 16 * 1024;
+/// Commands that are read from the store at once.
+const COMMANDS: i64 = 16;
+
+/// Speak with whoever has the token of `sandbox`, until the session is over.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, sandbox: String, stream: S) {
+    let mut wire = Wire::new(stream).await;
+    let end = match Session::begin(&part, &sandbox, &mut wire).await {
+        Ok(session) => Box::pin(session.run(&mut wire)).await,
+        Err(end) => end,
+    };
+    part.metrics.session_ends.get_or_create(&vec![("end", end.label())]).inc();
+    if end.is_trouble() {
+        tracing::warn!(sandbox, end = end.label(), "a session ended: {}", end.reason());
+    } else {
+        tracing::info!(sandbox, end = end.label(), "a session ended: {}", end.reason());
+    }
+    wire.close(&end).await;
+}
+
+struct Session<'p> {
+    part: &'p Sessions,
+    live: Arc<Live>,
+    orders: watch::Receiver<Order>,
+    outbox: Outbox,
+    epoch: String,
+    /// What is expected next of each class, stored or on its way there.
+    next: Cursors,
+    /// Written, in this order, and not yet known to be on the disk.
+    under_way: VecDeque<UnderWay>,
+    bytes: usize,
+    /// The newest command that was sent.
+    commanded: i64,
+    window: Duration,
+    /// By the awake clock.
+    heard_ms: i64,
+}
+
+enum UnderWay {
+    Records { class: Class, last: i64, bytes: usize, receipt: Receipt<Appended>, _room: OwnedSemaphorePermit },
+    Outcomes(Receipt<Applied>),
+}
+
+impl<'p> Session<'p> {
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
+        part: &'p Sessions,
+        sandbox: &str,
+        wire: &mut Wire<S>,
+    ) -> Result<Session<'p>, End> {
+        let text = tokio::time::timeout(HELLO, first_text(wire)).await;
+        let text = text.map_err(|_| End::close(close::TIMEOUT, "no hello within 5 s"))??;
+        let (hello, protocol) = hello::read(&text, sandbox)?;
+        let now_ms = wall_ms();
+        let begin = Begin {
+            sandbox: sandbox.to_string(),
+            hello: protocol::session::encode(&hello),
+            epoch: hello.log_epoch.clone(),
+            applied: hello.applied,
+            now_ms,
+        };
+        // The fence is in force before anybody is welcomed.
+        let begun = part.store.write(begin).await?;
+        let streams = hello.capabilities.iter().any(|capability| capability == "stream");
+        let live = Arc::new(Live::new(sandbox.to_string(), begun.fence, now_ms, streams));
+        let mut session = Session {
+            part,
+            orders: live.orders(),
+            live,
+            outbox: Outbox::default(),
+            epoch: hello.log_epoch.clone(),
+            next: begun.next.clone(),
+            under_way: VecDeque::new(),
+            bytes: 0,
+            commanded: hello.applied,
+            window: part.admission.window(),
+            heard_ms: part.awake.now(),
+        };
+        session.mend(&hello).await?;
+        if !part.registry.enter(&session.live) {
+            return Err(fenced());
+        }
+        tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
+        session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
+        Ok(session)
+    }
+
+    /// A gap for what only the store that is no more had.
+    async fn mend(&mut self, hello: &Hello) -> Result<(), End> {
+        for (class, from, to) in hello::lost_here(hello, &self.next) {
+            tracing::warn!(sandbox = self.live.sandbox, class = class.name(), from, to, "this store has lost records");
+            let gap = Gap { class, from, to, bytes: 0, reason: "store".into() };
+            let (pieces, next) = sequence::of_gap(from, gap)?;
+            self.append(class, pieces, next).await?;
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, protocol: u32, begun: Begun) -> Welcome {
+        let millis = |duration: Duration| Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        Welcome {
+            protocol,
+            version: env!("CARGO_PKG_VERSION").into(),
+            capabilities: vec!["stream".into()],
+            session: format!("s-{}", begun.fence),
+            fence: begun.fence,
+            next: self.next.clone(),
+            d: None,
+            pace: Pace {
+                beat_ms: millis(self.part.beat),
+                phase_ms: millis(self.part.next_phase()),
+                window_ms: millis(self.window),
+            },
+            in_flight: IN_FLIGHT as u64,
+            now_ms: wall_ms(),
+        }
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, wire: &mut Wire<S>) -> End {
+        let end = match self.speak(wire).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        // Whoever asks from here on is told that the sandbox is away.
+        self.part.registry.leave(&self.live);
+        if let Some(streams) = &self.live.streams {
+            streams.end();
+        }
+        let write = store::End {
+            sandbox: self.live.sandbox.clone(),
+            fence: self.live.fence,
+            state: self.live.state().map(|told| (told.json, told.digest)),
+            gone: end == End::Bye { last: true },
+            now_ms: wall_ms(),
+            awake_ms: self.part.awake.now(),
+        };
+        if let Err(error) = self.part.store.write(write).await {
+            tracing::warn!(sandbox = self.live.sandbox, error = crate::exit::story(&error), "its end is not stored");
+        }
+        end
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        wire: &mut Wire<S>,
+    ) -> Result<std::convert::Infallible, End> {
+        loop {
+            self.fill(wire).await?;
+            if wire.waiting_since().is_some_and(|since| since.elapsed() >= SLOW) {
+                return Err(End::close(close::SLOW, "the peer does not read"));
+            }
+            let receive = self.may_receive();
+            let deadline = self.deadline(wire, receive);
+            // In this order: what came before a stall is heard before anybody is called late.
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.orders) => self.obey(order)?,
+                stored = next_stored(&mut self.under_way) => self.stored(stored?),
+                event = wire.event(receive) => self.take(event?).await?,
+                () = self.live.woken() => {}
+                () = tokio::time::sleep_until(deadline) => self.check_silence()?,
+            }
+        }
+    }
+
+    /// Put on the wire what has a place there.
+    async fn fill<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> Result<(), End> {
+        if self.outbox.commands.is_empty() && self.live.take_commands() {
+            self.load_commands().await?;
+        }
+        while wire.has_room() {
+            if let Some(text) = self.outbox.next() {
+                wire.put(Message::text(text))?;
+            } else if let Some(bytes) = self.live.streams.as_ref().and_then(|streams| streams.next_message()) {
+                wire.put(Message::binary(bytes))?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_commands(&mut self) -> Result<(), End> {
+        let waiting = self.part.store.waiting_commands(&self.live.sandbox, self.commanded, COMMANDS).await?;
+        if waiting.len() as i64 == COMMANDS {
+            // There may be more.
+            self.live.tell_of_commands();
+        }
+        for command in waiting {
+            self.commanded = command.n;
+            let body = serde_json::from_str(&command.body).unwrap_or_default();
+            self.outbox.commands.push_back(Command { n: command.n, verb: command.verb, body });
+        }
+        Ok(())
+    }
+
+    fn deadline<S: AsyncRead + AsyncWrite + Unpin>(&self, wire: &Wire<S>, receive: bool) -> Instant {
+        let silence = if receive { self.silence_left() } else { SLOW };
+        let slow = wire.waiting_since().map_or(SLOW, |since| SLOW.saturating_sub(since.elapsed()));
+        Instant::now() + silence.min(slow)
+    }
+
+    fn silence_left(&self) -> Duration {
+        let beat_ms = u64::try_from(self.part.beat.as_millis()).unwrap_or(u64::MAX / 4);
+        let silent_ms = u64::try_from(self.part.awake.now() - self.heard_ms).unwrap_or(0);
+        Duration::from_millis(silence_ms(beat_ms).saturating_sub(silent_ms))
+    }
+
+    /// Not reading is what slows a peer down that sends more than it was allowed.
+    fn may_receive(&self) -> bool {
+        self.bytes < IN_FLIGHT * 2 && self.under_way.len() < UNDER_WAY
+    }
+
+    fn check_silence(&self) -> Result<(), End> {
+        if self.may_receive() && self.silence_left().is_zero() {
+            return Err(End::close(close::TIMEOUT, "nothing was heard for 1.5 T + 5 s"));
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), End> {
+        match order {
+            Order::Run => {}
+            Order::Goaway { reason, reconnect_in_ms } => self.outbox.goaway = Some((reason, reconnect_in_ms)),
+            Order::Close(code, reason) => return Err(End::close(code, reason)),
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, stored: Stored) {
+        // Where we did not read, silence was ours.
+        self.heard_ms = self.part.awake.now();
+        if let Stored::Records { class, last, bytes } = stored {
+            self.bytes -= bytes;
+            self.outbox.acks.insert(class, last);
+            self.part.store.followers().wake(&self.live.sandbox);
+        }
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), End> {
+        if matches!(event, Event::Sent) {
+            return Ok(());
+        }
+        self.heard_ms = self.part.awake.now();
+        self.live.heard_ms.store(wall_ms(), Ordering::Relaxed);
+        match event {
+            Event::Text(text) => {
+                let frame = FromSupervisor::decode(&text).map_err(|error| End::malformed(error.to_string()))?;
+                self.take_frame(frame).await
+            }
+            Event::Binary(message) => {
+                let Some(streams) = &self.live.streams else {
+                    return Err(End::malformed("a binary message, and the hello did not say `stream`"));
+                };
+                streams.receive(&message).map_err(|error| End::malformed(error.to_string()))
+            }
+            Event::Sign | Event::Sent => Ok(()),
+        }
+    }
+
+    async fn take_frame(&mut self, frame: FromSupervisor) -> Result<(), End> {
+        match frame {
+            FromSupervisor::Hello(_) => Err(End::malformed("a second hello")),
+            FromSupervisor::Beat { n, d } => {
+                self.outbox.beat = Some((n, !self.live.has_state(&d)));
+                self.tell_of_window();
+                Ok(())
+            }
+            FromSupervisor::State(state) => {
+                let told = Told { digest: state.d, json: state.state.to_string() };
+                if told.json.len() + told.digest.len() > MAX_STATE {
+                    return Err(End::close(close::TOO_LARGE, format!("a state is longer than {MAX_STATE} bytes")));
+                }
+                self.live.set_state(told);
+                Ok(())
+            }
+            FromSupervisor::Data(data) => {
+                let class = data.class;
+                let (pieces, next) = sequence::of_data(self.expected(class), data)?;
+                self.append(class, pieces, next).await
+            }
+            FromSupervisor::Gap(gap) => {
+                let class = gap.class;
+                let (pieces, next) = sequence::of_gap(self.expected(class), gap)?;
+                self.append(class, pieces, next).await
+            }
+            FromSupervisor::Applied { n, .. } if n > self.commanded => {
+                Err(End::malformed(format!("command {n} was never sent")))
+            }
+            FromSupervisor::Applied { n, outcomes } => {
+                let (sandbox, fence) = (self.live.sandbox.clone(), self.live.fence);
+                let receipt = self.part.store.submit(Outcomes { sandbox, fence, n, outcomes }).await?;
+                self.under_way.push_back(UnderWay::Outcomes(receipt));
+                Ok(())
+            }
+            FromSupervisor::Bye { last, .. } => Err(End::Bye { last }),
+            FromSupervisor::Unknown => Ok(()),
+        }
+    }
+
+    /// The fleet has grown or shrunk so much that the supervisor should know.
+    fn tell_of_window(&mut self) {
+        let window = self.part.admission.window();
+        if window > self.window * 5 / 4 || window < self.window * 3 / 4 {
+            self.window = window;
+            let window_ms = u64::try_from(window.as_millis()).ok();
+            self.outbox.pace = Some(Pace { window_ms, ..Pace::default() });
+        }
+    }
+
+    fn expected(&self, class: Class) -> i64 {
+        self.next.get(&class).copied().unwrap_or(1)
+    }
+
+    /// Hand pieces to the store. What was there before is acknowledged again, as soon as nothing of its class is under way.
+    async fn append(&mut self, class: Class, pieces: Vec<Piece>, next: i64) -> Result<(), End> {
+        self.next.insert(class, next);
+        if pieces.is_empty() {
+            let waits = |under_way: &UnderWay| matches!(under_way, UnderWay::Records { class: c, .. } if *c == class);
+            if !self.under_way.iter().any(waits) {
+                self.outbox.acks.insert(class, next - 1);
+            }
+            return Ok(());
+        }
+        self.count(class, &pieces);
+        let bytes: usize = pieces.iter().map(|piece| piece.body.len() + 64).sum();
+        let room = self.room(bytes).await?;
+        let append = Append {
+            sandbox: self.live.sandbox.clone(),
+            fence: self.live.fence,
+            epoch: self.epoch.clone(),
+            class,
+            pieces,
+            now_ms: wall_ms(),
+        };
+        let receipt = self.part.store.submit(append).await?;
+        self.bytes += bytes;
+        self.under_way.push_back(UnderWay::Records { class, last: next - 1, bytes, receipt, _room: room });
+        Ok(())
+    }
+
+    fn count(&self, class: Class, pieces: &[Piece]) {
+        let label = vec![("class", class.name().to_string())];
+        let metrics = &self.part.metrics;
+        metrics.records.get_or_create(&label).inc_by(pieces.iter().filter(|piece| !piece.gap).count() as u64);
+        let lost = |piece: &Piece| u64::try_from(piece.last - piece.seq + 1).unwrap_or(0);
+        metrics.lost.get_or_create(&label).inc_by(pieces.iter().filter(|piece| piece.gap).map(lost).sum());
+    }
+
+    /// A place in memory that all sessions share; whoever waits for one can still be told to end.
+    async fn room(&mut self, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
+        let mut room = pin!(self.part.store.room(bytes));
+        loop {
+            tokio::select! {
+                biased;
+                room = &mut room => return Ok(room),
+                order = next_order(&mut self.orders) => match order {
+                    Order::Close(code, reason) => return Err(End::close(code, reason)),
+                    Order::Goaway { reason, reconnect_in_ms } => self.outbox.goaway = Some((reason, reconnect_in_ms)),
+                    Order::Run => {}
+                },
+            }
+        }
+    }
+}
+
+async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<String, End> {
+    loop {
+        match wire.event(true).await? {
+            Event::Text(text) => return Ok(text.to_string()),
+            Event::Binary(_) => return Err(End::malformed("the first message is binary")),
+            Event::Sign | Event::Sent => {}
+        }
+    }
+}
+
+fn fenced() -> End {
+    End::close(close::FENCED, "a newer session of this agent has taken over")
+}
+
+/// The next order; waits for ever where nobody can give one.
+async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
+    match orders.changed().await {
+        Ok(()) => orders.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+enum Stored {
+    Records { class: Class, last: i64, bytes: usize },
+    Outcomes,
+}
+
+/// The oldest of what is under way, once it is on the disk.
+async fn next_stored(under_way: &mut VecDeque<UnderWay>) -> Result<Stored, End> {
+    let stopped = || End::close(close::GOING_AWAY, "the gateway stops");
+    let stored = match under_way.front_mut() {
+        None => std::future::pending().await,
+        Some(UnderWay::Records { class, last, bytes, receipt, .. }) => match receipt.await.map_err(|_| stopped())?? {
+            Appended::Stored => Stored::Records { class: *class, last: *last, bytes: *bytes },
+            Appended::Fenced => return Err(fenced()),
+            Appended::Moved => return Err(End::close(close::INTERNAL, "the cursor moved elsewhere")),
+        },
+        Some(UnderWay::Outcomes(receipt)) => match receipt.await.map_err(|_| stopped())?? {
+            Applied::Stored => Stored::Outcomes,
+            Applied::Fenced => return Err(fenced()),
+        },
+    };
+    under_way.pop_front();
+    Ok(stored)
+}

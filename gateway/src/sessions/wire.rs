@@ -1,0 +1,146 @@
+//! The WebSocket of one session: messages in and out, never more than a little of either in memory.
+//!
+//! What is to be sent goes in only while there is [room](Wire::has_room), so what waits for a peer that does not read is at
+//! most one message more than [`FULL`]; since when it does not read can be asked.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_util::{Sink, Stream};
+use protocol::session::stream::MAX_MESSAGE;
+use protocol::session::{MAX_TEXT, close};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+use super::end::End;
+
+/// No more is put into a buffer that has so many bytes.
+const FULL: usize = 32 * 1024;
+/// How long a peer may take to read our last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What it may still be sending meanwhile.
+const STILL_SENDING: u64 = 1024 * 1024;
+
+/// What happened on the wire.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A control frame or records.
+    Text(Utf8Bytes),
+    /// Bulk bytes.
+    Binary(Bytes),
+    /// Something that only shows that the peer is there.
+    Sign,
+    /// All that was put in has been sent.
+    Sent,
+}
+
+pub(super) struct Wire<S> {
+    socket: WebSocketStream<S>,
+    /// Bytes that were put in since all had been sent.
+    buffered: usize,
+    /// Since when there are some.
+    since: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// The server's side, after the upgrade.
+    pub(super) async fn new(stream: S) -> Wire<S> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(16 * 1024)
+            // Room for what is put in at most; reaching it would be a bug.
+            .max_write_buffer_size(FULL + 2 * MAX_TEXT)
+            .max_message_size(Some(MAX_TEXT))
+            .max_frame_size(Some(MAX_TEXT));
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        Wire { socket, buffered: 0, since: None }
+    }
+
+    /// Whether something may be put in.
+    pub(super) fn has_room(&self) -> bool {
+        self.buffered < FULL
+    }
+
+    /// Since when the peer has not taken all that was put in.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Put a message in; [`Wire::event`] sends it.
+    pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
+        self.buffered += message.len().max(1);
+        self.since.get_or_insert_with(Instant::now);
+        Pin::new(&mut self.socket).start_send(message).map_err(end_of)
+    }
+
+    /// Send what was put in, and receive where `receive` says so.
+    pub(super) async fn event(&mut self, receive: bool) -> Result<Event, End> {
+        std::future::poll_fn(|context| self.poll(context, receive)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, receive: bool) -> Poll<Result<Event, End>> {
+        if self.since.is_some() && Pin::new(&mut self.socket).poll_flush(context).map_err(end_of)?.is_ready() {
+            (self.buffered, self.since) = (0, None);
+            return Poll::Ready(Ok(Event::Sent));
+        }
+        if !receive {
+            return Poll::Pending;
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+            Some(Ok(Message::Text(text))) => Ok(Event::Text(text)),
+            Some(Ok(Message::Binary(bytes))) if bytes.len() > MAX_MESSAGE => {
+                Err(End::close(close::TOO_LARGE, format!("a binary message is longer than {MAX_MESSAGE} bytes")))
+            }
+            Some(Ok(Message::Binary(bytes))) => Ok(Event::Binary(bytes)),
+            Some(Ok(Message::Ping(_))) => {
+                // The answer is in the buffer.
+                self.since.get_or_insert_with(Instant::now);
+                Ok(Event::Sign)
+            }
+            Some(Ok(Message::Pong(_) | Message::Frame(_))) => Ok(Event::Sign),
+            Some(Ok(Message::Close(_))) | None => Err(End::Lost),
+            Some(Err(error)) => Err(end_of(error)),
+        })
+    }
+
+    /// Say why it is over, and let the peer read that: closing a socket while bytes come in would make the kernel reset the
+    /// connection, and the peer would lose what we said last.
+    pub(super) async fn close(mut self, end: &End) {
+        let last_words = async {
+            let frame = match end {
+                End::Close(code, reason) => Some((*code, reason.as_str())),
+                End::Bye { .. } => Some((1000, "")),
+                End::Lost => None,
+            };
+            let frame = frame.map(|(code, reason)| {
+                // A close frame has room for 123 bytes (RFC 6455, 5.5).
+                let reason: String = reason.chars().filter(char::is_ascii).take(120).collect();
+                CloseFrame { code: CloseCode::from(code), reason: reason.into() }
+            });
+            let _ = self.socket.close(frame).await;
+            let stream = self.socket.get_mut();
+            let mut rest = stream.take(STILL_SENDING);
+            let mut scratch = [0; 2048];
+            while rest.read(&mut scratch).await.is_ok_and(|count| count > 0) {}
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    }
+}
+
+/// What an error of the WebSocket means for the session.
+fn end_of(error: Error) -> End {
+    match error {
+        Error::Capacity(_) => End::close(close::TOO_LARGE, format!("a message is longer than {MAX_TEXT} bytes")),
+        Error::Utf8(_) => End::malformed("a text message is not UTF-8"),
+        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            End::Lost
+        }
+        Error::Protocol(error) => End::malformed(error.to_string()),
+        Error::WriteBufferFull(_) => End::close(close::INTERNAL, "too much was put on the wire"),
+        _ => End::Lost,
+    }
+}

@@ -1,0 +1,130 @@
+//! What outlives this process: sandboxes, records, cursors, commands.
+//!
+//! Promises: what [`Store::write`] has answered is on the disk; a record and the cursor that counts it are in one
+//! transaction, so that each is stored once; a write of a session that a newer one has fenced off changes nothing. All
+//! writes go through one task, which takes all that wait into one transaction (group commit); readers do not wait for it.
+//!
+//! The SQL is what SQLite and PostgreSQL both take. What only one of them needs is in [`open`](Store::open).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::metrics::Metrics;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+mod commands;
+mod events;
+mod followers;
+pub mod migrate;
+mod sandboxes;
+mod sessions;
+mod writer;
+
+pub use commands::{Applied, Command, Give, Outcomes};
+pub use events::{Event, Page};
+pub use followers::{Followers, Following};
+pub use sandboxes::{Forget, Reading, Register, Registered, Row, Wake};
+pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
+pub use writer::{Write, Writer};
+
+/// Readers at once.
+const READERS: u32 = 4;
+/// Bytes of records that may wait for the disk, of all sessions together.
+const WAITING: usize = 32 * 1024 * 1024;
+/// How long a statement waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Why nothing was stored or read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be opened.
+    #[error("the database cannot be opened")]
+    Open(#[source] Arc<sqlx::Error>),
+    /// A statement failed.
+    #[error("the database refused")]
+    Query(#[source] Arc<sqlx::Error>),
+    /// The schema is not the one that this program works with.
+    #[error("{0}")]
+    Schema(migrate::Difference),
+    /// The gateway is stopping.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        StoreError::Query(Arc::new(error))
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    readers: AnyPool,
+    writes: writer::Queue,
+    waiting: Arc<Semaphore>,
+    followers: Followers,
+}
+
+impl Store {
+    /// Open a database whose schema is current.
+    pub async fn open(url: &str, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
+        let readers = connect(url, false, READERS).await?;
+        migrate::require_current(&readers).await?;
+        let followers = Followers::default();
+        let (writes, writer) = Writer::new(connect(url, false, 1).await?, metrics);
+        let store = Store { readers, writes, waiting: Arc::new(Semaphore::new(WAITING)), followers };
+        Ok((store, writer))
+    }
+
+    /// Write, and answer when it is on the disk.
+    pub async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+        self.submit(write).await?.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The same in two steps: in the queue, and on the disk. What one caller submits is written in its order.
+    pub async fn submit<W: Write>(&self, write: W) -> Result<Receipt<W::Answer>, StoreError> {
+        self.writes.submit(write).await
+    }
+
+    /// A place for so many bytes that are about to be submitted; to be held until they are on the disk.
+    pub async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = u32::try_from(bytes.min(WAITING)).unwrap_or(u32::MAX);
+        self.waiting.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed")
+    }
+
+    /// Who waits for new records.
+    pub fn followers(&self) -> &Followers {
+        &self.followers
+    }
+}
+
+/// Comes when the write is on the disk.
+pub type Receipt<A> = oneshot::Receiver<Result<A, StoreError>>;
+
+/// Connections to the database at `url`; `create` makes an empty one where there is none.
+async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreError> {
+    sqlx::any::install_default_drivers();
+    let open = |error: sqlx::Error| StoreError::Open(Arc::new(error));
+    let mode = if create { "rwc" } else { "rw" };
+    let options: AnyConnectOptions = format!("{url}?mode={mode}").parse().map_err(open)?;
+    AnyPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(BUSY)
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
+        .connect_with(options.disable_statement_logging())
+        .await
+        .map_err(open)
+}
+
+/// An acknowledgement follows the commit, so a commit has to be on the disk: FULL, which WAL alone is not.
+async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    if connection.backend_name() == "SQLite" {
+        let busy = BUSY.as_millis();
+        let pragmas = format!("PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The rows of sandboxes: what is known of each, also while it is away.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::{Store, StoreError, Write};
+
+/// What is stored of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The agent's id.
+    pub id: String,
+    /// When it was made.
+    pub created_ms: i64,
+    /// Of its newest session.
+    pub fence: i64,
+    /// Of its newest event.
+    pub position: i64,
+    /// The hello of its newest session, as JSON.
+    pub hello: Option<String>,
+    /// The state that it told last before its session ended, as JSON.
+    pub state: Option<String>,
+    /// When its newest session began.
+    pub begun_ms: Option<i64>,
+    /// When that ended.
+    pub ended_ms: Option<i64>,
+    /// The same by the awake clock.
+    pub ended_awake_ms: Option<i64>,
+    /// It said that no session of its boot will follow.
+    pub gone: bool,
+}
+
+const ROW: &str = "SELECT id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone \
+                   FROM sandboxes";
+
+impl Store {
+    /// One sandbox.
+    pub async fn sandbox(&self, id: &str) -> Result<Option<Row>, StoreError> {
+        let sql = format!("{ROW} WHERE id = $1");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string());
+        Ok(query.fetch_optional(&self.readers).await?.as_ref().map(row).transpose()?)
+    }
+
+    /// Sandboxes behind `after` in the order of their ids.
+    pub async fn sandboxes(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
+        let sql = format!("{ROW} WHERE id > $1 ORDER BY id LIMIT $2");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
+        let rows = query.fetch_all(&self.readers).await?;
+        Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// How many may dial in.
+    pub async fn fleet(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM sandboxes WHERE gone = 0";
+        Ok(sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.readers).await?)
+    }
+
+    /// Whose token has this SHA-256, in hex.
+    pub async fn sandbox_of_token(&self, hash: &str) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT id FROM sandboxes WHERE token = $1");
+        Ok(query.bind(hash.to_string()).fetch_optional(&self.readers).await?)
+    }
+
+    /// The reading of the awake clock.
+    pub async fn awake_ms(&self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>("SELECT reading_ms FROM awake WHERE one = 1");
+        Ok(query.fetch_optional(&self.readers).await?.unwrap_or(0))
+    }
+}
+
+fn row(row: &AnyRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        id: row.try_get("id")?,
+        created_ms: row.try_get("created_ms")?,
+        fence: row.try_get("fence")?,
+        position: row.try_get("position")?,
+        hello: row.try_get("hello")?,
+        state: row.try_get("state")?,
+        begun_ms: row.try_get("begun_ms")?,
+        ended_ms: row.try_get("ended_ms")?,
+        ended_awake_ms: row.try_get("ended_awake_ms")?,
+        gone: row.try_get::<i64, _>("gone")? != 0,
+    })
+}
+
+/// A sandbox gets a new token; the old one is worth nothing from then on.
+#[derive(Clone, Debug)]
+pub struct Register {
+    /// Its id; it is made where there is none.
+    pub id: String,
+    /// SHA-256 of the token, in hex.
+    pub token: String,
+    /// By the wall clock.
+    pub now_ms: i64,
+}
+
+/// Whether it was known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// It was made.
+    New,
+    /// It has another token now.
+    Renewed,
+}
+
+impl Write for Register {
+    type Answer = Registered;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Registered, sqlx::Error> {
+        let renewed = sqlx::query("UPDATE sandboxes SET token = $2 WHERE id = $1")
+            .bind(&self.id)
+            .bind(&self.token)
+            .execute(&mut *connection)
+            .await?;
+        if renewed.rows_affected() > 0 {
+            return Ok(Registered::Renewed);
+        }
+        sqlx::query("INSERT INTO sandboxes (id, token, created_ms, fence) VALUES ($1, $2, $3, $3)")
+            .bind(&self.id)
+            .bind(&self.token)
+            .bind(self.now_ms)
+            .execute(connection)
+            .await?;
+        Ok(Registered::New)
+    }
+}
+
+/// A sandbox is forgotten with its records, its commands and its token; whether there was one.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// Its id.
+    pub id: String,
+}
+
+impl Write for Forget {
+    type Answer = bool;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let forgotten =
+            sqlx::query("DELETE FROM sandboxes WHERE id = $1").bind(&self.id).execute(&mut *connection).await?;
+        for sql in [
+            "DELETE FROM records WHERE sandbox = $1",
+            "DELETE FROM cursors WHERE sandbox = $1",
+            "DELETE FROM commands WHERE sandbox = $1",
+        ] {
+            sqlx::query(sql).bind(&self.id).execute(&mut *connection).await?;
+        }
+        Ok(forgotten.rows_affected() > 0)
+    }
+}
+
+/// A life of the gateway begins: sessions that the one before has left open ended with it.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// By the wall clock.
+    pub now_ms: i64,
+    /// By the awake clock.
+    pub awake_ms: i64,
+}
+
+impl Write for Wake {
+    type Answer = ();
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE sandboxes SET ended_ms = $1, ended_awake_ms = $2 WHERE begun_ms IS NOT NULL AND ended_ms IS NULL",
+        )
+        .bind(self.now_ms)
+        .bind(self.awake_ms)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The reading of the awake clock is kept.
+#[derive(Clone, Debug)]
+pub struct Reading(pub i64);
+
+impl Write for Reading {
+    type Answer = ();
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("UPDATE awake SET reading_ms = $1 WHERE one = 1").bind(self.0).execute(connection).await?;
+        Ok(())
+    }
+}

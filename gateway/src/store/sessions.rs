@@ -1,0 +1,227 @@
+//! What a session writes: its begin, records and gaps, its end. All of it only as long as its fence is the newest.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use protocol::session::Class;
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+
+use super::Write;
+
+/// What is expected next of each class of one epoch.
+pub type Cursors = BTreeMap<Class, i64>;
+
+/// Rows in one statement.
+const ROWS: usize = 64;
+
+/// A session begins: a new fence, which is in force once this is committed.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Whose; a sandbox that is not known yet is made.
+    pub sandbox: String,
+    /// As JSON.
+    pub hello: String,
+    /// Of its buffer.
+    pub epoch: String,
+    /// The newest command that it has applied.
+    pub applied: i64,
+    /// By the wall clock.
+    pub now_ms: i64,
+}
+
+/// A session has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Its own.
+    pub fence: i64,
+    /// What it goes on with.
+    pub next: Cursors,
+}
+
+impl Write for Begin {
+    type Answer = Begun;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Begun, sqlx::Error> {
+        // The first fence is the time, so that one of a deleted sandbox of this id is older. Commands that the sandbox has
+        // applied by its own count are behind it: numbers are never used twice.
+        let fence: i64 = sqlx::query_scalar(
+            "INSERT INTO sandboxes (id, created_ms, fence, hello, begun_ms, commanded, applied) \
+             VALUES ($1, $2, $2, $3, $2, $4, $4) \
+             ON CONFLICT (id) DO UPDATE SET fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, \
+             ended_ms = NULL, ended_awake_ms = NULL, gone = 0, \
+             commanded = CASE WHEN sandboxes.commanded < $4 THEN $4 ELSE sandboxes.commanded END, \
+             applied = CASE WHEN sandboxes.applied < $4 THEN $4 ELSE sandboxes.applied END \
+             RETURNING fence",
+        )
+        .bind(&self.sandbox)
+        .bind(self.now_ms)
+        .bind(&self.hello)
+        .bind(self.applied)
+        .fetch_one(&mut *connection)
+        .await?;
+        let rows = sqlx::query("SELECT class, next FROM cursors WHERE sandbox = $1 AND epoch = $2")
+            .bind(&self.sandbox)
+            .bind(&self.epoch)
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut next = Cursors::new();
+        for row in rows {
+            if let Some(class) = Class::from_name(row.try_get("class")?) {
+                next.insert(class, row.try_get("next")?);
+            }
+        }
+        Ok(Begun { fence, next })
+    }
+}
+
+/// Sequences of one class, in order, without a hole, and the cursor behind them.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Whose.
+    pub sandbox: String,
+    /// Of the session.
+    pub fence: i64,
+    /// Of the buffer.
+    pub epoch: String,
+    /// Of all of them.
+    pub class: Class,
+    /// At least one; the first begins where the cursor is.
+    pub pieces: Vec<Piece>,
+    /// By the wall clock.
+    pub now_ms: i64,
+}
+
+/// One record, or one gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// First sequence.
+    pub seq: i64,
+    /// Last sequence, the same for a record.
+    pub last: i64,
+    /// Whether it is a gap.
+    pub gap: bool,
+    /// The record as it was buffered, or the gap, as JSON.
+    pub body: String,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored.
+    Stored,
+    /// A newer session has the sandbox, or it was deleted: nothing was stored.
+    Fenced,
+    /// The cursor is elsewhere: nothing was stored. Only a bug of ours comes here.
+    Moved,
+}
+
+impl Write for Append {
+    type Answer = Appended;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Appended, sqlx::Error> {
+        let (Some(first), Some(last)) = (self.pieces.first(), self.pieces.last()) else { return Ok(Appended::Stored) };
+        let moved = sqlx::query(
+            "INSERT INTO cursors (sandbox, epoch, class, next) \
+             SELECT id, $2, $3, $5 FROM sandboxes WHERE id = $1 AND fence = $6 \
+             ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $5 WHERE cursors.next = $4",
+        )
+        .bind(&self.sandbox)
+        .bind(&self.epoch)
+        .bind(self.class.name())
+        .bind(first.seq)
+        .bind(last.last + 1)
+        .bind(self.fence)
+        .execute(&mut *connection)
+        .await?;
+        // The row of the sandbox is locked from here on, so positions are committed in their order.
+        let position = sqlx::query_scalar::<_, i64>(
+            "UPDATE sandboxes SET position = position + $3 WHERE id = $1 AND fence = $2 RETURNING position",
+        )
+        .bind(&self.sandbox)
+        .bind(self.fence)
+        .bind(if moved.rows_affected() == 1 { self.pieces.len() as i64 } else { 0 })
+        .fetch_optional(&mut *connection)
+        .await?;
+        match position {
+            None => Ok(Appended::Fenced),
+            Some(_) if moved.rows_affected() != 1 => Ok(Appended::Moved),
+            Some(position) => {
+                self.insert(connection, position - self.pieces.len() as i64).await?;
+                Ok(Appended::Stored)
+            }
+        }
+    }
+}
+
+impl Append {
+    async fn insert(&self, connection: &mut AnyConnection, mut position: i64) -> Result<(), sqlx::Error> {
+        for pieces in self.pieces.chunks(ROWS) {
+            let sql = insert_of(pieces.len());
+            let mut query = sqlx::query(AssertSqlSafe(sql))
+                .bind(&self.sandbox)
+                .bind(&self.epoch)
+                .bind(self.class.name())
+                .bind(self.now_ms);
+            for piece in pieces {
+                position += 1;
+                let gap = i64::from(piece.gap);
+                query = query.bind(position).bind(piece.seq).bind(piece.last).bind(gap).bind(&piece.body);
+            }
+            // Only statements of full length come again.
+            query.persistent(pieces.len() == ROWS || pieces.len() == 1).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One statement for so many rows.
+fn insert_of(rows: usize) -> String {
+    let mut sql =
+        String::from("INSERT INTO records (sandbox, epoch, class, stored_ms, position, seq, last, gap, body) VALUES ");
+    for row in 0..rows {
+        let n = 5 + row * 5;
+        let comma = if row == 0 { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(sql, "{comma}($1, $2, $3, $4, ${n}, ${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4);
+    }
+    sql
+}
+
+/// A session has ended; nothing happens where a newer one goes on.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Whose.
+    pub sandbox: String,
+    /// Of the session.
+    pub fence: i64,
+    /// The last state that it told, and its digest.
+    pub state: Option<(String, String)>,
+    /// No session of its boot will follow.
+    pub gone: bool,
+    /// By the wall clock.
+    pub now_ms: i64,
+    /// By the awake clock.
+    pub awake_ms: i64,
+}
+
+impl Write for End {
+    type Answer = ();
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let (state, digest) = self.state.clone().unzip();
+        sqlx::query(
+            "UPDATE sandboxes SET ended_ms = $3, ended_awake_ms = $4, gone = $5, \
+             state = COALESCE($6, state), digest = COALESCE($7, digest) WHERE id = $1 AND fence = $2",
+        )
+        .bind(&self.sandbox)
+        .bind(self.fence)
+        .bind(self.now_ms)
+        .bind(self.awake_ms)
+        .bind(i64::from(self.gone))
+        .bind(state)
+        .bind(digest)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}

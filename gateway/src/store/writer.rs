@@ -1,0 +1,127 @@
+//! The one task that writes: all that wait go into one transaction, and everybody is answered after its commit.
+//!
+//! A write that breaks a rule of the schema fails alone: the others of its transaction are tried again without it. What the
+//! database itself refuses (away, full, read-only) fails for all that wait in the group, once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sqlx::{AnyConnection, AnyPool};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Receipt, StoreError};
+use crate::exit::story;
+use crate::metrics::Metrics;
+
+/// Writes that wait; the next caller waits for a place.
+const QUEUE: usize = 1024;
+/// The most that go into one transaction.
+const GROUP: usize = 256;
+
+/// Something that is stored: its statements, which may run more than once, and what they find out.
+pub trait Write: Send + Sync + 'static {
+    /// Told after the commit.
+    type Answer: Send + 'static;
+
+    /// Run the statements in the transaction that is open on `connection`.
+    fn apply(&self, connection: &mut AnyConnection) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
+}
+
+/// Where writes are handed in.
+#[derive(Clone)]
+pub(super) struct Queue(mpsc::Sender<Box<dyn Waiting>>);
+
+impl Queue {
+    pub(super) async fn submit<W: Write>(&self, write: W) -> Result<Receipt<W::Answer>, StoreError> {
+        let (reply, receipt) = oneshot::channel();
+        let waiting = Ticket { write, answer: None, reply };
+        self.0.send(Box::new(waiting)).await.map_err(|_| StoreError::Closed)?;
+        Ok(receipt)
+    }
+}
+
+/// A write with the one who waits for it, whatever its answer is.
+trait Waiting: Send {
+    fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a>;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+type Applying<'a> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>>;
+
+struct Ticket<W: Write> {
+    write: W,
+    answer: Option<W::Answer>,
+    reply: oneshot::Sender<Result<W::Answer, StoreError>>,
+}
+
+impl<W: Write> Waiting for Ticket<W> {
+    fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a> {
+        Box::pin(async {
+            self.answer = Some(self.write.apply(connection).await?);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        // Whoever has gone meanwhile does not need it.
+        let _ = match (committed, self.answer) {
+            (Ok(()), Some(answer)) => self.reply.send(Ok(answer)),
+            (Err(error), _) => self.reply.send(Err(error)),
+            (Ok(()), None) => self.reply.send(Err(StoreError::Closed)),
+        };
+    }
+}
+
+/// The writer: run it in a task of its own.
+pub struct Writer {
+    pool: AnyPool,
+    metrics: Arc<Metrics>,
+    writes: mpsc::Receiver<Box<dyn Waiting>>,
+}
+
+impl Writer {
+    pub(super) fn new(pool: AnyPool, metrics: Arc<Metrics>) -> (Queue, Writer) {
+        let (sender, writes) = mpsc::channel(QUEUE);
+        (Queue(sender), Writer { pool, metrics, writes })
+    }
+
+    /// Write until nobody can hand in any more, and all is written.
+    pub async fn run(mut self) {
+        let mut group = Vec::new();
+        while self.writes.recv_many(&mut group, GROUP).await > 0 {
+            match self.commit(&mut group).await {
+                Err(error) if group.len() > 1 && breaks_a_rule(&error) => {
+                    for write in group.drain(..) {
+                        let mut alone = [write];
+                        let committed = self.commit(&mut alone).await;
+                        self.answer(alone, committed);
+                    }
+                }
+                committed => self.answer(group.drain(..), committed),
+            }
+        }
+        self.pool.close().await;
+    }
+
+    async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        for write in group {
+            write.apply(&mut transaction).await?;
+        }
+        transaction.commit().await
+    }
+
+    fn answer(&self, group: impl IntoIterator<Item = Box<dyn Waiting>>, committed: Result<(), sqlx::Error>) {
+        let committed = committed.map_err(StoreError::from);
+        if let Err(error) = &committed {
+            self.metrics.store_failures.inc();
+            tracing::error!(error = story(error), "the store refused to write");
+        }
+        group.into_iter().for_each(|write| write.answer(committed.clone()));
+    }
+}
+
+fn breaks_a_rule(error: &sqlx::Error) -> bool {
+    let kind = error.as_database_error().map(|error| error.kind());
+    kind.is_some_and(|kind| !matches!(kind, sqlx::error::ErrorKind::Other))
+}
