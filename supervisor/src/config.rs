@@ -7,9 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 mod file;
+mod nearest;
 pub mod parse;
 mod sources;
 
+pub use nearest::nearest;
 pub use sources::Sources;
 
 /// One row of the table.

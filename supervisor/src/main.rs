@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::ArgMatches;
 use supervisor::app::{self, Config, Edges};
 use supervisor::config::{Reader, Sources, parse};
 use supervisor::exit::{self, Fault};
@@ -22,29 +21,26 @@ use supervisor::{bootstrap, init, logs, preflight, probe};
 mod cli;
 mod words;
 
+use cli::{Command, Flags};
 use words::{all_mistakes, answer, complain, say};
 
 fn main() -> ExitCode {
     let first = std::env::args_os().nth(1).unwrap_or_default();
     let hardened = harden(first == "run" || first == "preflight");
-    let matches = match cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(message) => return ExitCode::from(words::not_run(&message, first.to_str())),
+    let command = match cli::read(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(wrong) => return ExitCode::from(words::not_run(&wrong)),
     };
-    let code = match matches.subcommand() {
-        Some(("run", run)) => command_run(run, hardened),
-        Some(("bootstrap", m)) => command_bootstrap(m),
-        Some(("install", m)) => command_install(m),
-        Some(("preflight", m)) => command_preflight(m),
-        Some(("probe", m)) => command_probe(m),
-        Some(("worker", m)) => {
-            let work: Vec<OsString> = m.get_many("work").unwrap_or_default().cloned().collect();
-            supervisor::worker::run(&work)
-        }
-        Some(("settings", _)) => answer(&supervisor::config::markdown(), 0),
-        _ => unreachable!("clap requires one of the subcommands above"),
-    };
-    ExitCode::from(code)
+    ExitCode::from(match command {
+        Command::Run { flags, argv } => run_command(flags, argv, hardened),
+        Command::Bootstrap { flags, only } => bootstrap_command(flags, &only),
+        Command::Install { destination } => install_command(&destination),
+        Command::Preflight { flags, json } => preflight_command(flags, json),
+        Command::Probe { flags, path } => probe_command(flags, path),
+        Command::Worker { work } => supervisor::worker::run(&work),
+        Command::Settings => answer(&supervisor::config::markdown(), 0),
+        Command::Tell(text) => answer(&text, 0),
+    })
 }
 
 /// Before anything else, so that no moment exists in which an agent of the same uid could trace us, read our memory
@@ -56,9 +52,8 @@ fn harden(reads_signals: bool) -> nix::Result<()> {
     if reads_signals { init::block_signals() } else { Ok(()) }
 }
 
-fn command_run(matches: &ArgMatches, hardened: nix::Result<()>) -> u8 {
-    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
-    let argv: Vec<OsString> = matches.get_many::<OsString>("argv").unwrap_or_default().cloned().collect();
+fn run_command(flags: Flags, argv: Vec<OsString>, hardened: nix::Result<()>) -> u8 {
+    let sources = Sources::gather(flags, std::env::vars_os().collect());
     let mut reader = Reader::new(&sources);
     let logs = logs::Config::read(&mut reader);
     let configured = reader.optional("termination_log", parse::any_path);
@@ -97,11 +92,10 @@ fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog
     code
 }
 
-fn command_bootstrap(matches: &ArgMatches) -> u8 {
-    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+fn bootstrap_command(flags: Flags, only: &[String]) -> u8 {
+    let sources = Sources::gather(flags, std::env::vars_os().collect());
     let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
-    let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
-    let wanted = |part: &str| only.is_empty() || only.iter().any(|o| *o == part);
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|o| o == part);
     match bootstrap_parts(&sources, wanted("defaults"), wanted("provider")) {
         Ok(()) => 0,
         Err(fault) => complain(&fault, termination.as_ref()),
@@ -139,8 +133,7 @@ fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<
     Ok(())
 }
 
-fn command_install(matches: &ArgMatches) -> u8 {
-    let destination: &PathBuf = matches.get_one("dest").expect("clap requires DEST");
+fn install_command(destination: &Path) -> u8 {
     let termination = TerminationLog::open(None, Path::new(termination::DEFAULT_PATH)).ok().map(Mutex::new);
     match Programs::running(Path::new("/proc")).and_then(|programs| install::install(programs, destination)) {
         Ok(files) => answer(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>(), 0),
@@ -148,19 +141,14 @@ fn command_install(matches: &ArgMatches) -> u8 {
     }
 }
 
-fn command_probe(matches: &ArgMatches) -> u8 {
-    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+fn probe_command(flags: Flags, path: &str) -> u8 {
+    let sources = Sources::gather(flags, std::env::vars_os().collect());
     let mut reader = Reader::new(&sources);
     let listen: SocketAddr = reader.value("listen", parse::address);
     let mistakes = reader.finish();
     if !mistakes.is_empty() {
         return complain(&all_mistakes(&mistakes), None);
     }
-    let path = match matches.get_one::<String>("what").map(String::as_str) {
-        Some("ready") => "/readyz",
-        Some("startup") => "/startupz",
-        _ => "/livez",
-    };
     match probe::probe(listen, path, Duration::from_secs(2)) {
         // A probe is asked for its code; trouble with its text must not change that.
         Ok((status, body)) => {
@@ -171,11 +159,11 @@ fn command_probe(matches: &ArgMatches) -> u8 {
     }
 }
 
-fn command_preflight(matches: &ArgMatches) -> u8 {
-    let sources = Sources::gather(cli::flags(matches), std::env::vars_os().collect());
+fn preflight_command(flags: Flags, json: bool) -> u8 {
+    let sources = Sources::gather(flags, std::env::vars_os().collect());
     match preflight::check(&sources) {
         Ok(report) => {
-            let text = if matches.get_flag("json") { report.json() + "\n" } else { report.table() };
+            let text = if json { report.json() + "\n" } else { report.table() };
             answer(&text, report.code())
         }
         Err(fault) => complain(&fault, None),

@@ -11,6 +11,8 @@ use supervisor::config::Mistake;
 use supervisor::exit::{self, Fault};
 use supervisor::termination::{self, Record, TerminationLog};
 
+use crate::cli::Wrong;
+
 /// The answer of a command.
 pub(crate) fn say(text: &str) -> Result<(), Fault> {
     let mut stdout = io::stdout().lock();
@@ -46,20 +48,15 @@ pub(crate) fn all_mistakes(mistakes: &[Mistake]) -> Fault {
     Fault { code: exit::CONFIGURATION, reason: lines.join("\n") }
 }
 
-/// The command line was not understood, or it asked for help. `command` is its first word, where there is one.
-pub(crate) fn not_run(message: &clap::Error, command: Option<&str>) -> u8 {
-    let text = message.render().to_string();
-    if !message.use_stderr() {
-        return answer(&text, 0);
-    }
-    let _ = io::stderr().write_all(text.as_bytes());
+/// The command line was not understood.
+pub(crate) fn not_run(wrong: &Wrong) -> u8 {
+    let _ = io::stderr().write_all(wrong.to_string().as_bytes());
     // Not for what is run beside a running container's supervisor: the message is that one's.
-    if matches!(command, Some("run" | "bootstrap" | "install")) {
+    if matches!(wrong.command, Some("run" | "bootstrap" | "install")) {
         let configured = std::env::var_os("SUPERVISOR_TERMINATION_LOG").filter(|path| !path.is_empty());
         let configured = configured.as_deref().map(Path::new);
         if let Ok(mut log) = TerminationLog::open(configured, Path::new(termination::DEFAULT_PATH)) {
-            let reason = text.split("\n\nUsage:").next().unwrap_or_default();
-            log.write(&Record::fault(exit::USAGE.into(), reason.trim_start_matches("error: ").trim_end()));
+            log.write(&Record::fault(exit::USAGE.into(), &wrong.problem));
         }
     }
     exit::USAGE

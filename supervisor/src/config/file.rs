@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Mistake, find, sources::nearest};
+use super::{Mistake, SETTINGS, find, nearest};
 
 type Values = BTreeMap<String, Vec<String>>;
 
@@ -42,7 +42,9 @@ fn flatten(prefix: &str, table: &Table, values: &mut Values, mistakes: &mut Vec<
             }
             (None, Value::Table(inner)) => flatten(&name, inner, values, mistakes),
             (None, _) => {
-                let hint = nearest(&name).map(|s| format!("; did you mean {}?", s.name)).unwrap_or_default();
+                let hint = nearest(&name, SETTINGS.iter().map(|s| s.name))
+                    .map(|near| format!("; did you mean {near}?"))
+                    .unwrap_or_default();
                 let setting = format!("{name} in the settings file");
                 mistakes.push(Mistake { setting, problem: format!("no such setting{hint}") });
             }

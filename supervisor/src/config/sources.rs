@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::{Mistake, SETTINGS, Setting, file};
+use super::{Mistake, SETTINGS, Setting, file, nearest};
 
 /// What was found, by setting name.
 #[derive(Default)]
@@ -91,37 +91,11 @@ impl Sources {
             if service_link || super::find(&name).is_some() {
                 continue;
             }
-            let problem = match nearest(&name) {
+            let problem = match nearest(&name, SETTINGS.iter().map(|s| s.name)).and_then(super::find) {
                 Some(near) => format!("no such setting; did you mean {}?", near.variable()),
                 None => "no such setting; `supervisor run --help` lists them".into(),
             };
             self.mistakes.push(Mistake { setting: format!("SUPERVISOR_{rest}"), problem });
         }
     }
-}
-
-/// The setting that was most likely meant: at most a third of its letters differ.
-pub(super) fn nearest(name: &str) -> Option<&'static Setting> {
-    SETTINGS
-        .iter()
-        .map(|s| (distance(s.name, name), s))
-        .min_by_key(|(d, _)| *d)
-        .filter(|(d, s)| *d * 3 <= s.name.len().max(name.len()))
-        .map(|(_, s)| s)
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = substitute.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
