@@ -1,5 +1,6 @@
 //! Words that cross a border between Chaperone's programs, as values without any I/O.
 //!
+//! - [`attach`]: the words of a client that is attached to a dev-task.
 //! - [`policy`]: what the shim obeys when it starts one program.
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
@@ -7,6 +8,7 @@
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`task`]: the dev-task API's requests and answers.
 
+pub mod attach;
 pub mod control;
 pub mod guarantee;
 pub mod health;

@@ -65,6 +65,8 @@ pub enum Session {
     Own,
     /// Standard input is a terminal: same session, its own process group, in the foreground.
     Terminal,
+    /// A session of its own, whose terminal standard input is.
+    OwnTerminal,
 }
 
 /// Ids to change to. Supplementary groups are replaced by `groups`, never kept.

@@ -50,6 +50,9 @@ pub struct Create {
     /// Keep standard input open for `POST …/stdin`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stdin_open: bool,
+    /// Standard input, output and error are one terminal of this size, open for input while the task runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// Wall time, for instance `30s`; default and maximum are the operator's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
@@ -68,6 +71,26 @@ pub struct Create {
     /// Higher goes first, -100 to 100.
     #[serde(skip_serializing_if = "is_zero")]
     pub priority: i32,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Lines, 1 to 10,000.
+    pub rows: u16,
+    /// Characters of a line, 1 to 10,000.
+    pub cols: u16,
+}
+
+impl Terminal {
+    /// The longest side. Programs allocate what the size says.
+    pub const MOST: u16 = 10_000;
+
+    /// Whether both sides are within their bounds.
+    pub fn is_valid(self) -> bool {
+        [self.rows, self.cols].iter().all(|side| (1..=Terminal::MOST).contains(side))
+    }
 }
 
 fn is_zero(number: &i32) -> bool {
@@ -127,6 +150,9 @@ pub struct Task {
     pub labels: BTreeMap<String, String>,
     /// Where it ran (000-73..76).
     pub runtime: Runtime,
+    /// The terminal that it was given, as large as it was at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// The patch that was shown last (`GET …/diff`); only this one can be approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<Shown>,

@@ -54,6 +54,13 @@ pub fn close(number: RawFd) {
     unsafe { libc::close(number) };
 }
 
+/// Make `terminal` the controlling one of the session that this process leads.
+pub fn control_by(terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    const NOT_FROM_ANOTHER_SESSION: libc::c_int = 0;
+    // SAFETY: takes a number, not a pointer (ioctl_tty(2)).
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, NOT_FROM_ANOTHER_SESSION) }).map(drop)
+}
+
 /// Landlock's ABI, 0 where the kernel has none or does not use it.
 pub fn landlock_abi() -> u32 {
     const VERSION: libc::c_long = 1;

@@ -1,15 +1,24 @@
 //! Whose session the program belongs to, and its terminal.
 
+use std::os::fd::AsFd;
+
 use nix::unistd::{Pid, getpgrp, getpid, setpgid, setsid, tcgetpgrp, tcsetpgrp};
 use protocol::control::{Failure, Step};
 use protocol::policy::Session;
 
 use crate::failure::because;
+use crate::kernel;
 
 /// The child's side.
 pub fn enter(session: Session) -> Result<(), Failure> {
     match session {
         Session::Own => setsid().map(drop).map_err(because(Step::Session, "making a session")),
+        Session::OwnTerminal => {
+            setsid().map_err(because(Step::Session, "making a session"))?;
+            // It makes the leader's group the foreground one, too (ioctl_tty(2)).
+            kernel::control_by(std::io::stdin().as_fd())
+                .map_err(because(Step::Session, "standard input is not a terminal that nobody else has"))
+        }
         Session::Terminal => {
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(because(Step::Session, "making a process group"))?;
             // A background group that asks gets SIGTTOU, but not while it is blocked (tcsetpgrp(3)).
@@ -25,7 +34,7 @@ pub fn leave(session: Session) -> Left {
     let group = getpgrp();
     // Both are refused to the leader of a session, setsid to that of a group: it leads a group of its own already.
     match session {
-        Session::Own => drop(setsid()),
+        Session::Own | Session::OwnTerminal => drop(setsid()),
         Session::Terminal => drop(setpgid(Pid::from_raw(0), Pid::from_raw(0))),
     }
     Left { session, group }

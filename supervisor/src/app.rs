@@ -153,6 +153,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         workspace: config.launch.workspace.clone(),
         large: Arc::new(Semaphore::new(1)),
         upload: config.upload,
+        attach_silence: config.attach_silence,
     };
     let listener = listen(&config, view, api, metrics.clone())?;
 

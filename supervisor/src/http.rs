@@ -14,15 +14,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod api;
 mod archives;
 mod artifacts;
+mod attach;
 mod auth;
 mod content;
 mod extract;
@@ -34,6 +37,7 @@ mod patch;
 mod query;
 mod reply;
 mod tasks;
+mod websocket;
 
 pub use api::Api;
 pub use auth::Verifier;
@@ -107,10 +111,7 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
         };
         let routes = routes.clone();
         // A panic in there ends this task and no other; the hook counts it.
-        tokio::spawn(async move {
-            connection(stream, routes).await;
-            drop(place);
-        });
+        tokio::spawn(connection(stream, routes, Place(Arc::new(place))));
     }
 }
 
@@ -120,15 +121,26 @@ fn is_inside(stream: &TcpStream, peer: SocketAddr) -> bool {
     ip.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip)
 }
 
-async fn connection(stream: TcpStream, routes: Router) {
+/// One of the connections that may be open at once. Requests carry it, so that one that becomes something else than
+/// HTTP keeps it for as long as it lives.
+#[derive(Clone)]
+struct Place(#[allow(dead_code)] Arc<OwnedSemaphorePermit>);
+
+async fn connection(stream: TcpStream, routes: Router, place: Place) {
     // Health answers are one small segment; waiting for more of them would only add delay.
     let _ = stream.set_nodelay(true);
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &STALL_MILLIS);
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        routes.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");

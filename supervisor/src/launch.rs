@@ -22,6 +22,7 @@ pub mod output;
 mod place;
 pub mod policy;
 pub mod program;
+pub mod terminal;
 pub mod tree;
 
 pub use config::{Config, Scratch};
@@ -83,6 +84,8 @@ pub enum Streams {
         /// What it complains to.
         stderr: OwnedFd,
     },
+    /// A dev-task's own terminal: all three are this end of it.
+    Terminal(OwnedFd),
     /// stdin is /dev/null, the other two are this.
     To(Arc<OwnedFd>),
     /// All three are /dev/null.
@@ -216,6 +219,7 @@ impl Launcher {
         let inner = &*self.inner;
         let session = match &request.streams {
             Streams::Agent if nix::unistd::isatty(io::stdin()).unwrap_or(false) => Session::Terminal,
+            Streams::Terminal(_) => Session::OwnTerminal,
             _ => Session::Own,
         };
         let policy = policy::build(&inner.config, request, session)?;
@@ -252,6 +256,10 @@ impl Launcher {
                 let end = |end: &OwnedFd| end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);
                 process.stdin(stdin.as_ref().map_or_else(|| Ok(Stdio::null()), end)?);
                 process.stdout(end(stdout)?).stderr(end(stderr)?);
+            }
+            Streams::Terminal(end) => {
+                let end = || end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);
+                process.stdin(end()?).stdout(end()?).stderr(end()?);
             }
             Streams::To(end) => {
                 let end = || end.try_clone().map(Stdio::from).map_err(LaunchError::Socket);

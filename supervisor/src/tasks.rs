@@ -250,13 +250,13 @@ impl Tasks {
             let Some(next) = self.queue.pop_first() else { return };
             let id = next.2.clone();
             let Some(row) = self.table.get_mut(&id) else { continue };
-            let (Some(spec), Some(control)) = (row.spec.take(), row.control.take()) else { continue };
+            let (Some(spec), Some(orders)) = (row.spec.take(), row.orders.take()) else { continue };
             self.running += 1;
             let recorded = self.update(Update { id: id.clone(), change: run::Change::Starting }).await;
             let Some(row) = self.table.get_mut(&id) else { continue };
             if !recorded {
                 // It waits until the disk takes it; each later ask or end tries again.
-                (row.spec, row.control) = (Some(spec), Some(control));
+                (row.spec, row.orders) = (Some(spec), Some(orders));
                 self.running -= 1;
                 self.queue.insert(next);
                 return;
@@ -271,7 +271,9 @@ impl Tasks {
                 workers: self.workers.clone(),
                 seed: self.log_root.join(&row.record.task.task_id).join(run::SEED),
                 streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
-                control,
+                control: orders.control,
+                typed: orders.typed,
+                size: row.entry.size.subscribe(),
                 updates: self.update_sender.clone(),
                 told_to_end: false,
             };
@@ -386,7 +388,7 @@ impl Tasks {
     /// What waits stays in the journal and is the next supervisor's.
     fn stop(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
         self.stopping.get_or_insert_default().push(done);
-        for row in self.table.values_mut().filter(|row| row.control.is_none() && row.spec.is_none()) {
+        for row in self.table.values_mut().filter(|row| row.orders.is_none() && row.spec.is_none()) {
             row.cancelled = true;
             let grace = deadline.saturating_duration_since(Instant::now());
             let _ = row.entry.control.try_send(Control::End(grace));

@@ -9,9 +9,11 @@
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
+//! - [`attach`]: a client that is attached to a dev-task.
 //! - [`mod@tls`]: certificates, right and wrong.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
+pub mod attach;
 pub mod bench;
 pub mod binaries;
 pub mod control_plane;

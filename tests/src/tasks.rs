@@ -76,15 +76,18 @@ impl Api {
         Api { token: token.map(str::to_string), ..self.clone() }
     }
 
+    /// The header that says who calls, with its end of line; empty without a token.
+    pub fn authorization(&self) -> String {
+        self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
+    }
+
     /// Send a request and take the head; the body is read as it comes.
     pub fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(Head, Body)> {
         let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(10))?;
         stream.set_read_timeout(Some(wait::LONG * 2))?;
         stream.set_nodelay(true)?;
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: supervisor\r\nConnection: close\r\n");
-        if let Some(token) = &self.token {
-            request += &format!("Authorization: Bearer {token}\r\n");
-        }
+        request += &self.authorization();
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
@@ -222,17 +225,7 @@ enum Framing {
 /// The head from a socket, and the body to come.
 pub fn receive(stream: TcpStream) -> io::Result<(Head, Body)> {
     let mut from = BufReader::with_capacity(256 * 1024, stream);
-    let mut line = String::new();
-    from.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok());
-    let mut head =
-        Head { status: status.ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?, ..Head::default() };
-    loop {
-        line.clear();
-        from.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        head.headers.insert(name.to_lowercase(), value.trim().to_string());
-    }
+    let head = head(&mut from)?;
     let length = head.headers.get("content-length").and_then(|l| l.parse().ok());
     let framing = match (length, head.headers.get("transfer-encoding").map(String::as_str)) {
         (Some(length), _) => Framing::Length(length),
@@ -241,6 +234,21 @@ pub fn receive(stream: TcpStream) -> io::Result<(Head, Body)> {
         _ => Framing::UntilClose,
     };
     Ok((head, Body { from, framing }))
+}
+
+/// The head alone.
+pub fn head(from: &mut impl BufRead) -> io::Result<Head> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let mut head =
+        Head { status: status.ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?, ..Head::default() };
+    loop {
+        line.clear();
+        from.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(head) };
+        head.headers.insert(name.to_lowercase(), value.trim().to_string());
+    }
 }
 
 impl Body {

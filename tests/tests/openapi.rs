@@ -38,7 +38,9 @@ fn routed() -> BTreeSet<Call> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../supervisor/src/http");
     let mut sources = std::fs::read_to_string(format!("{folder}.rs")).expect("the source");
     for entry in std::fs::read_dir(folder).expect("the source").flatten() {
-        sources += &std::fs::read_to_string(entry.path()).expect("the source");
+        if entry.path().is_file() {
+            sources += &std::fs::read_to_string(entry.path()).expect("the source");
+        }
     }
     let mut calls = BTreeSet::new();
     for route in sources.split(".route(").skip(1) {

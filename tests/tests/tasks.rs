@@ -1,5 +1,7 @@
 //! Dev-tasks through the API, against the real programs: one file per kind of promise.
 
+#[path = "tasks/attach.rs"]
+mod attach;
 #[path = "tasks/bad_input.rs"]
 mod bad_input;
 #[path = "tasks/calls.rs"]

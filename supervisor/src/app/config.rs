@@ -41,6 +41,8 @@ pub struct Config {
     pub api_token_file: Option<PathBuf>,
     /// The largest archive or file that a client may send.
     pub upload: u64,
+    /// An attached client that is not heard of for so long is cut.
+    pub attach_silence: Duration,
     /// Who applies approved patches.
     pub relay: Option<Arc<Relay>>,
     /// Provider configuration to write once.
@@ -89,6 +91,7 @@ impl Config {
             provider: Provider::read(reader),
             tasks: tasks::Config::read(reader),
             upload: reader.value("archive_upload", parse::size),
+            attach_silence: reader.value("attach_silence", parse::positive_duration),
             relay: Relay::read(reader, secret("relay_token_file"), secret("relay_ca_file")).map(Arc::new),
             api_token_file: secret("api_token_file"),
             state_dir,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use protocol::task::Task;
@@ -30,6 +31,8 @@ pub struct Api {
     pub large: Arc<Semaphore>,
     /// The largest file that a client may send.
     pub upload: u64,
+    /// An attached client that is not heard of for so long is cut.
+    pub attach_silence: Duration,
 }
 
 impl FromRef<Api> for Handle {

@@ -20,12 +20,13 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     field: Option<String>,
-    retry_after: Option<u32>,
+    /// What a client needs to do better.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), field: None, retry_after: None }
+        Problem { status, detail: detail.into(), field: None, header: None }
     }
 
     /// The request is wrong.
@@ -46,7 +47,12 @@ impl Problem {
 
     /// Trying again after so many seconds may help.
     pub(super) fn retry_after(self, seconds: u32) -> Problem {
-        Problem { retry_after: Some(seconds), ..self }
+        self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// This header says what would help.
+    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Problem {
+        Problem { header: Some(Box::new((name, value))), ..self }
     }
 }
 
@@ -68,9 +74,7 @@ impl IntoResponse for Problem {
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = with_type(self.status, "application/problem+json", bytes);
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        response.headers_mut().extend(self.header.map(|header| *header));
         response
     }
 }

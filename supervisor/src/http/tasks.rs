@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::api::Api;
 use super::archives;
+use super::attach;
 use super::extract::{Body, Id, NoQuery};
 use super::logs;
 use super::query::Query;
@@ -38,6 +39,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/dev-tasks/{id}/stdin", post(input))
         .route("/dev-tasks/{id}/stdin/close", post(close_input))
         .route("/dev-tasks/{id}/logs", get(logs::logs))
+        .route("/dev-tasks/{id}/attach", get(attach::attach))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
 }
@@ -123,12 +125,12 @@ async fn signal(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body):
 }
 
 async fn input(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {
-    tasks.input(id, body.to_vec()).await?;
+    tasks.get(id).await?.input(body.to_vec()).await?;
     Ok(empty())
 }
 
 async fn close_input(State(tasks): State<Handle>, Id(id): Id, _: NoQuery) -> Result<Response, Problem> {
-    tasks.close_input(id).await?;
+    tasks.get(id).await?.close_input().await?;
     Ok(empty())
 }
 

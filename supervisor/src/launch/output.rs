@@ -213,7 +213,7 @@ pub fn pipe_to_read() -> io::Result<(Receiver, OwnedFd)> {
     Ok((Receiver::from_owned_fd(read_end)?, write_end))
 }
 
-/// Copy until nobody has the other end any more.
+/// Copy until nobody has the other end any more. Where that is a terminal's, its master answers EIO then (pty(7)).
 pub async fn drain(
     read_end: Receiver,
     write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
@@ -233,6 +233,7 @@ async fn copy_what_is_there(read_end: &Receiver, write: &Arc<Write>) -> io::Resu
         Ok(0) => return Ok(Left::End),
         Ok(n) => chunk.truncate(n),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Left::Nothing),
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => return Ok(Left::End),
         Err(e) => return Err(e),
     }
     copy_now(read_end, chunk, write).await
@@ -260,6 +261,7 @@ fn copy(mut chunk: Vec<u8>, pipe: OwnedFd, write: &Write) -> io::Result<Left> {
             Ok(n) => chunk.truncate(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Left::Nothing),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => chunk.clear(),
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => return Ok(Left::End),
             Err(e) => return Err(e),
         }
     }

@@ -48,7 +48,7 @@ pub fn build(config: &Config, request: &Request, session: Session) -> Result<Pol
 
 /// HOME is writable, and a dev-task's variables come from a client, who must not choose what is.
 fn operators_environment(config: &Config, request: &Request) -> Vec<OsString> {
-    let from_client = matches!(request.streams, super::Streams::Task { .. });
+    let from_client = matches!(request.streams, super::Streams::Task { .. } | super::Streams::Terminal(_));
     let own = if from_client { &[] } else { request.env.as_slice() };
     environment::build(&config.environment, &config.env_allow, &config.env, own)
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::task::{Create, State, Task};
+use protocol::task::{Create, State, Task, Terminal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::output::Stream;
 use super::request::Invalid;
+use super::run::Typed;
 use crate::workspace::seeds::Seed;
 
 /// Why a request was not granted.
@@ -48,7 +49,51 @@ pub struct Entry {
     pub stdout: Arc<Stream>,
     /// Standard error.
     pub stderr: Arc<Stream>,
+    /// Size of its terminal, where it has one; the last client that changed it counts.
+    pub size: watch::Sender<Option<Terminal>>,
     pub(super) control: mpsc::Sender<Control>,
+    /// Straight to the run: who waits for a task to read keeps neither the owner nor other tasks.
+    pub(super) typed: mpsc::Sender<Typed>,
+}
+
+impl Entry {
+    /// More standard input. On return all of it was taken; when this answers an error, maybe a part.
+    pub async fn input(&self, bytes: Vec<u8>) -> Result<(), Refused> {
+        self.refuse_unless_running()?;
+        let (taken, answer) = oneshot::channel();
+        let sent = self.typed.send(Typed::Bytes(bytes, taken)).await;
+        match answer.await {
+            Ok(true) if sent.is_ok() => Ok(()),
+            _ => Err(Refused::State("standard input is closed")),
+        }
+    }
+
+    /// No more standard input.
+    pub async fn close_input(&self) -> Result<(), Refused> {
+        self.refuse_unless_running()?;
+        self.typed.send(Typed::End).await.map_err(|_| Refused::State("standard input is closed"))
+    }
+
+    /// Give its terminal another size.
+    pub fn resize(&self, size: Terminal) -> Result<(), Refused> {
+        if !size.is_valid() {
+            return Err(Refused::State("rows and cols go from 1 to 10000"));
+        }
+        let resized = self.size.send_if_modified(|known| {
+            let has_one = known.is_some();
+            *known = known.map(|_| size);
+            has_one
+        });
+        if resized { Ok(()) } else { Err(Refused::State("the task has no terminal")) }
+    }
+
+    fn refuse_unless_running(&self) -> Result<(), Refused> {
+        match self.view.borrow().state {
+            State::Queued => Err(Refused::State("the task has not started yet")),
+            state if state.is_final() => Err(Refused::State("the task has ended")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a running task can be told.
@@ -58,10 +103,6 @@ pub(crate) enum Control {
     End(Duration),
     /// Send this signal to its main program.
     Signal(i32),
-    /// More standard input; answers whether it was taken.
-    Input(Vec<u8>, oneshot::Sender<bool>),
-    /// No more standard input.
-    CloseInput,
 }
 
 /// A page of the list.
@@ -184,21 +225,6 @@ impl Handle {
     /// Send a signal to its main program.
     pub async fn signal(&self, id: String, signal: i32) -> Result<Arc<Entry>, Refused> {
         self.ask(|reply| Ask::Control { id, control: Control::Signal(signal), reply }).await
-    }
-
-    /// More standard input, all of it or, when this answers an error, maybe a part.
-    pub async fn input(&self, id: String, bytes: Vec<u8>) -> Result<(), Refused> {
-        let (taken, answer) = oneshot::channel();
-        self.ask(|reply| Ask::Control { id, control: Control::Input(bytes, taken), reply }).await?;
-        match answer.await {
-            Ok(true) => Ok(()),
-            _ => Err(Refused::State("standard input is closed")),
-        }
-    }
-
-    /// Close standard input.
-    pub async fn close_input(&self, id: String) -> Result<(), Refused> {
-        self.ask(|reply| Ask::Control { id, control: Control::CloseInput, reply }).await.map(drop)
     }
 
     /// Forget an ended task with all that it left.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use protocol::policy::{ExecutionClass, Limit, Resource};
-use protocol::task::Create;
+use protocol::task::{Create, Terminal};
 
 use super::Config;
 use crate::config::parse;
@@ -39,6 +39,8 @@ pub struct Spec {
     pub stdin: Option<Vec<u8>>,
     /// More may come.
     pub stdin_open: bool,
+    /// All three streams are a terminal, at first of this size.
+    pub terminal: Option<Terminal>,
     /// Wall time.
     pub timeout: Duration,
     /// Class.
@@ -77,6 +79,7 @@ impl Spec {
             env: create.env.clone(),
             stdin: stdin(create)?,
             stdin_open: create.stdin_open,
+            terminal: terminal(create)?,
             timeout: timeout(create, config)?,
             class,
             connect_ports: create.connect_ports.clone(),
@@ -159,6 +162,17 @@ fn stdin(create: &Create) -> Result<Option<Vec<u8>>, Invalid> {
     }
 }
 
+fn terminal(create: &Create) -> Result<Option<Terminal>, Invalid> {
+    let Some(size) = create.terminal else { return Ok(None) };
+    if !size.is_valid() {
+        return invalid("terminal", format!("has rows and cols from 1 to {}", Terminal::MOST));
+    }
+    if create.stdin.is_some() || create.stdin_b64.is_some() || create.stdin_open {
+        return invalid("terminal", "is standard input, so stdin, stdin_b64 and stdin_open have no meaning beside it");
+    }
+    Ok(Some(size))
+}
+
 fn timeout(create: &Create, config: &Config) -> Result<Duration, Invalid> {
     let Some(text) = &create.timeout else { return Ok(config.timeout) };
     let asked = parse::positive_duration(text).map_err(|problem| Invalid { field: "timeout", problem })?;
@@ -226,6 +240,8 @@ mod tests {
             (r#"{"argv":["true"],"env":{"A=B":"1"}}"#, "env"),
             (r#"{"argv":["true"],"stdin":"a","stdin_b64":"YQ=="}"#, "stdin_b64"),
             (r#"{"argv":["true"],"stdin_b64":"?"}"#, "stdin_b64"),
+            (r#"{"argv":["true"],"terminal":{"rows":0,"cols":80}}"#, "terminal"),
+            (r#"{"argv":["true"],"terminal":{"rows":24,"cols":80},"stdin":"a"}"#, "terminal"),
             (r#"{"argv":["true"],"timeout":"10"}"#, "timeout"),
             (r#"{"argv":["true"],"timeout":"10000h"}"#, "timeout"),
             (r#"{"argv":["true"],"connect_ports":[80]}"#, "connect_ports"),

@@ -11,6 +11,7 @@ use super::identity;
 use super::journal::Record;
 use super::output::Stream;
 use super::request::Spec;
+use super::run::Typed;
 
 /// A line of the table.
 pub(super) struct Row {
@@ -19,8 +20,14 @@ pub(super) struct Row {
     pub(super) record: Record,
     pub(super) spec: Option<Spec>,
     /// Taken by the run when it starts.
-    pub(super) control: Option<mpsc::Receiver<Control>>,
+    pub(super) orders: Option<Orders>,
     pub(super) cancelled: bool,
+}
+
+/// The run's ends of what its clients and its owner say.
+pub(super) struct Orders {
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) typed: mpsc::Receiver<Typed>,
 }
 
 impl Row {
@@ -31,11 +38,13 @@ impl Row {
             State::Queued => Arc::new(Stream::new(&log, name, limit)),
             _ => Arc::new(Stream::reopen(&log, name, limit)),
         };
-        let (control_sender, control) = mpsc::channel(8);
+        let (to_control, control) = mpsc::channel(8);
+        let (to_typed, typed) = mpsc::channel(8);
+        let size = watch::Sender::new(record.task.terminal);
         let (view, view_receiver) = watch::channel(record.task.clone());
         let (stdout, stderr) = (stream("stdout"), stream("stderr"));
-        let entry = Arc::new(Entry { view: view_receiver, stdout, stderr, control: control_sender });
-        Row { entry, view, record, spec, control: Some(control), cancelled: false }
+        let entry = Entry { view: view_receiver, stdout, stderr, size, control: to_control, typed: to_typed };
+        Row { entry: Arc::new(entry), view, record, spec, orders: Some(Orders { control, typed }), cancelled: false }
     }
 }
 
@@ -59,6 +68,7 @@ pub(super) fn accepted(id: &str, create: &Create, spec: &Spec, (root, log_root):
             log_root: log_root.join(id).join("log").display().to_string(),
             workspace_root: None,
         },
+        terminal: spec.terminal,
         diff: None,
         apply: None,
         output: Output::default(),

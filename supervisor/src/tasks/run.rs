@@ -6,28 +6,31 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::control::{Command, Exit, Report, Scope, Usage};
 use protocol::policy::ExecutionClass;
-use protocol::task::{State, Task};
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use protocol::task::{State, Task, Terminal};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
 use crate::exit::Fault;
-use crate::launch::{Event, Launcher, Request, Streams, Task as Overrides, Tree};
+use crate::launch::{Event, Launcher, Request, Task as Overrides, Tree};
 use crate::workspace::failure::Failure;
 use crate::workspace::work::Work;
 use crate::workspace::workers::{Input as Content, Workers};
+
+mod ends;
+mod input;
+
+use ends::Ends;
+use input::Input;
+pub(crate) use input::Typed;
 
 /// Output that is still in a pipe when nobody is left to write more is read at once; this is for a slow disk.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -101,6 +104,10 @@ pub(super) struct Run {
     pub(super) workers: Workers,
     pub(super) streams: (Arc<Stream>, Arc<Stream>),
     pub(super) control: mpsc::Receiver<Control>,
+    /// Its standard input, from whoever is a client.
+    pub(super) typed: mpsc::Receiver<Typed>,
+    /// The size of its terminal, where it has one, as clients change it.
+    pub(super) size: watch::Receiver<Option<Terminal>>,
     pub(super) updates: mpsc::Sender<Update>,
     /// A client or a stop asked for its end; nothing more is begun but its teardown.
     pub(super) told_to_end: bool,
@@ -148,6 +155,9 @@ impl Run {
             let argv = std::mem::take(&mut self.spec.argv);
             self.part(Part::Program, argv, deadline, &mut ended).await;
         }
+        // Who still types is told that nobody reads it.
+        self.typed.close();
+        while self.typed.try_recv().is_ok() {}
         if let Some(argv) = self.spec.teardown.take() {
             let mut after = Ended::default();
             self.part(Part::Teardown, argv, Instant::now() + self.spec.timeout, &mut after).await;
@@ -238,24 +248,28 @@ impl Run {
         deadline: Instant,
         ended: &mut Ended,
     ) -> Result<(), String> {
-        let words = |e: io::Error| format!("a pipe cannot be made: {e}");
-        let (stdout, stdout_end) = Pump::start(self.streams.0.clone()).map_err(words)?;
-        let (stderr, stderr_end) = Pump::start(self.streams.1.clone()).map_err(words)?;
-        let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
-        let (input, stdin) =
-            if takes_input { Input::new(&mut self.spec).map_err(words)? } else { (Input::none(), None) };
-        let streams = Streams::Task { stdin, stdout: stdout_end, stderr: stderr_end };
+        let Ends { streams, pumps, input } = self.ends(part)?;
         let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
         let launcher = self.launcher.for_task(self.overrides());
         let tree = launcher.start(&request).map_err(|e| Fault::new(0, &e).reason)?;
-        // Our copies of the task's pipe ends go, so that the pipes end with the task.
+        // Our copies of the task's ends go, so that pipes and terminal end with the task.
         drop(request);
         self.follow(part, tree, input, deadline, ended).await?;
-        for pump in [stdout, stderr] {
-            // A process outside the tree that was passed a pipe's end could keep it open; it does not keep us.
+        for pump in pumps {
+            // A process outside the tree that was passed an end could keep it open; it does not keep us.
             let _ = timeout(DRAIN, pump).await;
         }
         Ok(())
+    }
+
+    /// What this part reads and writes. Only the program has input; each part has a terminal of its own.
+    fn ends(&mut self, part: Part) -> Result<Ends, String> {
+        if let Some(size) = *self.size.borrow_and_update() {
+            return Ends::terminal(size, &self.streams.0).map_err(|e| format!("a terminal cannot be made: {e}"));
+        }
+        let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
+        Ends::pipes(takes_input.then_some(&mut self.spec), &self.streams)
+            .map_err(|e| format!("a pipe cannot be made: {e}"))
     }
 
     async fn follow(
@@ -290,9 +304,9 @@ impl Run {
                     }
                     None => self.end(&tree, Duration::MAX).await,
                     Some(Control::Signal(signal)) => tree.command(Command::Signal(signal)).await,
-                    Some(Control::Input(bytes, taken)) => input.queue(bytes, taken),
-                    Some(Control::CloseInput) => input.close(),
                 },
+                Some(typed) = self.typed.recv(), if part == Part::Program && input.has_room() => input.take(typed),
+                Ok(()) = self.size.changed() => input.resize(*self.size.borrow_and_update()),
                 () = sleep_until(deadline), if !over && part != Part::Teardown => {
                     over = true;
                     ended.timed_out = true;
@@ -314,6 +328,10 @@ impl Run {
             ("TASK_ID".into(), self.id.clone().into()),
             ("TASK_ARTIFACTS".into(), self.artifacts.clone().into()),
         ];
+        if self.size.borrow().is_some() {
+            // What every terminal emulator of today understands; the client's own word goes before.
+            env.push(("TERM".into(), "xterm-256color".into()));
+        }
         env.extend(self.workspace.iter().map(|path| ("TASK_WORKSPACE".into(), path.into())));
         env.extend(self.spec.env.iter().map(|(k, v)| (k.into(), v.into())));
         env
@@ -334,91 +352,6 @@ impl Run {
             read_only: self.spec.class == ExecutionClass::Readonly,
             workspace: self.workspace.clone(),
             grace: self.config.grace,
-        }
-    }
-}
-
-/// Copies one pipe into one stream until the pipe ends.
-struct Pump;
-
-impl Pump {
-    /// The copy, and the task's end of the pipe.
-    fn start(stream: Arc<Stream>) -> io::Result<(JoinHandle<()>, OwnedFd)> {
-        let (read_end, write_end) = crate::launch::output::pipe_to_read()?;
-        let copy = tokio::spawn(async move {
-            let outcome = crate::launch::output::drain(read_end, move |bytes| stream.append(bytes)).await;
-            if let Err(error) = outcome {
-                tracing::error!(%error, "output of a task could not be kept");
-            }
-        });
-        Ok((copy, write_end))
-    }
-}
-
-/// Standard input of a task, as far as the pipe takes it.
-struct Input {
-    pipe: Option<pipe::Sender>,
-    waiting: std::collections::VecDeque<(Vec<u8>, Option<tokio::sync::oneshot::Sender<bool>>)>,
-    last: bool,
-}
-
-impl Input {
-    fn none() -> Input {
-        Input { pipe: None, waiting: Default::default(), last: true }
-    }
-
-    fn new(spec: &mut Spec) -> io::Result<(Input, Option<OwnedFd>)> {
-        let (read_end, write_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        nix::fcntl::fcntl(
-            &write_end,
-            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_NONBLOCK),
-        )?;
-        let waiting = spec.stdin.take().map(|bytes| (bytes, None)).into_iter().collect();
-        let input = Input { pipe: Some(pipe::Sender::from_owned_fd(write_end)?), waiting, last: !spec.stdin_open };
-        Ok((input, Some(read_end)))
-    }
-
-    fn queue(&mut self, bytes: Vec<u8>, taken: tokio::sync::oneshot::Sender<bool>) {
-        if self.pipe.is_none() || self.last {
-            let _ = taken.send(false);
-            return;
-        }
-        self.waiting.push_back((bytes, Some(taken)));
-    }
-
-    fn close(&mut self) {
-        self.last = true;
-    }
-
-    /// Write what waits; for ever pending when there is nothing to do. May be cancelled between two writes.
-    async fn work(&mut self) {
-        let Some(pipe) = &mut self.pipe else { return std::future::pending().await };
-        let Some((bytes, _)) = self.waiting.front_mut() else {
-            if self.last {
-                self.pipe = None;
-                return;
-            }
-            return std::future::pending().await;
-        };
-        let written = match bytes.is_empty() {
-            true => Ok(0),
-            false => pipe.write(bytes).await,
-        };
-        match written {
-            Ok(count) => drop(bytes.drain(..count)),
-            // The task has closed its input: what waits will never be read.
-            Err(_) => {
-                self.pipe = None;
-                for (_, taken) in self.waiting.drain(..) {
-                    let _ = taken.map(|taken| taken.send(false));
-                }
-                return;
-            }
-        }
-        if bytes.is_empty()
-            && let Some((_, Some(taken))) = self.waiting.pop_front()
-        {
-            let _ = taken.send(true);
         }
     }
 }

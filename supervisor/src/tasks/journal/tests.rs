@@ -15,6 +15,7 @@ fn record(id: &str, state: State) -> Record {
         started_at: None,
         finished_at: None,
         labels: BTreeMap::new(),
+        terminal: None,
         diff: None,
         apply: None,
         runtime: Runtime {
