@@ -3,7 +3,7 @@
 //! The map, in start order. [`config`] holds every setting; [`app`] builds the parts, joins them and stops them.
 //! [`init`] takes signals in and zombies out; [`launch`] starts any child through the shim; [`agent`] is the one
 //! program that this is all about; [`http`] answers the kubelet; [`state`] and [`termination`] are what is left for
-//! those who come later.
+//! those who come later; [`buffer`] keeps what the gateway does not have yet.
 //!
 //! One start: block signals → settings → listener → state directory → defaults → agent.
 //! One stop: not ready → the agent is told → grace → its tree is killed → everything is reaped → last word → exit as
@@ -13,6 +13,7 @@ pub mod agent;
 pub mod app;
 pub mod backoff;
 pub mod bootstrap;
+pub mod buffer;
 pub mod config;
 pub mod exit;
 pub mod http;
