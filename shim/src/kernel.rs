@@ -27,6 +27,19 @@ pub fn fork() -> Result<Fork, Errno> {
     }
 }
 
+/// A fork whose child is not ours but our parent's (`CLONE_PARENT`, clone(2)), who also gets its SIGCHLD.
+pub fn fork_sibling() -> Result<Fork, Errno> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: as for fork. Without a stack of its own the child goes on with a copy of ours, and of the remaining
+    // arguments, which flags give a meaning to, none has one. Not by the libc, which has no call for it: what it does
+    // beside the call concerns locks of other threads, of which there are none, and its note of the thread's id, which
+    // nothing here asks for before the child's own fork writes it anew.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid as i32)),
+    }
+}
+
 /// Whether `number` is an open descriptor; `EBADF` if not.
 pub fn is_open(number: RawFd) -> Result<(), Errno> {
     // SAFETY: F_GETFD only reads a flag of whatever the number is.

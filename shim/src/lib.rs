@@ -7,7 +7,7 @@
 //! - the child ([`confine`]) gives up everything step by step and becomes the program: [`descriptors`], [`session`],
 //!   [`limits`], [`identity`], [`capabilities`], [`filesystem`], [`readback`], [`syscalls`], [`execute`].
 //!
-//! The child is born with its [`oom`] score. [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
+//! Where many shims are needed, one is the [`zygote`] and forks the others. The child is born with its [`oom`] score. [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
 
 pub mod capabilities;
 pub mod confine;
@@ -25,3 +25,4 @@ pub mod readback;
 pub mod session;
 pub mod syscalls;
 pub mod tree;
+pub mod zygote;

@@ -1,7 +1,9 @@
 //! `shim FD`: read a policy from the inherited socket FD, start its program, stay as the init of its tree.
+//! `shim --zygote FD`: fork into such a shim for each order on FD.
 
+use std::ffi::OsStr;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use nix::fcntl::OFlag;
@@ -11,6 +13,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{getpgid, getpid, pipe2, write};
 use protocol::control::{Failure, Report, Step, encode};
 use protocol::policy::Policy;
+use protocol::zygote::FLAG;
 use shim::confine::{Child, become_program};
 use shim::control::Control;
 use shim::execute::Execution;
@@ -19,7 +22,7 @@ use shim::guarantees::{self, Facts};
 use shim::kernel::{self, Fork};
 use shim::oom::OomScore;
 use shim::tree::{Program, Reach, Tree, wakeups};
-use shim::{capabilities, descriptors, session};
+use shim::{capabilities, descriptors, session, zygote};
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -28,16 +31,14 @@ const STEP_FAILED: u8 = 71;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let (first, more) = (arguments.next(), arguments.next());
-    match first.as_ref().and_then(|word| word.to_str()) {
-        Some("--version") if more.is_none() => {
+    let (first, second, more) = (arguments.next(), arguments.next(), arguments.next());
+    match (first.as_deref().and_then(OsStr::to_str), second.as_deref().and_then(OsStr::to_str), more) {
+        (Some("--version"), None, None) => {
             println!("shim {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Some(word) if more.is_none() => match word.parse() {
-            Ok(number) if number > 2 => run(number),
-            _ => usage(),
-        },
+        (Some(FLAG), Some(number), None) => inherited(number).map_or_else(usage, serve),
+        (Some(number), None, None) => inherited(number).map_or_else(usage, run),
         _ => usage(),
     }
 }
@@ -47,8 +48,22 @@ fn usage() -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn run(number: RawFd) -> ExitCode {
-    let Ok(socket) = kernel::own(number) else { return usage() };
+fn inherited(number: &str) -> Option<OwnedFd> {
+    let number: RawFd = number.parse().ok()?;
+    if number > 2 { kernel::own(number).ok() } else { None }
+}
+
+/// Every shim that is forked comes back from the zygote's loop with its own control socket, and is one like any other.
+fn serve(orders: OwnedFd) -> ExitCode {
+    match hide().and_then(|()| zygote::serve(orders)) {
+        Ok(Some(control)) => run(control),
+        Ok(None) => ExitCode::SUCCESS,
+        // Its supervisor starts shims the longer way, and says so.
+        Err(_) => ExitCode::from(STEP_FAILED),
+    }
+}
+
+fn run(socket: OwnedFd) -> ExitCode {
     let mut control = Control::new(socket);
     match start(&mut control) {
         Ok(tree) => tree.run(control),

@@ -286,7 +286,7 @@ impl Agent {
             cwd: program.cwd.clone(),
             streams: Streams::Agent,
         };
-        let mut tree = self.launcher.start(&request)?;
+        let mut tree = self.launcher.start(&request).await?;
         watcher.belongs_to(tree.shim());
         let mut run = Run {
             exit: Exit::Signal(libc::SIGKILL),

@@ -2,9 +2,11 @@
 //!
 //! Invariants: nothing of ours runs between fork and exec (`std::process::Command` does it); the policy travels on a
 //! socket, so neither argv nor environment of the shim tells anything; the socket's end is close-on-exec except
-//! while this one child is started, and only this thread starts children.
+//! while this one child is started, and only this thread starts children. The shims of dev-tasks and workers are forked
+//! by one that is there already ([`zygote`]), which changes what they cost and nothing else.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,7 +15,9 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use protocol::control::Exit;
 use protocol::policy::{ExecutionClass, Limit, Resource, Session};
+use tokio::sync::oneshot;
 
 pub mod config;
 pub mod environment;
@@ -24,6 +28,7 @@ pub mod policy;
 pub mod program;
 pub mod terminal;
 pub mod tree;
+mod zygote;
 
 pub use config::{Config, Scratch};
 pub use tree::{Event, Tree};
@@ -31,6 +36,7 @@ pub use tree::{Event, Tree};
 use crate::init::{Reaper, leftovers};
 use crate::metrics::Metrics;
 use program::ProgramError;
+use zygote::Zygote;
 
 /// Address space of one of our workers; each keeps well below it by itself.
 const WORKER_MEMORY: u64 = 1 << 30;
@@ -122,6 +128,7 @@ struct Inner {
     shim: PathBuf,
     reaper: Reaper,
     metrics: Arc<Metrics>,
+    zygote: Zygote,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
@@ -136,7 +143,8 @@ impl Launcher {
         metrics: Arc<Metrics>,
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
     ) -> Launcher {
-        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, stdout, stderr }) }
+        let zygote = Zygote::new();
+        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, stdout, stderr }) }
     }
 
     /// A launcher for our own workers: class `local`, and nothing writable but these.
@@ -205,8 +213,9 @@ impl Launcher {
 
     /// The same launcher for other children, which have neither of the agent's pipes.
     fn with(&self, config: Config) -> Launcher {
-        let Inner { shim, reaper, metrics, .. } = &*self.inner;
-        Launcher::new(config, shim.clone(), reaper.clone(), metrics.clone(), (None, None))
+        let Inner { shim, reaper, metrics, zygote, .. } = &*self.inner;
+        let (shim, reaper, metrics, zygote) = (shim.clone(), reaper.clone(), metrics.clone(), zygote.clone());
+        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, stdout: None, stderr: None }) }
     }
 
     /// What children are started with.
@@ -214,8 +223,8 @@ impl Launcher {
         &self.inner.config
     }
 
-    /// Start a shim and hand it the policy. Answers at once; the tree's events tell the rest.
-    pub fn start(&self, request: &Request) -> Result<Tree, LaunchError> {
+    /// Start a shim and hand it the policy. Answers as soon as there is one; the tree's events tell the rest.
+    pub async fn start(&self, request: &Request) -> Result<Tree, LaunchError> {
         let inner = &*self.inner;
         let session = match &request.streams {
             Streams::Agent if nix::unistd::isatty(io::stdin()).unwrap_or(false) => Session::Terminal,
@@ -225,11 +234,10 @@ impl Launcher {
         let policy = policy::build(&inner.config, request, session)?;
         let frame = protocol::control::encode(&protocol::control::Command::Start(Box::new(policy)))
             .map_err(LaunchError::TooLarge)?;
-        let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Socket)?;
-        ours.set_nonblocking(true).map_err(LaunchError::Socket)?;
-        let pid = self.spawn_shim(&request.streams, &theirs)?;
-        let exit = inner.reaper.own(pid);
-        drop(theirs);
+        let (ours, pid, exit) = match self.fork_shim(&request.streams).await.map_err(LaunchError::Socket)? {
+            Some(shim) => shim,
+            None => self.start_shim(&request.streams)?,
+        };
         Tree::follow(pid, ours, frame, exit, inner.metrics.clone()).map_err(LaunchError::Socket)
     }
 
@@ -238,11 +246,24 @@ impl Launcher {
         leftovers::end(&self.inner.reaper).await;
     }
 
-    fn spawn_shim(&self, streams: &Streams, socket: &UnixStream) -> Result<i32, LaunchError> {
+    /// By the zygote; `None` where it cannot, or where the one shim of the agent is not worth having one.
+    async fn fork_shim(&self, streams: &Streams) -> io::Result<Option<Shim>> {
+        let Streams::Task { stdin, stdout, stderr } = streams else { return Ok(None) };
+        let (ours, theirs) = control_socket()?;
+        let stdin = match stdin {
+            Some(end) => end.try_clone()?,
+            None => File::open("/dev/null")?.into(),
+        };
+        let descriptors = [stdin, stdout.try_clone()?, stderr.try_clone()?, theirs.into()];
+        let Inner { zygote, shim, reaper, .. } = &*self.inner;
+        Ok(zygote.fork(shim, reaper, descriptors).await.map(|(pid, exit)| (ours, pid, exit)))
+    }
+
+    /// As a program of its own.
+    fn start_shim(&self, streams: &Streams) -> Result<Shim, LaunchError> {
         let inner = &*self.inner;
-        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| LaunchError::Socket(e.into()))?;
+        let (ours, theirs) = control_socket().map_err(LaunchError::Socket)?;
         let mut process = Process::new(&inner.shim);
-        process.arg(socket.as_raw_fd().to_string()).env_clear();
         let pipe = |end: &Option<OwnedFd>| -> io::Result<Stdio> {
             end.as_ref().map_or_else(|| Ok(Stdio::inherit()), |end| Ok(end.try_clone()?.into()))
         };
@@ -269,13 +290,29 @@ impl Launcher {
                 process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             }
         }
-        let child = process.spawn();
-        // Back before anything else could be started on this thread.
-        fcntl(socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| LaunchError::Socket(e.into()))?;
-        // Not waited for here: the reaper does, and dropping a `Child` neither waits nor kills.
-        let child = child.map_err(|source| LaunchError::Shim { path: inner.shim.clone(), source })?;
-        Ok(child.id() as i32)
+        let failed = |source| LaunchError::Shim { path: inner.shim.clone(), source };
+        let pid = spawn_with(&mut process, &theirs).map_err(failed)?;
+        Ok((ours, pid, inner.reaper.own(pid)))
     }
+}
+
+/// A shim that waits for its policy: our end of its control socket, its pid, and how it will end.
+type Shim = (UnixStream, i32, oneshot::Receiver<Exit>);
+
+fn control_socket() -> io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, theirs))
+}
+
+/// Start a shim with `socket` as its last argument, and with nothing in its environment.
+fn spawn_with(process: &mut Process, socket: &UnixStream) -> io::Result<i32> {
+    fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let child = process.arg(socket.as_raw_fd().to_string()).env_clear().spawn();
+    // Back before anything else could be started on this thread.
+    fcntl(socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // Not waited for here: the reaper does, and dropping a `Child` neither waits nor kills.
+    Ok(child?.id() as i32)
 }
 
 /// The shim lies beside the supervisor, wherever both are mounted.

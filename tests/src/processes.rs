@@ -30,6 +30,16 @@ pub fn descendants(pid: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
+/// The same without the zygote, which outlives every tree.
+pub fn trees(supervisor: Pid) -> Vec<Pid> {
+    descendants(supervisor).into_iter().filter(|&pid| name(pid) != "zygote").collect()
+}
+
+/// The supervisor's zygote, where it has one.
+pub fn zygote(supervisor: Pid) -> Option<Pid> {
+    children(supervisor).into_iter().find(|&pid| name(pid) == "zygote" && alive(pid))
+}
+
 /// Everybody in the pid namespace of this process; empty when it is gone.
 pub fn in_namespace_of(pid: Pid) -> Vec<Pid> {
     let namespace = |p: Pid| fs::read_link(format!("/proc/{p}/ns/pid")).ok();

@@ -22,6 +22,8 @@ mod output;
 mod queue;
 #[path = "tasks/token.rs"]
 mod token;
+#[path = "tasks/zygote.rs"]
+mod zygote;
 
 use tests::supervisor::{Builder, Supervisor};
 use tests::tasks::Api;

@@ -178,7 +178,7 @@ impl Settings {
             "the check's command could not be started; the log says why".to_string()
         };
         let launcher = self.launcher.with_grace(CHECK_GRACE);
-        let mut tree = launcher.start(&request).map_err(|e| not_started(crate::exit::reason(&e)))?;
+        let mut tree = launcher.start(&request).await.map_err(|e| not_started(crate::exit::reason(&e)))?;
         let result = timeout(time, async {
             loop {
                 match tree.event().await {

@@ -66,7 +66,7 @@ pub(super) async fn run(config: &Config, launcher: &Launcher) -> Result<(), Faul
 
 /// The worker's exit code; a fault where it did not run. The request is dropped with its pipe end before this ends.
 async fn worker(launcher: &Launcher, request: Request) -> Result<i32, Fault> {
-    let mut tree = launcher.start(&request).map_err(|e| Fault::new(exit::CONFINEMENT, &e))?;
+    let mut tree = launcher.start(&request).await.map_err(|e| Fault::new(exit::CONFINEMENT, &e))?;
     let lost = || Fault { code: exit::CONFINEMENT, reason: "the bootstrap's shim was lost".into() };
     loop {
         match tree.event().await.ok_or_else(lost)? {

@@ -16,9 +16,17 @@ pub(super) fn take(pid: i32) -> Option<Exit> {
 
 /// Whether there is any child, living or dead.
 pub(super) fn has_children() -> bool {
+    is_there(libc::P_ALL, 0)
+}
+
+/// Whether `pid` is a child, living or dead.
+pub(super) fn is_child(pid: i32) -> bool {
+    is_there(libc::P_PID, pid as libc::id_t)
+}
+
+fn is_there(kind: libc::idtype_t, id: libc::id_t) -> bool {
     // SAFETY: with a null siginfo_t pointer waitid writes nothing (waitid(2), Linux).
-    let result =
-        unsafe { libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
+    let result = unsafe { libc::waitid(kind, id, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
     result == 0 || nix::errno::Errno::last() != nix::errno::Errno::ECHILD
 }
 

@@ -63,7 +63,7 @@ async fn once(launcher: &Launcher) -> Result<Trial, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let argv = vec![own.into_os_string(), OsString::from("--version")];
     let request = Request { argv, env: Vec::new(), cwd: None, streams: Streams::Null };
-    let mut tree = launcher.start(&request).map_err(|e| crate::exit::reason(&e))?;
+    let mut tree = launcher.start(&request).await.map_err(|e| crate::exit::reason(&e))?;
     let mut trial = Trial::default();
     while let Some(event) = tree.event().await {
         match event {

@@ -251,7 +251,7 @@ impl Run {
         let Ends { streams, pumps, input } = self.ends(part)?;
         let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
         let launcher = self.launcher.for_task(self.overrides());
-        let tree = launcher.start(&request).map_err(|e| Fault::new(0, &e).reason)?;
+        let tree = launcher.start(&request).await.map_err(|e| Fault::new(0, &e).reason)?;
         // Our copies of the task's ends go, so that pipes and terminal end with the task.
         drop(request);
         self.follow(part, tree, input, deadline, ended).await?;

@@ -74,7 +74,11 @@ impl Workers {
         let busy = || Failure::new(Kind::Busy, "too many transfers are under way; try again later");
         let place =
             timeout(TURN, self.places.clone().acquire_owned()).await.map_err(|_| busy())?.map_err(|_| busy())?;
-        let (mut output, stdin) = self.launch(work, &input, (deadline, place))?;
+        let Prepared { launcher, request, pipe, stdin } = self.prepare(work, &input)?;
+        let tree = launcher.start(&request).await.map_err(|e| internal(reason(&e)))?;
+        // With our copies of the worker's ends of its pipes.
+        drop(request);
+        let mut output = Output { pipe, early: Vec::new(), tree: Some(tree), deadline, _place: place };
         let head = async {
             let head = output.head().await?;
             serde_json::from_slice(&head).map_err(|e| internal(format!("the worker said what no worker says: {e}")))
@@ -104,12 +108,7 @@ impl Workers {
         self.start::<()>(work, input).await?.output.all(0).await.map(drop)
     }
 
-    fn launch(
-        &self,
-        work: &Work,
-        input: &Input,
-        (deadline, place): (Instant, OwnedSemaphorePermit),
-    ) -> Result<(Output, Option<pipe::Sender>), Failure> {
+    fn prepare(&self, work: &Work, input: &Input) -> Result<Prepared, Failure> {
         let words = |e: io::Error| internal(format!("a pipe cannot be made: {e}"));
         let (pipe, stdout) = output::pipe_to_read().map_err(words)?;
         let (stdin, ours) = match input {
@@ -127,11 +126,16 @@ impl Workers {
         let argv = [own.into_os_string(), OsString::from("worker")].into_iter().chain(work.arguments()).collect();
         let streams = Streams::Task { stdin, stdout, stderr: null.into() };
         let request = Request { argv, env: Vec::new(), cwd: Some("/".into()), streams };
-        let launcher = self.launcher.for_worker(read, write);
-        let tree = launcher.start(&request).map_err(|e| internal(reason(&e)))?;
-        let output = Output { pipe, early: Vec::new(), tree: Some(tree), deadline, _place: place };
-        Ok((output, ours))
+        Ok(Prepared { launcher: self.launcher.for_worker(read, write), request, pipe, stdin: ours })
     }
+}
+
+/// A worker that has not been started: our ends of its pipes beside what it is started with.
+struct Prepared {
+    launcher: Launcher,
+    request: Request,
+    pipe: pipe::Receiver,
+    stdin: Option<pipe::Sender>,
 }
 
 /// What a worker writes. Dropping it ends the worker.

@@ -27,7 +27,7 @@ pub fn measure(count: usize) -> Vec<Line> {
     let api = Api::of(&supervisor);
     let ids: Vec<String> = (0..count).map(|_| api.start(json!({"script": STUBBORN}))).collect();
     let crowd = || {
-        let below = processes::descendants(supervisor.pid());
+        let below = processes::trees(supervisor.pid());
         below.into_iter().filter(|&p| processes::name(p) != "shim").collect::<Vec<_>>()
     };
     // The subshell that makes the orphan comes and goes.

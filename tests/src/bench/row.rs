@@ -72,7 +72,7 @@ fn resident(supervisor: &Supervisor, api: &Api, tasks: usize) -> f64 {
 /// Descriptors once connections are closed and the last shims have gone.
 fn at_rest(supervisor: &Supervisor) -> usize {
     let pid = supervisor.pid();
-    wait_until("the last shims to go", || processes::descendants(pid).is_empty());
+    wait_until("the last shims to go", || processes::trees(pid).is_empty());
     let count = || fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     let mut least = count();
     // Closed connections are taken note of one after the other.

@@ -16,7 +16,7 @@ const STUBBORN: &str =
 
 /// The processes of all tasks: everything below the supervisor but the shims, which end after they told the end.
 fn tree(supervisor: &Supervisor) -> Vec<Pid> {
-    let below = processes::descendants(supervisor.pid());
+    let below = processes::trees(supervisor.pid());
     below.into_iter().filter(|&p| processes::alive(p) && processes::name(p) != "shim").collect()
 }
 

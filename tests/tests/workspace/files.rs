@@ -194,7 +194,7 @@ fn a_write_that_is_broken_off_changes_nothing() {
     let head =
         "PUT /files/f HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer CANARY-5f2b8c\r\nContent-Length: 1000\r\n\r\nnew";
     stream.write_all(head.as_bytes()).expect("taken");
-    let workers = || processes::descendants(supervisor.pid()).len();
+    let workers = || processes::trees(supervisor.pid()).len();
     // Only once it has left the shim's program, whose name it begins with, behind.
     let confined = |pid: &nix::unistd::Pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -220,7 +220,7 @@ fn a_reader_that_goes_away_or_stops_keeps_no_worker_and_no_memory() {
     assert!(kib < 100_000, "{kib} KiB while a reader of 200 MB stands still");
     assert_eq!(api.get("/readyz").status(), 200);
     drop(body);
-    wait_until("the worker's end", || processes::descendants(supervisor.pid()).is_empty());
+    wait_until("the worker's end", || processes::trees(supervisor.pid()).is_empty());
 }
 
 #[test]

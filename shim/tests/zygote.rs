@@ -1,0 +1,173 @@
+//! A shim that a zygote forked is one like any other, and the zygote keeps nothing of it.
+
+mod common;
+
+use std::fs::{File, Permissions};
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command as Process, Stdio};
+
+use common::{LIMIT, NOBODY, root, script};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use protocol::control::{Command, Decoder, Exit, Report, encode};
+use protocol::policy::Policy;
+use protocol::zygote::{FLAG, ORDER, read_answer};
+
+struct Zygote {
+    process: Child,
+    orders: UnixStream,
+}
+
+impl Zygote {
+    fn start() -> Zygote {
+        Zygote::start_by(Process::new(env!("CARGO_BIN_EXE_shim")))
+    }
+
+    /// As another user, from a copy that this user can execute.
+    fn start_as(uid: u32) -> Zygote {
+        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("its mode");
+        let copy = directory.path().join("shim");
+        std::fs::copy(env!("CARGO_BIN_EXE_shim"), &copy).expect("a copy");
+        let mut command = Process::new(copy);
+        command.uid(uid).gid(uid);
+        Zygote::start_by(command)
+    }
+
+    fn start_by(mut command: Process) -> Zygote {
+        let (orders, theirs) = UnixStream::pair().expect("a socket pair");
+        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).expect("F_SETFD");
+        command.args([FLAG, &theirs.as_raw_fd().to_string()]).stdin(Stdio::null());
+        let process = command.spawn().expect("the zygote starts");
+        orders.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        Zygote { process, orders }
+    }
+
+    fn order(&self, descriptors: &[OwnedFd]) {
+        let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let beside = [ControlMessage::ScmRights(&numbers)];
+        let bytes = [IoSlice::new(&ORDER)];
+        sendmsg::<()>(self.orders.as_raw_fd(), &bytes, &beside, MsgFlags::empty(), None).expect("it reads");
+    }
+
+    /// A shim that has been given `policy`: its pid, its control socket, and what its program writes.
+    fn fork(&mut self, policy: &Policy) -> (i32, UnixStream, std::io::PipeReader) {
+        let (mut control, theirs) = UnixStream::pair().expect("a socket pair");
+        let (output, write) = std::io::pipe().expect("a pipe");
+        let null = File::open("/dev/null").expect("/dev/null");
+        let error = write.try_clone().expect("a duplicate");
+        self.order(&[null.into(), write.into(), error.into(), theirs.into()]);
+        let mut answer = [0; 4];
+        self.orders.read_exact(&mut answer).expect("an answer");
+        let pid = read_answer(answer).expect("a fork");
+        control.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        let frame = encode(&Command::Start(Box::new(policy.clone()))).expect("commands encode");
+        control.write_all(&frame).expect("the shim reads");
+        (pid, control, output)
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn reports(mut control: UnixStream) -> Vec<Report> {
+    let mut bytes = Vec::new();
+    control.read_to_end(&mut bytes).expect("reports");
+    let mut decoder = Decoder::default();
+    decoder.push(&bytes);
+    std::iter::from_fn(|| decoder.next().expect("reports decode")).collect()
+}
+
+#[test]
+fn a_forked_shim_is_the_starters_child_and_runs_its_program_as_any_other() {
+    let mut zygote = Zygote::start();
+    // Twice: nothing of the first is left for the second.
+    for code in [3, 4] {
+        let text =
+            format!("n=0; while [ $n -lt 200 ]; do [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done; exit {code}");
+        let (pid, control, mut output) = zygote.fork(&script(&text));
+        let reports = reports(control);
+        let is_last = matches!(reports.last(), Some(Report::Ended { exit, .. }) if *exit == Exit::Code(code));
+        assert!(matches!(reports.first(), Some(Report::Started { .. })) && is_last, "{reports:?}");
+        let mut said = String::new();
+        // To its end: neither the zygote nor the shim kept the pipe.
+        output.read_to_string(&mut said).expect("output");
+        assert_eq!(said, "0\n1\n2\n");
+        assert_eq!(waitpid(Pid::from_raw(pid), None), Ok(WaitStatus::Exited(Pid::from_raw(pid), 0)));
+    }
+}
+
+#[test]
+fn a_forked_shim_outlives_the_zygote_and_ends_with_its_own_lifeline() {
+    let mut zygote = Zygote::start();
+    let (pid, control, mut output) = zygote.fork(&script("echo up; exec sleep 1000"));
+    output.read_exact(&mut [0; 3]).expect("it is up");
+    drop(zygote);
+    assert!(std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "shim\n"));
+    drop(control);
+    output.read_to_string(&mut String::new()).expect("the end of its program");
+    assert!(matches!(waitpid(Pid::from_raw(pid), None), Ok(WaitStatus::Exited(..))));
+}
+
+#[test]
+fn a_shim_without_a_policy_ends_when_its_control_socket_closes() {
+    let zygote = Zygote::start();
+    let null = || OwnedFd::from(File::open("/dev/null").expect("/dev/null"));
+    let (control, theirs) = UnixStream::pair().expect("a socket pair");
+    zygote.order(&[null(), null(), null(), theirs.into()]);
+    let mut answer = [0; 4];
+    (&zygote.orders).read_exact(&mut answer).expect("an answer");
+    let pid = read_answer(answer).expect("a fork");
+    drop(control);
+    assert!(matches!(waitpid(Pid::from_raw(pid), None), Ok(WaitStatus::Exited(..))));
+}
+
+#[test]
+fn the_zygote_ends_with_its_orders_and_at_what_is_no_order() {
+    let mut zygote = Zygote::start();
+    zygote.orders.shutdown(std::net::Shutdown::Write).expect("shut down");
+    assert_eq!(zygote.process.wait().expect("it ends").code(), Some(0));
+
+    let mut zygote = Zygote::start();
+    zygote.order(&[File::open("/dev/null").expect("/dev/null").into()]);
+    assert_ne!(zygote.process.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn zygote_and_forked_shim_hide_from_others_of_their_own_uid() {
+    if !root("a shim of another uid") {
+        return;
+    }
+    let mut zygote = Zygote::start_as(NOBODY);
+    let mut policy = script("cat /proc/self/oom_score_adj; echo; exec sleep 1000");
+    policy.oom_score_adj = Some(500);
+    let (shim, control, mut output) = zygote.fork(&policy);
+    let mut score = [0; 3];
+    output.read_exact(&mut score).expect("it is up");
+    assert_eq!(&score, b"500", "the program's");
+    for (pid, name) in [(zygote.process.id(), "zygote"), (shim as u32, "shim")] {
+        let path = |file: &str| format!("/proc/{pid}/{file}");
+        let read = |file: &str| std::fs::read_to_string(path(file)).unwrap_or_default();
+        assert_eq!(read("comm").trim_end(), name);
+        // The files of a process that is not dumpable belong to root, whoever it runs as (proc(5)).
+        let owner = std::fs::metadata(path("environ")).expect("it lives").uid();
+        assert_eq!(owner, 0, "{name}");
+        assert_eq!(read("oom_score_adj"), std::fs::read_to_string("/proc/self/oom_score_adj").expect("our own"));
+        let limits = read("limits");
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a line");
+        assert_eq!(core.split_whitespace().next(), Some("0"), "{name}: {core}");
+        assert_eq!(read("stat").split(' ').nth(5), Some(pid.to_string().as_str()), "a session of its own");
+    }
+    drop(control);
+    assert!(matches!(waitpid(Pid::from_raw(shim), None), Ok(WaitStatus::Exited(..))));
+}
