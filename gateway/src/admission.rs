@@ -41,7 +41,8 @@ struct Book {
 impl Admission {
     /// So many sessions a second, from `now` on.
     pub fn new(rate: u32, now: Instant) -> Admission {
-        let book = Book { free: now, reserved: HashMap::new(), tidy_at: 1024 };
+        let free = now.checked_sub(BURST).unwrap_or(now);
+        let book = Book { free, reserved: HashMap::new(), tidy_at: 1024 };
         Admission { rate, fleet: AtomicU64::new(0), book: Mutex::new(book) }
     }
 

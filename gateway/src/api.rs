@@ -7,13 +7,15 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::{get, put};
+use axum::routing::{any, get, post, put};
 
 use crate::sessions::{self, Sessions};
 use crate::tokens::Tokens;
 
 mod auth;
+mod commands;
 mod events;
+mod forward;
 mod health;
 mod query;
 pub mod reply;
@@ -45,6 +47,14 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/v1/sandboxes", get(sandboxes::list))
         .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show).delete(sandboxes::forget))
         .route("/v1/sandboxes/{id}/events", get(events::events))
+        .route("/v1/sandboxes/{id}/commands", post(commands::give))
+        .route("/v1/sandboxes/{id}/commands/{n}", get(commands::show))
+        .route("/v1/sandboxes/{id}/dev-tasks", any(forward::forward))
+        .route("/v1/sandboxes/{id}/dev-tasks/{*path}", any(forward::forward))
+        .route("/v1/sandboxes/{id}/workspace-archives/{*path}", any(forward::forward))
+        .route("/v1/sandboxes/{id}/files", any(forward::forward))
+        .route("/v1/sandboxes/{id}/files/", any(forward::forward))
+        .route("/v1/sandboxes/{id}/files/{*path}", any(forward::forward))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
@@ -63,13 +73,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Problem> {
-        let Path(mut names) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| Problem::field("id", rejection.body_text()))?;
-        let id = names.remove("id").unwrap_or_default();
+        let id = in_path(parts, state, "id").await?;
         match crate::tokens::is_name(&id) {
             true => Ok(Id(id)),
             false => Err(Problem::field("id", "has letters, digits, dots, dashes and underscores, 128 at most")),
         }
     }
+}
+
+/// A command's number in the path.
+struct Number(i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Number {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Number, Problem> {
+        let n = in_path(parts, state, "n").await?.parse();
+        n.map(Number).map_err(|_| Problem::field("n", "is not a whole number"))
+    }
+}
+
+async fn in_path<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+    let Path(mut names) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
+        .await
+        .map_err(|rejection| Problem::field(name, rejection.body_text()))?;
+    Ok(names.remove(name).unwrap_or_default())
 }

@@ -17,7 +17,7 @@ use crate::exit::{self, Fault};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::sessions::Sessions;
+use crate::sessions::{self, Sessions};
 use crate::store::{Reading, Store, StoreError, Wake};
 use crate::tokens::Tokens;
 
@@ -67,6 +67,8 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     let internal = |error: std::io::Error| Fault::new(exit::INTERNAL, &error);
     let mut stops =
         [signal(SignalKind::terminate()).map_err(internal)?, signal(SignalKind::interrupt()).map_err(internal)?];
+    // Taken note of, so that a file at its size limit is an error of the store and not our end (setrlimit(2)).
+    let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(internal)?;
     let tokens = |path: &Option<PathBuf>| {
         let tokens = path.clone().map(Tokens::new);
         // A file that is wrong from the start is a mistake of the configuration; later it closes doors, and says so.
@@ -77,7 +79,7 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     let metrics = Arc::new(Metrics::default());
     tell_panics(metrics.clone());
     let (store, writer) = Store::open(&config.database_url, metrics.clone()).await.map_err(fault)?;
-    let writing = tokio::spawn(writer.run());
+    tokio::spawn(writer.run());
     let awake = Awake::starting_at(store.awake_ms().await.map_err(fault)?);
     store.write(Wake { now_ms: wall_ms(), awake_ms: awake.now() }).await.map_err(fault)?;
     let (draining_sender, draining) = watch::channel(false);
@@ -99,18 +101,33 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     })?;
     let address = listener.local_addr().map_err(internal)?;
     let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users }));
-    let serving = tokio::spawn(listener::serve(listener, routes, metrics, draining));
-    let chores = tokio::spawn(chores(sessions.clone()));
+    let (closing_sender, closing) = watch::channel(false);
+    let serving = tokio::spawn(listener::serve(listener, routes, metrics, closing));
+    tokio::spawn(awake.run());
+    tokio::spawn(chores(sessions.clone()));
     tracing::info!(%address, "the gateway listens");
 
     stop(&mut stops).await;
-    tracing::info!("the gateway stops");
-    draining_sender.send_replace(true);
-    let _ = tokio::time::timeout(config.grace, serving).await;
-    chores.abort();
-    let _ = store.write(Reading(awake.now())).await;
-    drop((sessions, store));
-    let _ = tokio::time::timeout(config.grace, writing).await;
+    tracing::info!(sessions = sessions.registry.len(), "the gateway stops");
+    // In this order: no new session; goodbyes; calls that are being answered; what is left to write. One deadline for all.
+    let deadline = tokio::time::Instant::now() + config.grace;
+    let wind_down = async {
+        draining_sender.send_replace(true);
+        sessions::drain(&sessions, deadline).await;
+        closing_sender.send_replace(true);
+        let _ = serving.await;
+        if let Err(error) = store.write(Reading(sessions.awake.now())).await {
+            tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+        }
+        store.close().await;
+    };
+    tokio::select! {
+        done = tokio::time::timeout_at(deadline, wind_down) => match done {
+            Ok(()) => tracing::info!("everything has ended"),
+            Err(_) => tracing::warn!("the grace is over; what has not ended is cut off"),
+        },
+        () = stop(&mut stops) => tracing::warn!("a second stop signal; what has not ended is cut off"),
+    }
     Ok(())
 }
 
@@ -133,7 +150,6 @@ async fn stop(stops: &mut [Signal; 2]) {
 
 /// What goes on beside the sessions.
 async fn chores(sessions: Arc<Sessions>) {
-    tokio::spawn(sessions.awake.clone().run());
     let (mut count, mut keep) = (tokio::time::interval(COUNT), tokio::time::interval(KEEP));
     loop {
         tokio::select! {
@@ -157,8 +173,9 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A schema is the operator's to change; the rest may be there later.
+/// A schema is the operator's to make and to change; the rest may be there later.
 pub fn fault(error: StoreError) -> Fault {
-    let code = if matches!(error, StoreError::Schema(_)) { exit::CONFIGURATION } else { exit::TEMPORARY };
+    let operators = matches!(error, StoreError::Schema(_) | StoreError::Missing(_));
+    let code = if operators { exit::CONFIGURATION } else { exit::TEMPORARY };
     Fault::new(code, &error)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::session::close;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::sessions::Streams;
 
@@ -55,13 +55,13 @@ pub struct Live {
     orders: watch::Sender<Order>,
     /// There may be commands that were not sent yet.
     commands: AtomicBool,
-    wake: Arc<tokio::sync::Notify>,
+    wake: Arc<Notify>,
 }
 
 impl Live {
     /// A session that begins.
     pub fn new(sandbox: String, fence: i64, now_ms: i64, streams: bool) -> Live {
-        let wake = Arc::new(tokio::sync::Notify::new());
+        let wake = Arc::new(Notify::new());
         Live {
             sandbox,
             fence,
@@ -126,7 +126,13 @@ impl Live {
 
 /// All live sessions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Mutex<HashMap<String, Arc<Live>>>>);
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: Mutex<HashMap<String, Arc<Live>>>,
+    left: Notify,
+}
 
 impl Registry {
     /// The sandbox's session from now on; the one before is closed. `false` where a newer one is there already.
@@ -147,6 +153,18 @@ impl Registry {
         let mut all = self.lock();
         if all.get(&live.sandbox).is_some_and(|current| current.fence == live.fence) {
             all.remove(&live.sandbox);
+            self.0.left.notify_waiters();
+        }
+    }
+
+    /// Comes when there is none.
+    pub async fn emptied(&self) {
+        loop {
+            let left = self.0.left.notified();
+            if self.is_empty() {
+                return;
+            }
+            left.await;
         }
     }
 
@@ -171,7 +189,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Live>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::registry::Registry;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+mod drain;
 mod end;
 mod hello;
 mod outbox;
@@ -27,6 +28,7 @@ mod streams;
 mod upgrade;
 mod wire;
 
+pub use drain::drain;
 pub use streams::{Stream, Streams};
 pub use upgrade::accept;
 

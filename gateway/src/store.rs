@@ -6,6 +6,7 @@
 //!
 //! The SQL is what SQLite and PostgreSQL both take. What only one of them needs is in [`open`](Store::open).
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ pub enum StoreError {
     /// The database cannot be opened.
     #[error("the database cannot be opened")]
     Open(#[source] Arc<sqlx::Error>),
+    /// There is no database yet.
+    #[error("there is no database at {0}: run `gateway migrate up`")]
+    Missing(PathBuf),
     /// A statement failed.
     #[error("the database refused")]
     Query(#[source] Arc<sqlx::Error>),
@@ -63,6 +67,7 @@ impl From<sqlx::Error> for StoreError {
 #[derive(Clone)]
 pub struct Store {
     readers: AnyPool,
+    writer: AnyPool,
     writes: writer::Queue,
     waiting: Arc<Semaphore>,
     followers: Followers,
@@ -74,9 +79,10 @@ impl Store {
         let readers = connect(url, false, READERS).await?;
         migrate::require_current(&readers).await?;
         let followers = Followers::default();
-        let (writes, writer) = Writer::new(connect(url, false, 1).await?, metrics);
-        let store = Store { readers, writes, waiting: Arc::new(Semaphore::new(WAITING)), followers };
-        Ok((store, writer))
+        let pool = connect(url, false, 1).await?;
+        let (writes, writer) = Writer::new(pool.clone(), metrics);
+        let waiting = Arc::new(Semaphore::new(WAITING));
+        Ok((Store { readers, writer: pool, writes, waiting, followers }, writer))
     }
 
     /// Write, and answer when it is on the disk.
@@ -95,6 +101,12 @@ impl Store {
         self.waiting.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed")
     }
 
+    /// Finish what is being read and written, and let go of the database.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
     /// Who waits for new records.
     pub fn followers(&self) -> &Followers {
         &self.followers
@@ -108,6 +120,9 @@ pub type Receipt<A> = oneshot::Receiver<Result<A, StoreError>>;
 async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreError> {
     sqlx::any::install_default_drivers();
     let open = |error: sqlx::Error| StoreError::Open(Arc::new(error));
+    if let Some(path) = url.strip_prefix("sqlite:").map(Path::new).filter(|path| !create && !path.exists()) {
+        return Err(StoreError::Missing(path.into()));
+    }
     let mode = if create { "rwc" } else { "rw" };
     let options: AnyConnectOptions = format!("{url}?mode={mode}").parse().map_err(open)?;
     AnyPoolOptions::new()

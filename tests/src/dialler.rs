@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use protocol::session::mux::{self, Event, Mux, Side};
 use protocol::session::{
-    Class, Data, Entry, FromGateway, FromSupervisor, Hello, PATH, Range, SUBPROTOCOL, Welcome, encode,
+    Class, Data, Entry, FromGateway, FromSupervisor, Hello, PATH, Range, Refusal, SUBPROTOCOL, Welcome, encode,
 };
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -75,11 +77,17 @@ impl Dialler {
         Ok(Err(Refused { status, head, body: String::from_utf8_lossy(&body).into_owned() }))
     }
 
-    /// The same where it must succeed.
+    /// The same where it must succeed, at a reserved time if need be.
     #[track_caller]
     pub fn dial(gateway: &Gateway, sandbox: &str) -> Dialler {
-        let dialler = Dialler::upgrade(gateway.address, &token_of(sandbox)).expect("a connection");
-        dialler.unwrap_or_else(|refused| panic!("{refused:?}"))
+        loop {
+            let refused = match Dialler::upgrade(gateway.address, &token_of(sandbox)).expect("a connection") {
+                Ok(dialler) => return dialler,
+                Err(refused) => refused,
+            };
+            let refusal: Refusal = serde_json::from_str(&refused.body).unwrap_or_else(|_| panic!("{refused:?}"));
+            std::thread::sleep(Duration::from_millis(refusal.reconnect_in_ms));
+        }
     }
 
     /// A session that has been welcomed.
@@ -174,9 +182,76 @@ impl Dialler {
         }
     }
 
+    /// Answer HTTP on the session's streams, as a supervisor does: `answer` gets each request whole and makes the whole
+    /// response. Until the session ends; bytes that were sent on streams are added to `sent`.
+    pub fn serve(mut self, sent: &AtomicU64, answer: impl Fn(&str) -> Vec<u8>) -> Received {
+        let mut mux = Mux::new(Side::Supervisor);
+        let mut calls: BTreeMap<u32, Call> = BTreeMap::new();
+        loop {
+            for (id, call) in &mut calls {
+                call.advance(*id, &mut mux, &answer);
+            }
+            while let Some((message, _)) = mux.next_message() {
+                sent.fetch_add(message.len() as u64, Ordering::Relaxed);
+                self.send_binary(message);
+                calls.iter_mut().for_each(|(id, call)| call.advance(*id, &mut mux, &answer));
+            }
+            match self.receive() {
+                Received::Binary(message) => match mux.receive(&message).expect("a gateway sends frames") {
+                    Some(Event::Opened(id)) => drop(calls.insert(id, Call::default())),
+                    Some(Event::Over(id)) => {
+                        calls.remove(&id);
+                        mux.forget(id);
+                    }
+                    _ => {}
+                },
+                Received::Frame(_) => {}
+                end => return end,
+            }
+        }
+    }
+
     /// The socket itself.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
+    }
+}
+
+/// One request on a stream, and its response.
+#[derive(Default)]
+struct Call {
+    request: Vec<u8>,
+    response: Option<Vec<u8>>,
+    written: usize,
+}
+
+impl Call {
+    fn advance(&mut self, id: u32, mux: &mut Mux, answer: &impl Fn(&str) -> Vec<u8>) {
+        let mut bytes = [0; 16 * 1024];
+        while let mux::Read::Bytes(count) = mux.read(id, &mut bytes) {
+            self.request.extend_from_slice(&bytes[..count]);
+        }
+        if self.response.is_none() && whole(&self.request) {
+            self.response = Some(answer(&String::from_utf8_lossy(&self.request)));
+        }
+        while let Some(rest) = self.response.as_ref().map(|response| &response[self.written..]) {
+            match mux.write(id, rest) {
+                mux::Write::Taken(count) if count > 0 => self.written += count,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Whether a request has all of its body.
+fn whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let body = request.len() - head.len() - 4;
+    let head = head.to_ascii_lowercase();
+    match head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()) {
+        Some(length) => body >= length,
+        None => !head.contains("transfer-encoding: chunked") || text.ends_with("0\r\n\r\n"),
     }
 }
 

@@ -113,6 +113,7 @@ fn followed(api: Arc<Api>, id: String, page: Page) -> Response {
 async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<std::io::Result<Bytes>>) {
     // Before the first look, so that nothing falls between.
     let mut following = api.sessions.store.followers().follow(&id);
+    let mut draining = api.sessions.draining.clone();
     loop {
         let Ok(events) = api.sessions.store.events(&id, page).await else {
             // Broken off, so that the reader comes again with the id of the last event.
@@ -130,6 +131,8 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
             tokio::select! {
                 () = following.news() => continue,
                 () = body.closed() => return,
+                // The reader comes again, with the id of the last event, to whoever is there then.
+                _ = draining.wait_for(|draining| *draining) => return,
                 () = tokio::time::sleep(IDLE) => text.push_str(":\n\n"),
             }
         }

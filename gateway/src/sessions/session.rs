@@ -151,8 +151,6 @@ impl<'p> Session<'p> {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        // Whoever asks from here on is told that the sandbox is away.
-        self.part.registry.leave(&self.live);
         if let Some(streams) = &self.live.streams {
             streams.end();
         }
@@ -167,6 +165,8 @@ impl<'p> Session<'p> {
         if let Err(error) = self.part.store.write(write).await {
             tracing::warn!(sandbox = self.live.sandbox, error = crate::exit::story(&error), "its end is not stored");
         }
+        // Whoever asks from here on finds the end in the store.
+        self.part.registry.leave(&self.live);
         end
     }
 

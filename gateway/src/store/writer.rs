@@ -85,7 +85,7 @@ impl Writer {
         (Queue(sender), Writer { pool, metrics, writes })
     }
 
-    /// Write until nobody can hand in any more, and all is written.
+    /// Write until nobody can hand in any more.
     pub async fn run(mut self) {
         let mut group = Vec::new();
         while self.writes.recv_many(&mut group, GROUP).await > 0 {
@@ -100,7 +100,6 @@ impl Writer {
                 committed => self.answer(group.drain(..), committed),
             }
         }
-        self.pool.close().await;
     }
 
     async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<(), sqlx::Error> {

@@ -1,0 +1,40 @@
+//! The end of all sessions when the gateway stops: goodbyes with space between them, so that what comes after it is not met
+//! by the whole fleet at once.
+
+use std::time::Duration;
+
+use protocol::session::close;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Sessions;
+use crate::registry::Order;
+
+/// How long a supervisor may take to go after the last goodbye.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Left of the deadline for closing those that have not gone.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// Ask every supervisor to dial again, half as many in a second as may begin in one; close what is left. Comes back when
+/// no session is left, at the latest at `deadline`.
+pub async fn drain(sessions: &Sessions, deadline: Instant) {
+    let begin = Instant::now();
+    let all = sessions.registry.all();
+    let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+    let (window, step) = (sessions.admission.window(), Duration::from_secs(2) / sessions.admission.rate());
+    let span = (step * count).min((deadline - begin) * 3 / 5);
+    for (place, live) in (0..).zip(&all) {
+        let at = begin + span * place / count;
+        sleep_until(at).await;
+        // Not before this gateway has gone, and each at its own place in the window.
+        let wait = (begin + span).saturating_duration_since(at) + window * place / count;
+        let reconnect_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        live.order(Order::Goaway { reason: "the gateway stops", reconnect_in_ms });
+    }
+    let leave = (Instant::now() + LEAVE).min(deadline.checked_sub(CLOSE).unwrap_or(begin));
+    if timeout_at(leave, sessions.registry.emptied()).await.is_err() {
+        for live in sessions.registry.all() {
+            live.order(Order::Close(close::GOING_AWAY, "the gateway stops"));
+        }
+        let _ = timeout_at(deadline, sessions.registry.emptied()).await;
+    }
+}

@@ -1,0 +1,65 @@
+//! Commands: numbered in the store, sent in order, applied once.
+
+use protocol::session::{Command, FromGateway, FromSupervisor, Outcome};
+use serde_json::json;
+use tests::control_plane::Gateway;
+use tests::dialler::{Dialler, hello};
+use tests::wait::wait_until;
+
+fn next_command(session: &mut Dialler) -> Command {
+    session.receive_until(|frame| match frame {
+        FromGateway::Command(command) => Some(*command),
+        _ => None,
+    })
+}
+
+fn applied(n: i64) -> FromSupervisor {
+    let outcome = Outcome { n, ok: true, reason: String::new(), body: json!({"task_id": "t"}) };
+    FromSupervisor::Applied { n, outcomes: vec![outcome] }
+}
+
+#[test]
+fn a_command_is_sent_once_and_its_outcome_is_kept() {
+    let gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let given = gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"task.create","body":{"argv":["true"]}}"#);
+    assert_eq!((given.status(), given.header("location")), (202, "/v1/sandboxes/a/commands/1"));
+    let command = next_command(&mut session);
+    assert_eq!((command.n, command.verb.as_str(), command.body), (1, "task.create", json!({"argv": ["true"]})));
+    let shown = || gateway.api().get("/v1/sandboxes/a/commands/1").json();
+    assert_eq!(shown()["status"], "waiting");
+    session.send(&applied(1));
+    wait_until("its outcome is stored", || shown()["outcome"]["body"]["task_id"] == "t");
+    assert_eq!(shown()["status"], "applied");
+    let mut again = hello("a");
+    again.applied = 1;
+    let (mut session, _) = Dialler::begin_with(&gateway, again);
+    gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    assert_eq!(next_command(&mut session).n, 2, "the first does not come again");
+}
+
+#[test]
+fn commands_wait_for_a_sandbox_that_is_away_and_come_in_order() {
+    let gateway = Gateway::start();
+    drop(Dialler::begin(&gateway, "a"));
+    for _ in 0..40 {
+        assert_eq!(gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#).status(), 202);
+    }
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let came: Vec<i64> = (0..40).map(|_| next_command(&mut session).n).collect();
+    assert_eq!(came, (1..=40).collect::<Vec<_>>());
+    drop(session);
+    // Not applied, so they come again.
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    assert_eq!(next_command(&mut session).n, 1);
+}
+
+#[test]
+fn a_store_that_has_lost_its_commands_uses_no_number_twice() {
+    let gateway = Gateway::start();
+    let mut ahead = hello("a");
+    ahead.applied = 7;
+    let (mut session, _) = Dialler::begin_with(&gateway, ahead);
+    gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    assert_eq!(next_command(&mut session).n, 8);
+}
