@@ -21,11 +21,14 @@ use std::time::Duration;
 
 use protocol::session::{Class, Extent};
 
+mod config;
 mod cursor;
 pub mod disk;
 mod ground;
+mod handle;
 mod header;
 mod lane;
+mod part;
 mod read;
 mod record;
 mod recovery;
@@ -34,14 +37,19 @@ mod scan;
 mod segment;
 mod write;
 
+pub use config::Config;
 pub use ground::Counts;
+pub use handle::Handle;
+pub use part::{Part, new};
 
 use cursor::Cursor;
-use disk::Disk;
+use disk::{Directory, Disk};
 use ground::Ground;
 use lane::Lane;
 use record::{BLOCK, Frame};
 use recovery::Aside;
+
+use crate::state::{StateDir, boot_id};
 
 /// The largest record; its frame of the session must fit into one message.
 pub const MAX_RECORD: usize = 192 * 1024;
@@ -131,6 +139,8 @@ pub enum BufferError {
     Full { class: Class },
     #[error("{seq} of {} was acknowledged, which cannot have been sent", class.name())]
     Ahead { class: Class, seq: i64 },
+    #[error("the record {seq} is written, and the disk will not confirm it")]
+    Unsynced { seq: i64 },
     #[error("the buffer is closed")]
     Closed,
 }
@@ -171,6 +181,18 @@ pub const fn window(class: Class) -> Duration {
         Class::Lifecycle => Duration::from_millis(50),
         _ => Duration::from_millis(200),
     }
+}
+
+/// Open the buffer of a state directory. Blocks.
+pub fn open(state: &StateDir, config: &Config) -> Result<Buffer<Directory>, BufferError> {
+    let directory = Directory::open(state.descriptor(), "buffer").map_err(|source| BufferError::List { source })?;
+    Buffer::open(directory, config.limits, kernel())
+}
+
+/// The boot id of the running kernel; zeros where it cannot be read.
+fn kernel() -> [u8; 16] {
+    let id = boot_id(std::path::Path::new("/proc")).replace('-', "");
+    u128::from_str_radix(id.trim(), 16).unwrap_or_default().to_be_bytes()
 }
 
 /// The open buffer. One process at a time; the state directory's lock sees to that.
@@ -292,6 +314,12 @@ impl<D: Disk> Buffer<D> {
     /// What was counted since it was opened.
     pub fn counts(&self) -> &Counts {
         &self.ground.counts
+    }
+
+    /// The disk refuses something that was, or is still to be, written to it.
+    pub fn is_degraded(&self) -> bool {
+        let refused = |lost: record::Lost| lost.reason == Reason::Disk;
+        self.lanes.iter().any(|lane| !lane.doubtful.is_empty() || lane.pending.is_some_and(refused))
     }
 
     /// Bytes on disk, files that were put aside included.

@@ -152,6 +152,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("task_sync", "group", "group|always", "an answer waits for the disk, or the disk follows within 50 ms"),
     setting("task_requeue", "true", "BOOL", "run what was queued when the supervisor ended, or report it as failed"),
     setting("attach_silence", "45s", "DURATION", "an attached client that gives no sign of life for so long is let go"),
+    setting("buffer_size", "64MiB", "SIZE", "what waits on disk for the gateway, all of it"),
+    setting("buffer_reserve", "4MiB", "SIZE", "of that, for what became of supervisor, agent and tasks alone"),
+    setting("buffer_sync", "group", "group|always", "lifecycle records wait for the disk, or it follows within 50 ms"),
     setting("archive_upload", "64MiB", "SIZE", "largest archive or file that a client may send"),
     setting("archive_unpacked", "1GiB", "SIZE", "most that may come out of an archive"),
     setting("relay_url", "", "URL", "applies approved patches: https, or http on this machine")

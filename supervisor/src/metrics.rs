@@ -8,6 +8,9 @@ use prometheus_client::metrics::family::Family;
 /// Counts events since the supervisor started.
 pub type Counter = Generic<u64, AtomicU64>;
 
+/// What is so now, told by the one who knows: the buffer's owner is busy with the disk when it could be asked.
+pub type Level = prometheus_client::metrics::gauge::Gauge<u64, AtomicU64>;
+
 /// The counters. A part gets the whole set and touches its own.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -35,6 +38,20 @@ pub struct Metrics {
     pub journal_damaged: Counter,
     /// Group commits of the task journal that the disk refused.
     pub journal_sync_failures: Counter,
+    /// Records written to the buffer, by class.
+    pub buffer_records: Family<Vec<(&'static str, String)>, Counter>,
+    /// Numbers of the buffer that became gaps, by reason.
+    pub buffer_gaps: Family<Vec<(&'static str, String)>, Counter>,
+    /// Files of the buffer that could not be read and were put aside.
+    pub buffer_quarantined: Counter,
+    /// fsync and fdatasync of the buffer.
+    pub buffer_syncs: Counter,
+    /// Those that failed.
+    pub buffer_sync_failures: Counter,
+    /// Bytes of the buffer on disk.
+    pub buffer_bytes: Level,
+    /// 1 while the disk refuses what is written to the buffer.
+    pub buffer_degraded: Level,
     /// Panics caught in a connection or task.
     pub panics: Counter,
     /// Modes of the state directory that somebody changed and we mended.

@@ -14,7 +14,7 @@ use crate::config::{Mistake, Reader, Sources, parse};
 use crate::launch::{environment, files, policy, program};
 use crate::provider::Provider;
 use crate::workspace::relay::Relay;
-use crate::{agent, launch, logs, state, tasks};
+use crate::{agent, buffer, launch, logs, state, tasks};
 
 /// What `supervisor run` runs with.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub bootstrap: Option<Plan>,
     /// Dev-tasks.
     pub tasks: tasks::Config,
+    /// What waits for the gateway.
+    pub buffer: buffer::Config,
     /// The API's token.
     pub api_token_file: Option<PathBuf>,
     /// The largest archive or file that a client may send.
@@ -90,6 +92,7 @@ impl Config {
             bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
             tasks: tasks::Config::read(reader),
+            buffer: buffer::Config::read(reader),
             upload: reader.value("archive_upload", parse::size),
             attach_silence: reader.value("attach_silence", parse::positive_duration),
             relay: Relay::read(reader, secret("relay_token_file"), secret("relay_ca_file")).map(Arc::new),

@@ -13,6 +13,7 @@
 //! A file without a whole header is put aside; its name still says which numbers it could have held.
 
 use std::collections::VecDeque;
+use std::io;
 
 use protocol::session::Class;
 
@@ -105,7 +106,7 @@ fn look<D: Disk>(disk: &D) -> Result<Vec<Found<D::File>>, BufferError> {
         })();
         let (file, block, length) = match read {
             Ok((file, block, length)) => (Some(file), block, length),
-            Err(error) if is_gone(&error) => (None, Vec::new(), 0),
+            Err(error) if is_gone(&error) || is_no_file(&error) => (None, Vec::new(), 0),
             Err(source) => return Err(BufferError::File { file: name, action: "read", source }),
         };
         let header = match Header::decode(&block) {
@@ -116,6 +117,12 @@ fn look<D: Disk>(disk: &D) -> Result<Vec<Found<D::File>>, BufferError> {
         found.push(Found { name, parsed, file, length, header });
     }
     Ok(found)
+}
+
+/// A link, a folder or a pipe has a segment's name.
+fn is_no_file(error: &io::Error) -> bool {
+    let code = matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO));
+    code || error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Whether a file is one of this log, where its name says it is, after `previous`.

@@ -6,6 +6,7 @@ use super::{Limits, Reason};
 
 mod damage;
 mod disk;
+mod part;
 mod properties;
 mod world;
 

@@ -164,7 +164,9 @@ impl<F: Blocks> Lane<F> {
             frame.encode(segment.header.salt, 0, &mut bytes);
         }
         let mut file = ground.disk.create(&segment.name).map_err(|source| segment.failed("created", source))?;
-        let written = file.reserve(segment.reserved).and_then(|()| file.write_at(&bytes, 0));
+        // fallocate(2) refuses to take nothing.
+        let reserved = if segment.reserved > 0 { file.reserve(segment.reserved) } else { Ok(()) };
+        let written = reserved.and_then(|()| file.write_at(&bytes, 0));
         written.map_err(|source| segment.failed("written", source))?;
         segment.length = bytes.len() as u64;
         let result = file.sync();

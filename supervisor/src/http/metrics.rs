@@ -47,6 +47,9 @@ fn counters(registry: &mut Registry, view: &View) {
         ("log_lines_dropped", "Own log lines dropped because standard error was blocked", &m.log_lines_dropped),
         ("journal_damaged", "Lines of the task journal that could not be read", &m.journal_damaged),
         ("journal_sync_failures", "Group commits of the task journal that the disk refused", &m.journal_sync_failures),
+        ("buffer_quarantined", "Files of the buffer that could not be read and were put aside", &m.buffer_quarantined),
+        ("buffer_syncs", "Syncs of the buffer's files and directory", &m.buffer_syncs),
+        ("buffer_sync_failures", "Syncs of the buffer that the disk refused", &m.buffer_sync_failures),
         ("panics", "Panics caught in a connection or task", &m.panics),
         ("state_tampered", "Modes of the state directory that were changed by others and mended", &m.state_tampered),
         ("notify_refused", "Notifications from outside the agent's tree", &m.notify_refused),
@@ -54,6 +57,10 @@ fn counters(registry: &mut Registry, view: &View) {
     ] {
         registry.register(name, help, counter.clone());
     }
+    registry.register("buffer_records", "Records written to the buffer, by class", m.buffer_records.clone());
+    registry.register("buffer_gaps", "Numbers that became gaps instead of records, by reason", m.buffer_gaps.clone());
+    registry.register("buffer_bytes", "Bytes of the buffer on disk", m.buffer_bytes.clone());
+    registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
     registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
     registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
 }

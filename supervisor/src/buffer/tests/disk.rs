@@ -300,6 +300,9 @@ impl Blocks for Handle {
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(refused(libc::EINVAL));
+        }
         let state = &mut *self.disk.0.borrow_mut();
         if !state.has_room(self.node, bytes as usize) {
             return Err(refused(libc::ENOSPC));
