@@ -24,8 +24,8 @@ check:
 test *ARGS:
     cargo test --workspace {{ ARGS }}
 
-# static release programs into dist/: supervisor, shim
-dist: (static "dist" "supervisor") (static "dist" "shim")
+# static release programs into dist/: supervisor, shim, gateway
+dist: (static "dist" "supervisor") (static "dist" "shim") (static "dist" "gateway")
 
 # static helpers of the cluster tests into dist/tests/
 dist-tests: (static "dist/tests" "tests" "scripted-model")

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{any, get, post, put};
@@ -25,6 +27,8 @@ use reply::Problem;
 
 /// The largest body of our own paths; what passes to a sandbox has the sandbox's limits.
 const MAX_BODY: usize = 64 * 1024;
+/// It takes longer only from somebody who holds a connection open on purpose.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// What handlers work with. Shared.
 pub struct Api {
@@ -90,6 +94,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Number {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Number, Problem> {
         let n = in_path(parts, state, "n").await?.parse();
         n.map(Number).map_err(|_| Problem::field("n", "is not a whole number"))
+    }
+}
+
+/// A whole body, within its size and its time.
+struct Whole(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Whole, Problem> {
+        match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
+            Ok(Ok(bytes)) => Ok(Whole(bytes)),
+            Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
+            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10s")),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`attach`]: a client that is attached to a dev-task.
 //! - [`mod@tls`]: certificates, right and wrong.
+//! - [`mod@openapi`]: the pages that describe an API.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
@@ -21,6 +22,7 @@ pub mod crowd;
 pub mod dialler;
 pub mod http;
 pub mod kernel;
+pub mod openapi;
 pub mod output;
 pub mod probes;
 pub mod processes;

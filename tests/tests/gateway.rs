@@ -12,6 +12,8 @@ mod calls;
 mod commands;
 #[path = "gateway/crash.rs"]
 mod crash;
+#[path = "gateway/openapi.rs"]
+mod openapi;
 #[path = "gateway/records.rs"]
 mod records;
 #[path = "gateway/settings.rs"]

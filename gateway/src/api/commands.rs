@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -11,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::reply::{self, Problem};
 use super::sandboxes::time;
-use super::{Api, Id, Number};
+use super::{Api, Id, Number, Whole};
 use crate::awake::wall_ms;
 use crate::store::{self, Give};
 use crate::tokens::is_name;
@@ -45,7 +44,7 @@ impl From<store::Command> for Command {
 }
 
 /// `POST /v1/sandboxes/{id}/commands`.
-pub(super) async fn give(State(api): State<Arc<Api>>, Id(id): Id, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn give(State(api): State<Arc<Api>>, Id(id): Id, Whole(body): Whole) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Given<'a> {
