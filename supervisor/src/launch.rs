@@ -22,10 +22,12 @@ use tokio::sync::oneshot;
 pub mod config;
 pub mod environment;
 pub mod files;
+mod hidden;
 pub mod output;
 mod place;
 pub mod policy;
 pub mod program;
+mod readable;
 pub mod terminal;
 pub mod tree;
 mod zygote;
@@ -36,6 +38,7 @@ pub use tree::{Event, Tree};
 use crate::init::{Reaper, leftovers};
 use crate::metrics::Metrics;
 use program::ProgramError;
+use readable::Remembered;
 use zygote::Zygote;
 
 /// Address space of one of our workers; each keeps well below it by itself.
@@ -129,6 +132,7 @@ struct Inner {
     reaper: Reaper,
     metrics: Arc<Metrics>,
     zygote: Zygote,
+    remembered: Arc<Remembered>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
@@ -143,8 +147,8 @@ impl Launcher {
         metrics: Arc<Metrics>,
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
     ) -> Launcher {
-        let zygote = Zygote::new();
-        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, stdout, stderr }) }
+        let (zygote, remembered) = (Zygote::new(), Arc::new(Remembered::new()));
+        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, remembered, stdout, stderr }) }
     }
 
     /// A launcher for our own workers: class `local`, and nothing writable but these.
@@ -213,9 +217,11 @@ impl Launcher {
 
     /// The same launcher for other children, which have neither of the agent's pipes.
     fn with(&self, config: Config) -> Launcher {
-        let Inner { shim, reaper, metrics, zygote, .. } = &*self.inner;
-        let (shim, reaper, metrics, zygote) = (shim.clone(), reaper.clone(), metrics.clone(), zygote.clone());
-        Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, stdout: None, stderr: None }) }
+        let Inner { shim, reaper, metrics, zygote, remembered, .. } = &*self.inner;
+        let (shim, reaper, metrics) = (shim.clone(), reaper.clone(), metrics.clone());
+        let (zygote, remembered) = (zygote.clone(), remembered.clone());
+        let inner = Inner { config, shim, reaper, metrics, zygote, remembered, stdout: None, stderr: None };
+        Launcher { inner: Arc::new(inner) }
     }
 
     /// What children are started with.
@@ -231,7 +237,7 @@ impl Launcher {
             Streams::Terminal(_) => Session::OwnTerminal,
             _ => Session::Own,
         };
-        let policy = policy::build(&inner.config, request, session)?;
+        let policy = policy::build(&inner.config, request, session, &inner.remembered)?;
         let frame = protocol::control::encode(&protocol::control::Command::Start(Box::new(policy)))
             .map_err(LaunchError::TooLarge)?;
         let (ours, pid, exit) = match self.fork_shim(&request.streams).await.map_err(LaunchError::Socket)? {

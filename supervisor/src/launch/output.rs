@@ -24,6 +24,8 @@ use crate::metrics::{Counter, Metrics};
 
 /// Our own lines wait this long for the agent to finish its line; then they begin with a newline of their own.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
+/// Own lines wait so long for others: a thread is woken for all of them, and a dev-task has several in a millisecond.
+const GATHER: Duration = Duration::from_millis(2);
 /// Own lines kept while stderr is blocked; more are dropped and counted.
 const QUEUED_LINES: usize = 1024;
 /// A flood lets others have its thread after this much.
@@ -84,6 +86,7 @@ impl Sink {
     pub async fn write_lines(self: Arc<Sink>) {
         loop {
             self.waiting.notified().await;
+            tokio::time::sleep(GATHER).await;
             if self.clone().flush(false).await == Flushed::Held {
                 tokio::time::sleep(LINE_PATIENCE).await;
                 self.clone().flush(true).await;

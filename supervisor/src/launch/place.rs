@@ -8,13 +8,46 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+
 /// As many as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// The real path of `path`; `None` where it does not exist or leads through another of `writable`.
-pub(super) fn real(path: &Path, writable: &[PathBuf]) -> Option<PathBuf> {
-    let others: Vec<PathBuf> =
-        writable.iter().filter(|other| *other != path).filter_map(|other| other.canonicalize().ok()).collect();
+/// The real paths of `writable`, in order; `None` where one does not exist or leads through another of them.
+pub(super) fn real(writable: &[PathBuf]) -> Vec<Option<PathBuf>> {
+    let canonical: Vec<Option<PathBuf>> = writable.iter().map(|path| canonical(path)).collect();
+    let others = |path: &Path| -> Vec<&Path> {
+        let all = writable.iter().zip(&canonical).filter(|(other, _)| *other != path);
+        all.filter_map(|(_, canonical)| canonical.as_deref()).collect()
+    };
+    let real = |(path, canonical): (&PathBuf, &Option<PathBuf>)| match canonical {
+        // No link on the way, so its ancestors are those that its name says.
+        Some(canonical) if canonical == path => {
+            let passes = |other: &Path| other != path && path.starts_with(other);
+            (!others(path).into_iter().any(passes)).then(|| path.clone())
+        }
+        Some(_) => walk(path, &others(path)),
+        None => None,
+    };
+    writable.iter().zip(&canonical).map(real).collect()
+}
+
+/// As `realpath(3)`, in one call where there is nothing to resolve.
+pub(super) fn canonical(path: &Path) -> Option<PathBuf> {
+    let is_plain = path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match is_plain.then(|| openat2(AT_FDCWD, path, how)) {
+        // Without doubled or trailing slashes.
+        Some(Ok(_)) => Some(path.components().collect()),
+        Some(Err(Errno::ENOENT | Errno::ENOTDIR)) => None,
+        // There is a link, or a container's filter is older than the call.
+        _ => path.canonicalize().ok(),
+    }
+}
+
+/// The real path, unless it leads through one of `others`.
+fn walk(path: &Path, others: &[&Path]) -> Option<PathBuf> {
     let mut ahead: VecDeque<OsString> = path.components().filter_map(name).collect();
     let mut at = PathBuf::from("/");
     let mut links = 0;
@@ -78,12 +111,16 @@ mod tests {
         // What an earlier run left in the place of its home.
         symlink(&elsewhere, &inner).expect("symlink");
         let writable = [outer.clone(), inner.clone()];
-        assert_eq!(real(&outer, &writable), Some(outer.clone()));
-        assert_eq!(real(&inner, &writable), None);
+        assert_eq!(real(&writable), [Some(outer.clone()), None]);
         // Also by another name, through a link that the agent cannot change.
         let alias = root.join("alias");
         symlink(&inner, &alias).expect("symlink");
-        assert_eq!(real(&alias, &[outer, alias.clone()]), None);
+        assert_eq!(real(&[outer.clone(), alias]), [Some(outer.clone()), None]);
+        // Nor where there is nothing but directories.
+        let beneath = outer.join("real");
+        std::fs::create_dir(&beneath).expect("mkdir");
+        assert_eq!(real(&[beneath.clone(), outer.clone()]), [None, Some(outer)]);
+        assert_eq!(real(std::slice::from_ref(&beneath)), [Some(beneath)]);
     }
 
     #[test]
@@ -92,10 +129,12 @@ mod tests {
         let root = dir.path().canonicalize().expect("real");
         std::fs::create_dir_all(root.join("volume/a")).expect("mkdir");
         symlink("volume/../volume", root.join("link")).expect("symlink");
-        assert_eq!(real(&root.join("link/a"), &[]), Some(root.join("volume/a")));
-        assert_eq!(real(&root.join("missing"), &[]), None);
+        let one = |name: &str| real(&[root.join(name)]).pop().flatten();
+        assert_eq!(one("link/a"), Some(root.join("volume/a")));
+        assert_eq!(one("link/../volume//a/"), Some(root.join("volume/a")));
+        assert_eq!(one("missing"), None);
         symlink("loop", root.join("loop")).expect("symlink");
-        assert_eq!(real(&root.join("loop"), &[]), None);
+        assert_eq!(one("loop"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use protocol::policy::{Identity, Policy, Program, Session};
 
 use super::program::{self, ProgramError};
+use super::readable::Remembered;
 use super::{Config, Request, environment, files};
 
 /// The kernel's limits for one argument or variable (`MAX_ARG_STRLEN`) and for all together with a stack of 8 MiB
@@ -15,7 +16,12 @@ const MAX_STRING: usize = 128 * 1024;
 const MAX_STRINGS: usize = 2 * 1024 * 1024;
 
 /// The policy for one program.
-pub fn build(config: &Config, request: &Request, session: Session) -> Result<Policy, ProgramError> {
+pub fn build(
+    config: &Config,
+    request: &Request,
+    session: Session,
+    remembered: &Remembered,
+) -> Result<Policy, ProgramError> {
     let env = environment::build(&config.environment, &config.env_allow, &config.env, &request.env);
     refuse_what_exec_refuses(&request.argv, &env)?;
     let path = variable(&env, "PATH");
@@ -35,7 +41,7 @@ pub fn build(config: &Config, request: &Request, session: Session) -> Result<Pol
         limits: config.limits.clone(),
         oom_score_adj: Some(config.oom_score_adj),
         nice: config.nice,
-        files: files::rules(config, home.as_deref()),
+        files: files::rules(config, home.as_deref(), remembered),
         class: config.class,
         connect_ports: (!config.connect_ports.is_empty()).then(|| config.connect_ports.clone()),
         supervisor_pid: std::process::id() as i32,

@@ -8,6 +8,7 @@ use tests::binaries;
 use tests::stage::{Pids, Profile, available};
 use tests::supervisor::{Builder, Supervisor};
 use tests::tasks::Api;
+use tests::wait::wait_until;
 
 use super::api;
 
@@ -129,4 +130,21 @@ fn limits_are_set_for_the_task() {
     let task = api.run(json!({"script": "while :; do :; done", "limits": {"cpu_seconds": 1}}));
     assert!(task["signal"] == 24 || task["signal"] == 9, "XCPU or KILL: {task}");
     assert!(task["usage"]["user_us"].as_u64() > Some(500_000), "{task}");
+}
+
+#[test]
+fn what_comes_beside_a_hidden_path_is_open_to_the_next_task_and_the_hidden_path_stays_closed() {
+    let (supervisor, api) = api();
+    // The state directory and the token are in this folder, so its entries are allowed one by one, and remembered once
+    // the folder has not changed for a while.
+    let folder = supervisor.path("");
+    let changed = std::fs::metadata(&folder).and_then(|meta| meta.modified()).expect("our own directory");
+    wait_until("the folder to settle", || changed.elapsed().is_ok_and(|age| age.as_secs() > 4));
+    let look = |name: &str| attempt(&api, "local", &format!("cat {}", folder.join(name).display()), json!({})).0;
+    for round in 0..3 {
+        assert!(!look("token"));
+        let name = format!("late-{round}");
+        std::fs::write(folder.join(&name), "").expect("our own directory");
+        assert!(look(&name), "{name}");
+    }
 }

@@ -1,0 +1,216 @@
+//! What every program may read, remembered from one launch to the next.
+//!
+//! Finding it lists each directory on the way to a hidden path and looks at every entry: some two hundred calls for what
+//! hardly ever changes. It is what it was while the hidden paths mean the same files, no mount has come or gone, and none
+//! of the listed directories has changed: an entry that comes, goes or is replaced changes its directory's times
+//! (inode(7)). A directory that changed a moment ago can change again within one tick of its clock and show the same time,
+//! so what was found just after a change is used once and not remembered.
+
+use std::fs::{File, Metadata};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::hidden::Hidden;
+
+/// Longer than the tick of any file system's clock (FAT: two seconds).
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Asked at each launch.
+pub struct Remembered {
+    found: Mutex<Option<Found>>,
+    /// The mount table: polling tells whether it has changed since the last time (proc_pid_mountinfo(5)).
+    mounts: Option<File>,
+}
+
+/// What was found once.
+struct Found {
+    hidden: Hidden,
+    paths: Vec<PathBuf>,
+    listed: Vec<(PathBuf, Stamp)>,
+}
+
+/// What is another one after any change of the directory. In seconds and nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: (u64, u64),
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Remembered {
+    /// Nothing yet.
+    pub fn new() -> Remembered {
+        // Without it nothing is remembered.
+        Remembered { found: Mutex::default(), mounts: File::open("/proc/self/mountinfo").ok() }
+    }
+
+    /// Each file, and each directory with everything beneath it, but what is hidden.
+    pub(super) fn readable(&self, hidden: &Hidden) -> Vec<PathBuf> {
+        self.readable_beneath(Path::new("/"), hidden)
+    }
+
+    fn readable_beneath(&self, root: &Path, hidden: &Hidden) -> Vec<PathBuf> {
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        // First: what is mounted from here on shows at the next launch.
+        let same_mounts = self.same_mounts();
+        if let Some(found) = known.as_ref().filter(|found| same_mounts && found.holds(hidden)) {
+            return found.paths.clone();
+        }
+        let now = SystemTime::now();
+        let mut found = Found { hidden: hidden.clone(), paths: Vec::new(), listed: Vec::new() };
+        found.list(root);
+        let paths = found.paths.clone();
+        *known = Some(found).filter(|found| self.mounts.is_some() && found.has_settled(now));
+        paths
+    }
+
+    fn same_mounts(&self) -> bool {
+        let Some(mounts) = &self.mounts else { return false };
+        let mut look = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut look, PollTimeout::ZERO).is_ok() && look[0].revents().is_some_and(|seen| seen.is_empty())
+    }
+}
+
+impl Found {
+    fn holds(&self, hidden: &Hidden) -> bool {
+        self.hidden == *hidden && self.listed.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+    }
+
+    fn has_settled(&self, now: SystemTime) -> bool {
+        let seconds =
+            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs() as i64);
+        let latest = seconds(now - SETTLED);
+        self.listed.iter().all(|(_, stamp)| stamp.modified.0.max(stamp.changed.0) < latest)
+    }
+
+    /// A directory that is opened up because of what lies beneath it.
+    fn list(&mut self, directory: &Path) {
+        // Before it is read, so that a change meanwhile makes what was read old.
+        let Some(stamp) = Stamp::of(directory) else { return };
+        self.listed.push((directory.into(), stamp));
+        let Ok(entries) = directory.read_dir() else { return };
+        let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        entries.sort();
+        for entry in entries {
+            // A symlink needs no rule: Landlock looks at where it leads. /dev is a list of its own.
+            let Ok(kind) = entry.symlink_metadata().map(|m| m.file_type()) else { continue };
+            if kind.is_symlink() || entry == Path::new("/dev") || self.hidden.is(&entry) {
+                continue;
+            }
+            if kind.is_dir() && self.hidden.has_beneath(&entry) {
+                self.list(&entry);
+            } else if kind.is_dir() || kind.is_file() {
+                self.paths.push(entry);
+            }
+        }
+    }
+}
+
+impl Stamp {
+    fn of(directory: &Path) -> Option<Stamp> {
+        let of = |meta: Metadata| Stamp {
+            identity: (meta.dev(), meta.ino()),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        };
+        directory.symlink_metadata().ok().map(of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, FileTimes, create_dir_all, write};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for name in ["a/secret", "a/public", "b"] {
+            create_dir_all(dir.path().join(name)).expect("mkdir");
+        }
+        write(dir.path().join("a/token"), "t").expect("write");
+        dir
+    }
+
+    fn read(root: &Path, hide: &[PathBuf]) -> Vec<PathBuf> {
+        Remembered::new().readable_beneath(root, &Hidden::new(hide))
+    }
+
+    #[test]
+    fn the_siblings_of_a_hidden_path_are_allowed_and_the_path_is_not() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        let readable = read(&root, &[root.join("a/secret"), root.join("a/token")]);
+        assert_eq!(readable, [root.join("a/public"), root.join("b")]);
+    }
+
+    #[test]
+    fn a_hidden_path_is_found_behind_a_symlink() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        symlink(root.join("a"), root.join("link")).expect("symlink");
+        let readable = read(&root, &[root.join("link/token")]);
+        assert_eq!(readable, [root.join("a/public"), root.join("a/secret"), root.join("b")]);
+    }
+
+    #[test]
+    fn the_whole_volume_of_a_projected_token_is_hidden() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        let volume = root.join("tokens");
+        create_dir_all(volume.join("..2026_01")).expect("mkdir");
+        write(volume.join("..2026_01/token"), "t").expect("write");
+        symlink("..2026_01", volume.join("..data")).expect("symlink");
+        symlink("..data/token", volume.join("token")).expect("symlink");
+        let readable = read(&root, &[volume.join("token")]);
+        assert_eq!(readable, [root.join("a"), root.join("b")]);
+    }
+
+    #[test]
+    fn what_comes_goes_or_changes_its_meaning_is_seen_at_the_next_launch() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        let hide = [root.join("a/token")];
+        let remembered = Remembered::new();
+        let readable = || remembered.readable_beneath(&root, &Hidden::new(&hide));
+        let all = ["a/public", "a/secret", "b"].map(|name| root.join(name));
+        assert_eq!(readable(), all);
+        std::fs::remove_dir(root.join("a/public")).expect("rmdir");
+        assert_eq!(readable(), all[1..]);
+        // By another name now.
+        std::fs::rename(root.join("a/token"), root.join("a/other")).expect("rename");
+        write(root.join("a/token"), "new").expect("write");
+        assert_eq!(readable(), [root.join("a/other"), root.join("a/secret"), root.join("b")]);
+        std::fs::hard_link(root.join("a/token"), root.join("alias")).expect("link");
+        assert!(!readable().contains(&root.join("alias")));
+    }
+
+    #[test]
+    fn only_what_was_found_in_directories_that_have_settled_is_remembered() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        let hidden = Hidden::new(&[root.join("a/token")]);
+        let remembered = Remembered::new();
+        remembered.readable_beneath(&root, &hidden);
+        let is_known = || remembered.found.lock().expect("no panic").is_some();
+        assert!(!is_known(), "its directories were made just now");
+        // Their change time cannot be set back; let the clock be later instead.
+        let found = Found {
+            hidden: hidden.clone(),
+            paths: Vec::new(),
+            listed: vec![(root.clone(), Stamp::of(&root).expect("it is there"))],
+        };
+        assert!(!found.has_settled(SystemTime::now()) && found.has_settled(SystemTime::now() + 3 * SETTLED));
+        assert!(found.holds(&hidden) && !found.holds(&Hidden::new(&[root.join("b")])));
+        // A time that is set back is a change too.
+        let times = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+        File::open(&root).and_then(|directory| directory.set_times(times)).expect("our own");
+        assert!(!found.holds(&hidden));
+    }
+}
