@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sessions::{self, Sessions};
 use crate::store::{Reading, Store, StoreError, Wake};
+use crate::tls::Identity;
 use crate::tokens::Tokens;
 
 /// What `serve` needs.
@@ -26,6 +27,8 @@ use crate::tokens::Tokens;
 pub struct Config {
     /// Of everything.
     pub listen: SocketAddr,
+    /// Certificate and key of the listener.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Of the store.
     pub database_url: String,
     /// Who may call the API.
@@ -43,8 +46,15 @@ pub struct Config {
 impl Config {
     /// From the settings.
     pub fn read(mut reader: Reader) -> Result<Config, Vec<Mistake>> {
+        let tls = (reader.optional("tls_cert_file", parse::path), reader.optional("tls_key_file", parse::path));
+        match tls {
+            (Some(_), None) => reader.mistake("tls_key_file", "is missing beside GATEWAY_TLS_CERT_FILE"),
+            (None, Some(_)) => reader.mistake("tls_cert_file", "is missing beside GATEWAY_TLS_KEY_FILE"),
+            _ => {}
+        }
         let config = Config {
             listen: reader.value("listen", parse::address),
+            tls: tls.0.zip(tls.1),
             database_url: reader.value("database_url", parse::database),
             users: reader.optional("user_tokens_file", parse::path),
             sandboxes: reader.optional("sandbox_tokens_file", parse::path),
@@ -75,6 +85,8 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
         tokens.as_ref().map_or(Ok(()), Tokens::check).map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
         Ok(tokens)
     };
+    let identity = config.tls.clone().map(|(certificate, key)| Identity::new(certificate, key)).transpose();
+    let identity = identity.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
     let (users, sandboxes) = (tokens(&config.users)?, tokens(&config.sandboxes)?);
     let metrics = Arc::new(Metrics::default());
     tell_panics(metrics.clone());
@@ -102,7 +114,7 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     let address = listener.local_addr().map_err(internal)?;
     let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users }));
     let (closing_sender, closing) = watch::channel(false);
-    let serving = tokio::spawn(listener::serve(listener, routes, metrics, closing));
+    let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closing));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
     tracing::info!(%address, "the gateway listens");

@@ -54,6 +54,8 @@ impl Setting {
 /// All settings, in the order in which help and docs show them.
 pub const SETTINGS: &[Setting] = &[
     setting("listen", "[::]:8080", "ADDRESS", "address of sessions, API, health and metrics; port 0 picks a free one"),
+    setting("tls_cert_file", "", "FILE", "certificate of the listener with its chain (PEM); without it, plain HTTP"),
+    setting("tls_key_file", "", "FILE", "its key (PEM); both are read anew when they change"),
     setting(
         "database_url",
         "sqlite:/var/lib/gateway/gateway.db",
@@ -128,6 +130,12 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// Note a mistake.
+    pub fn mistake(&mut self, name: &str, problem: &str) {
+        let setting = find(name).map_or_else(|| name.into(), Setting::variable);
+        self.mistakes.push(Mistake { setting, problem: problem.into() });
     }
 
     /// All mistakes, in the order found.

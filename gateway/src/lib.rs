@@ -15,6 +15,8 @@ pub mod listener;
 pub mod logs;
 pub mod metrics;
 pub mod registry;
+pub mod replaced;
 pub mod sessions;
 pub mod store;
+pub mod tls;
 pub mod tokens;

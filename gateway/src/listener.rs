@@ -1,6 +1,6 @@
 //! The listener: every connection is HTTP/1.1 with time limits; sessions leave it by their upgrade.
 //!
-//! Promises: a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions; a panic in a request
+//! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions; a panic in a request
 //! closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
 
 use std::io;
@@ -12,15 +12,19 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::tls::Identity;
 
 /// Connections at once that are no sessions.
 const CONNECTIONS: usize = 4096;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+/// From the connection to TLS.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// hyper's read buffer, and so the largest head.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -35,7 +39,13 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serve until `stop` says so; then until every request is answered.
-pub async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    identity: Option<Identity>,
+    routes: Router,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -55,9 +65,19 @@ pub async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>,
             metrics.connections_refused.inc();
             continue;
         };
+        // Answers are small; waiting for more of them would only add delay.
+        let _ = stream.set_nodelay(true);
         let (routes, stop) = (routes.clone(), stop.clone());
+        let acceptor = identity.as_ref().map(Identity::acceptor);
         tokio::spawn(async move {
-            connection(stream, routes, stop).await;
+            match acceptor {
+                None => connection(stream, routes, stop).await,
+                Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, routes, stop).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                },
+            }
             drop(place);
         });
     }
@@ -66,9 +86,10 @@ pub async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>,
     let _ = places.acquire_many(CONNECTIONS as u32).await;
 }
 
-async fn connection(stream: TcpStream, routes: Router, stop: watch::Receiver<bool>) {
-    // Answers are small; waiting for more of them would only add delay.
-    let _ = stream.set_nodelay(true);
+async fn connection<S>(stream: S, routes: Router, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

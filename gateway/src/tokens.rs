@@ -6,16 +6,16 @@
 //! takes is about hashes, of which nobody can choose a piece.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// A longer file is a wrong one: 100,000 sandboxes fit.
+use crate::replaced::Replaced;
+
+/// Read of a file: 100,000 sandboxes fit.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 /// The longest name: an agent's id.
 pub const MAX_NAME: usize = 128;
@@ -63,32 +63,16 @@ pub enum TokensError {
     Line { path: PathBuf, line: usize, problem: &'static str },
 }
 
-/// A token file, read anew when it has changed. Cheap to clone.
-#[derive(Clone)]
-pub struct Tokens(Arc<File>);
-
-struct File {
+/// A token file.
+pub struct Tokens {
     path: PathBuf,
-    known: Mutex<Option<Known>>,
-}
-
-struct Known {
-    version: Version,
-    names: Arc<HashMap<Hash, String>>,
-}
-
-/// What changes when a file does. The kubelet replaces the link, so the inode is another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
+    names: Replaced<HashMap<Hash, String>>,
 }
 
 impl Tokens {
     /// The tokens of this file. It is not read yet: [`Tokens::check`] does.
     pub fn new(path: PathBuf) -> Tokens {
-        Tokens(Arc::new(File { path, known: Mutex::new(None) }))
+        Tokens { names: Replaced::new(vec![path.clone()]), path }
     }
 
     /// Whether the file can be used.
@@ -104,25 +88,14 @@ impl Tokens {
     }
 
     fn names(&self) -> Result<Arc<HashMap<Hash, String>>, TokensError> {
-        let read = |source| TokensError::Read { path: self.0.path.clone(), source };
-        let version = std::fs::metadata(&self.0.path).map(|meta| Version::of(&meta)).map_err(read)?;
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_ref().filter(|known| known.version == version) {
-            return Ok(known.names.clone());
-        }
-        if version.size > MAX_FILE {
-            return Err(read(io::Error::other(format!("it has more than {MAX_FILE} bytes"))));
-        }
-        let text = std::fs::read_to_string(&self.0.path).map_err(read)?;
-        let names = Arc::new(parse(&self.0.path, &text)?);
-        *known = Some(Known { version, names: names.clone() });
-        Ok(names)
+        self.names.get(|| self.read(), |path, source| TokensError::Read { path, source })
     }
-}
 
-impl Version {
-    fn of(meta: &Metadata) -> Version {
-        Version { inode: meta.ino(), size: meta.size(), changed: (meta.ctime(), meta.ctime_nsec()) }
+    fn read(&self) -> Result<HashMap<Hash, String>, TokensError> {
+        let mut text = String::new();
+        let read = std::fs::File::open(&self.path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+        read.map_err(|source| TokensError::Read { path: self.path.clone(), source })?;
+        parse(&self.path, &text)
     }
 }
 

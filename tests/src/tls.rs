@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// Signs certificates; whoever has its file believes them.
 pub struct Authority {
@@ -29,6 +30,31 @@ impl Authority {
     /// What its clients have to believe.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Certificate and key of a server that may call itself by `name`, in two files of `directory`.
+    pub fn issue(&self, name: &str, directory: &Path) -> (PathBuf, PathBuf) {
+        let params = CertificateParams::new([name.to_string()]).expect("a name or an address");
+        let key = KeyPair::generate().expect("random numbers");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority's key");
+        let files = (directory.join("tls.crt"), directory.join("tls.key"));
+        std::fs::write(&files.0, certificate.pem()).expect("our own directory");
+        std::fs::write(&files.1, key.serialize_pem()).expect("our own directory");
+        files
+    }
+
+    /// A client that believes this authority, connected to `name` over `stream`.
+    pub fn connect(&self, name: &str, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.file).expect("our own file")).expect("our own certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_string()).expect("a name or an address");
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a right configuration"), stream)
     }
 
     /// A server that may call itself by `name`, a host name or an address.

@@ -22,3 +22,5 @@ mod settings;
 mod stop;
 #[path = "gateway/store.rs"]
 mod store;
+#[path = "gateway/tls.rs"]
+mod tls;

@@ -102,7 +102,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Ok(Event::Sign)
             }
             Some(Ok(Message::Pong(_) | Message::Frame(_))) => Ok(Event::Sign),
-            Some(Ok(Message::Close(_))) | None => Err(End::Lost),
+            Some(Ok(Message::Close(_))) => Err(End::Bye { last: false }),
+            None => Err(End::Lost),
             Some(Err(error)) => Err(end_of(error)),
         })
     }
