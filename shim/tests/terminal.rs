@@ -42,6 +42,20 @@ fn on_a_terminal_by(words: &[&str], policy: impl Fn(u32) -> Policy) -> (UnixStre
     (mine, File::from(pty.master), process)
 }
 
+/// A shim with this terminal as its standard streams, in the session of the test.
+fn start_shim(policy: &Policy, slave: &OwnedFd) -> (UnixStream, std::process::Child) {
+    let (mine, theirs) = UnixStream::pair().expect("a socket pair");
+    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).expect("F_SETFD");
+    let end = || Stdio::from(slave.try_clone().expect("a copy"));
+    let mut process = Process::new(env!("CARGO_BIN_EXE_shim"));
+    process.arg(theirs.as_raw_fd().to_string()).stdin(end()).stdout(end()).stderr(end());
+    let process = process.spawn().expect("the shim starts");
+    mine.set_read_timeout(Some(common::LIMIT)).expect("a time limit");
+    let frame = encode(&Command::Start(Box::new(policy.clone()))).expect("a policy encodes");
+    (&mine).write_all(&frame).expect("the shim reads");
+    (mine, process)
+}
+
 fn reports(mut control: UnixStream) -> Vec<Report> {
     let mut bytes = Vec::new();
     control.read_to_end(&mut bytes).expect("the shim ends");
@@ -100,6 +114,37 @@ fn a_session_of_its_own_has_no_terminal() {
     let text = read_until(&mut master, "no terminal");
     assert!(text.starts_with('?'), "{text:?}");
     reports(control);
+    process.wait().expect("the shim ends");
+}
+
+#[test]
+fn a_session_of_its_own_is_given_a_terminal_that_nobody_has() {
+    let pty = openpty(None, None).expect("a pseudo terminal");
+    let mut policy = terminal("ps -o pid=,pgid=,sid=,tpgid= -p $$; echo $$; : < /dev/tty && exec sleep 100");
+    policy.session = Session::OwnTerminal;
+    let (control, mut process) = start_shim(&policy, &pty.slave);
+    drop(pty.slave);
+    let mut master = File::from(pty.master);
+    let text = read_until(&mut master, "\n");
+    let text = if text.matches('\n').count() < 2 { text + &read_until(&mut master, "\n") } else { text };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.len() == 5 && words.iter().all(|word| word == &words[4]), "it leads them all: {text:?}");
+    master.write_all(b"\x03").expect("typing");
+    let reports = reports(control);
+    assert!(matches!(reports.last(), Some(Report::Ended { exit: Exit::Signal(libc::SIGINT), .. })), "{reports:?}");
+    assert_eq!(process.wait().expect("the shim ends").code(), Some(0));
+}
+
+#[test]
+fn what_is_no_terminal_or_another_sessions_controls_no_session() {
+    let mut policy = terminal("true");
+    policy.session = Session::OwnTerminal;
+    let failure = common::Shim::start(&policy).failed();
+    assert!(failure.step == Step::Session && failure.message.contains("that nobody else has"), "{}", failure.message);
+    // setsid --ctty has made it its own.
+    let (control, _master, mut process) = on_a_terminal(&policy);
+    let reports = reports(control);
+    assert!(matches!(&reports[..], [Report::Failed(failure)] if failure.step == Step::Session), "{reports:?}");
     process.wait().expect("the shim ends");
 }
 

@@ -16,6 +16,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use protocol::attach::{Ask, Attached, Exited, Refused, Stream as Name, Told};
 use protocol::task::{State as TaskState, Terminal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -113,9 +114,13 @@ impl Place {
         let Some((code, why)) = why else { return };
         let close = async {
             let reason = why.into();
-            if sink.send(Message::Close(Some(CloseFrame { code, reason }))).await.is_ok() {
-                while let Some(Ok(_)) = stream.next().await {}
-            }
+            let _ = sink.send(Message::Close(Some(CloseFrame { code, reason }))).await;
+            while let Some(Ok(_)) = stream.next().await {}
+            // A connection that is dropped with bytes unread is reset, and the word is lost with it (RFC 9293, 3.10.4).
+            let Ok(mut socket) = sink.reunite(stream) else { return };
+            let _ = socket.get_mut().shutdown().await;
+            let mut unread = vec![0; 4096];
+            while socket.get_mut().read(&mut unread).await.is_ok_and(|count| count > 0) {}
         };
         // A client that does not answer has lost nothing but this word.
         let _ = timeout(LAST_WORDS, close).await;

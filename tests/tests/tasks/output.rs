@@ -155,7 +155,7 @@ fn a_stalled_reader_slows_neither_its_task_nor_another_reader() {
     }
 }
 
-fn resident_kib(supervisor: &Supervisor) -> u64 {
+pub(super) fn resident_kib(supervisor: &Supervisor) -> u64 {
     let text = processes::status(supervisor.pid(), "VmRSS").unwrap_or_default();
     text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number")
 }
