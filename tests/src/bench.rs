@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+pub mod buffer;
 pub mod endings;
 pub mod kills;
 pub mod memory;

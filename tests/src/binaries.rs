@@ -53,14 +53,15 @@ pub fn gateway() -> PathBuf {
     GATEWAY.get_or_init(built).clone()
 }
 
-/// A program of this crate: `stage`, `probe`, `agent`. `cargo run --bin bench` has built no other.
+/// A program of this crate. `cargo run --bin bench` has built no other.
 pub fn helper(name: &str) -> PathBuf {
+    const ALL: [&str; 4] = ["stage", "probe", "agent", "appender"];
     static HELPERS: OnceLock<PathBuf> = OnceLock::new();
     let directory = HELPERS.get_or_init(|| {
-        if !own().join(name).exists() {
+        if !ALL.iter().all(|name| own().join(name).exists()) {
             build(&["--package", "tests", "--bins"]);
         }
-        open_to_all(own(), &["stage", "probe", "agent"])
+        open_to_all(own(), &ALL)
     });
     directory.join(name)
 }

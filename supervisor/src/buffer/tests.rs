@@ -6,6 +6,7 @@ use super::{Limits, Reason};
 
 mod damage;
 mod disk;
+mod fixture;
 mod part;
 mod properties;
 mod world;

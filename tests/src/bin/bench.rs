@@ -1,8 +1,8 @@
-//! `bench [size|memory|start|tasks|all]`: the numbers that are promised, of what `just dist` left.
+//! `bench [size|memory|start|tasks|link|all]`: the numbers that are promised, of what `just dist` left.
 
 use std::process::ExitCode;
 
-use tests::bench::{Line, memory, report, size, start, tasks};
+use tests::bench::{Line, buffer, memory, report, size, start, tasks};
 use tests::binaries;
 
 type Measure = fn() -> Vec<Line>;
@@ -10,10 +10,15 @@ type Measure = fn() -> Vec<Line>;
 fn main() -> ExitCode {
     binaries::prefer_dist();
     let what = std::env::args().nth(1).unwrap_or_else(|| "all".into());
-    let all: [(&str, Measure); 4] =
-        [("size", size::measure), ("memory", memory::measure), ("start", start::measure), ("tasks", tasks::measure)];
+    let all: [(&str, Measure); 5] = [
+        ("size", size::measure),
+        ("memory", memory::measure),
+        ("start", start::measure),
+        ("tasks", tasks::measure),
+        ("link", buffer::measure),
+    ];
     if what != "all" && !all.iter().any(|(name, _)| *name == what) {
-        eprintln!("bench: size, memory, start, tasks or all; the long ones are `torture`");
+        eprintln!("bench: size, memory, start, tasks, link or all; the long ones are `torture`");
         return ExitCode::from(64);
     }
     let mut kept = true;
