@@ -4,7 +4,7 @@
 //! class alone:
 //!
 //! 1. It ends with an end: the number that this says.
-//! 2. The same kernel still runs, the file is whole to its last byte, and a sync of it succeeds: everything that was
+//! 2. The same kernel still runs, every fragment is whole to the file's last byte, and a sync of it succeeds: everything that was
 //!    written is there, so the number after its last. (While a kernel runs no file becomes shorter by itself; where a
 //!    block could not be written, something else than a frame stands in its place.)
 //! 3. Anything else: behind all numbers that the file could have held ([`SPAN`]). Some of them may have been told. They
@@ -209,7 +209,9 @@ fn read_tail<D: Disk>(ground: &mut Ground<D>, last: &Segment, mut file: D::File)
     }
     // Best effort: room that it took in advance, and no longer needs.
     let _ = file.trim();
-    let whole = scan.damaged() == 0 && scan.boundary() == last.length;
+    // A process that was killed while it wrote leaves whole fragments of a last frame without its end. That one was never
+    // told, since its write never returned.
+    let whole = scan.damaged() == 0 && last.length >= BLOCK;
     if let Some(next) = end.filter(|next| scan.boundary() == last.length && (after..=last.limit()).contains(next)) {
         return Ok(Tail { after, next, reason: Reason::Damaged, ended: true });
     }

@@ -109,8 +109,8 @@ fn kills() -> Vec<Line> {
     vec![
         Line::new(format!("lost {of}"), 0.0, lost as f64, "records"),
         Line::new(format!("altered or given out twice, {of}"), 0.0, altered as f64, "records"),
-        // A kill in the middle of a write leaves a doubt, and then numbers are skipped: once in some hundred.
-        Line::new(format!("skipped {of}"), 5.0 * 65_536.0, gaps as f64, "numbers"),
+        // A write that was broken off inside a page leaves a doubt, and then numbers are skipped.
+        Line::new(format!("skipped {of}"), 65_536.0, gaps as f64, "numbers"),
     ]
 }
 
