@@ -62,7 +62,8 @@ impl Control {
     }
 
     fn receive(&mut self, flags: MsgFlags) -> Result<(), ControlError> {
-        let mut bytes = [0u8; 16 * 1024];
+        // One page: each page that is touched for the first time costs a fault, and most policies fit.
+        let mut bytes = [0u8; 4096];
         match recv(self.socket.as_raw_fd(), &mut bytes, flags) {
             Ok(0) => Err(ControlError::Closed),
             Ok(count) => {

@@ -29,7 +29,7 @@ impl Status {
     /// Compare it with the policy. `bounding_may_stay`: the set cannot be emptied here, which
     /// [`crate::guarantees`] has said.
     pub fn check(&self, policy: &Policy, bounding_may_stay: bool) -> Result<(), Failure> {
-        let mut bytes = [0u8; 8192];
+        let mut bytes = [0u8; 4096];
         let length = self
             .0
             .read_at(&mut bytes, 0)

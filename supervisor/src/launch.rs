@@ -237,10 +237,17 @@ impl Launcher {
             Streams::Terminal(_) => Session::OwnTerminal,
             _ => Session::Own,
         };
-        let policy = policy::build(&inner.config, request, session, &inner.remembered)?;
-        let frame = protocol::control::encode(&protocol::control::Command::Start(Box::new(policy)))
-            .map_err(LaunchError::TooLarge)?;
-        let (ours, pid, exit) = match self.fork_shim(&request.streams).await.map_err(LaunchError::Socket)? {
+        let frame = async {
+            // The order goes out first, so that the zygote forks while the policy is made.
+            tokio::task::yield_now().await;
+            let policy = policy::build(&inner.config, request, session, &inner.remembered)?;
+            let start = protocol::control::Command::Start(Box::new(policy));
+            protocol::control::encode(&start).map_err(LaunchError::TooLarge)
+        };
+        let (frame, forked) = tokio::join!(frame, self.fork_shim(&request.streams));
+        // Where there is no policy, a shim that was forked for it ends with its control socket.
+        let frame = frame?;
+        let (ours, pid, exit) = match forked.map_err(LaunchError::Socket)? {
             Some(shim) => shim,
             None => self.start_shim(&request.streams)?,
         };
