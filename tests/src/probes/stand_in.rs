@@ -11,8 +11,9 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, socket, sockopt,
 };
 use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::getpid;
 
-use crate::{kernel, scene};
+use crate::{kernel, processes, scene};
 
 /// Be the supervisor: hold a token, a port and a second thread, then start the shim's stand-in and wait for all.
 pub fn supervisor(name: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -39,8 +40,12 @@ pub fn supervisor(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let shim = Command::new("/proc/self/exe").arg0("shim").args(["stand-in-shim", name]).spawn()?.id();
     loop {
         match wait() {
-            // a killed shim leaves us its probe; otherwise it has reaped the probe itself
-            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw() as u32 == shim => {}
+            // a killed shim leaves us its probe, unless it reaped that in its last instant
+            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw() as u32 == shim => {
+                if processes::children(getpid()).iter().all(|&child| Some(child) == outsider) {
+                    break;
+                }
+            }
             Ok(status) if status.pid() == outsider => {}
             Ok(_) | Err(Errno::ECHILD) => break,
             Err(error) => return Err(error.into()),
