@@ -111,7 +111,7 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
         };
         let routes = routes.clone();
         // A panic in there ends this task and no other; the hook counts it.
-        tokio::spawn(connection(stream, routes, Place(Arc::new(place))));
+        tokio::spawn(connection(stream, routes, Place { _permit: Arc::new(place) }));
     }
 }
 
@@ -124,7 +124,9 @@ fn is_inside(stream: &TcpStream, peer: SocketAddr) -> bool {
 /// One of the connections that may be open at once. Requests carry it, so that one that becomes something else than
 /// HTTP keeps it for as long as it lives.
 #[derive(Clone)]
-struct Place(#[allow(dead_code)] Arc<OwnedSemaphorePermit>);
+struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 async fn connection(stream: TcpStream, routes: Router, place: Place) {
     // Health answers are one small segment; waiting for more of them would only add delay.
