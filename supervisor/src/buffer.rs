@@ -289,7 +289,7 @@ impl<D: Disk> Buffer<D> {
     /// How long [`sync`](Buffer::sync) of that class may wait from now, if it is due at all.
     pub fn next_sync(&self, class: Class) -> Option<Duration> {
         let lane = &self.lanes[class as usize];
-        (lane.is_dirty() || lane.pending.is_some()).then_some(window(class))
+        (lane.is_dirty() || lane.pending.is_some() || lane.unnamed).then_some(window(class))
     }
 
     /// Make durable what is written of that class. After an error it is due again.
@@ -319,7 +319,7 @@ impl<D: Disk> Buffer<D> {
     /// The disk refuses something that was, or is still to be, written to it.
     pub fn is_degraded(&self) -> bool {
         let refused = |lost: record::Lost| lost.reason == Reason::Disk;
-        self.lanes.iter().any(|lane| !lane.doubtful.is_empty() || lane.pending.is_some_and(refused))
+        self.lanes.iter().any(|lane| lane.unnamed || !lane.doubtful.is_empty() || lane.pending.is_some_and(refused))
     }
 
     /// Bytes on disk, files that were put aside included.
@@ -330,7 +330,8 @@ impl<D: Disk> Buffer<D> {
 
     /// A gap that no file tells of yet is told by none: try again to write it down.
     fn settle(&mut self, class: Class) {
-        if self.lanes[class as usize].pending.is_some() && !self.closed {
+        let lane = &self.lanes[class as usize];
+        if (lane.pending.is_some() || lane.unnamed) && !self.closed {
             // Where it cannot be written it stays pending, and is tried again at the next sync.
             let _ = self.lanes[class as usize].settle(&mut self.ground);
         }

@@ -33,6 +33,8 @@ pub(super) struct Lane<F> {
     pub(super) active: Option<Active<F>>,
     /// The last file says which number comes next, and nothing was written after it.
     pub(super) ended: bool,
+    /// The disk has not confirmed the names that this life found; a begun file whose maker was killed may be among them.
+    pub(super) unnamed: bool,
     /// Written to a file whose sync failed, and not yet written to another one.
     pub(super) doubtful: Vec<Frame>,
     /// Bytes of records that were sacrificed and not yet acknowledged as gone.
@@ -46,6 +48,9 @@ pub(super) struct Lane<F> {
 impl<F: Blocks> Lane<F> {
     /// The first number that may not be told.
     pub(super) fn told(&self) -> i64 {
+        if self.unnamed {
+            return self.acked + 1;
+        }
         self.pending.map_or(self.next, |lost| lost.from)
     }
 

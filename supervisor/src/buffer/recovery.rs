@@ -10,6 +10,8 @@
 //! 3. Anything else: behind all numbers that the file could have held ([`SPAN`]). Some of them may have been told. They
 //!    become a gap, `crash`.
 //!
+//! The names that are found are synced before anything is told: a process may have been killed before it had done that.
+//!
 //! A file without a whole header is put aside; its name still says which numbers it could have held.
 
 use std::collections::VecDeque;
@@ -82,6 +84,11 @@ impl<D: Disk> Buffer<D> {
         let mut lanes = Vec::with_capacity(Class::ALL.len());
         for (class, files) in Class::ALL.into_iter().zip(files) {
             lanes.push(lane(&mut ground, class, files, acked[class as usize], &put_aside)?);
+        }
+        if lanes.iter().any(|lane| !lane.segments.is_empty()) {
+            let named = ground.disk.sync();
+            ground.synced(&named);
+            lanes.iter_mut().for_each(|lane| lane.unnamed = named.is_err() && !lane.segments.is_empty());
         }
         let lanes = lanes.try_into().map_err(|_| BufferError::Closed)?;
         let mut buffer = Buffer { ground, lanes, cursor, aside: put_aside, closed: false };
@@ -182,6 +189,7 @@ fn lane<D: Disk>(
         segments,
         active: None,
         ended: tail.ended,
+        unnamed: false,
         doubtful: Vec::new(),
         evicted: 0,
         place: None,

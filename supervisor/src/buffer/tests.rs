@@ -161,3 +161,22 @@ fn nothing_is_synced_when_nothing_happens_nor_what_the_gateway_has() {
     }
     assert_eq!(world.disk.syncs(), before);
 }
+
+/// Found by the properties: the file stays, its name is not on the disk, and the next life told of it.
+#[test]
+fn a_file_whose_maker_failed_is_told_of_only_once_its_name_is_safe() {
+    for names in [0, 3] {
+        let mut world = World::new(6, SMALL);
+        world.disk.break_with(Faults { syncs: 1, removals: 1, ..Faults::default() });
+        world.append(Class::Logs, 100).expect_err("the new file cannot be synced");
+        // The gap is written to another new file, which fails as well and stays.
+        world.disk.break_with(Faults { syncs: 1, removals: 1, ..Faults::default() });
+        world.hello();
+        world.disk.break_with(Faults { names, ..Faults::default() });
+        world.kill();
+        world.hello();
+        world.lose_power();
+        world.append(Class::Logs, 100).expect("all is well");
+        world.deliver_all(Class::Logs);
+    }
+}

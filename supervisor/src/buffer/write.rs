@@ -23,8 +23,14 @@ impl<F: Blocks> Lane<F> {
         self.write(frame)
     }
 
-    /// Write down the gap that no file tells of yet.
+    /// Make what is to be told safe to tell: the names that were found, and the gap that no file tells of yet.
     pub(super) fn settle<D: Disk<File = F>>(&mut self, ground: &mut Ground<D>) -> Result<(), BufferError> {
+        if self.unnamed {
+            let result = ground.disk.sync();
+            ground.synced(&result);
+            result.map_err(|source| BufferError::List { source })?;
+            self.unnamed = false;
+        }
         while let Some(lost) = self.pending {
             let frame = Frame::gap(&lost);
             if self.fits(ground, &frame) {
