@@ -249,7 +249,9 @@ struct State {
 
 async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> {
     let path = config.state_dir.clone();
-    let opened = spawn_blocking(move || StateDir::open(&path)).await;
+    let passable = config.tasks.directory.as_deref().is_some_and(|directory| directory.starts_with(&path));
+    let open = if passable { StateDir::open_passable } else { StateDir::open };
+    let opened = spawn_blocking(move || open(&path)).await;
     let directory =
         opened.map_err(|e| Fault::new(exit::INTERNAL, &e))?.map_err(|e| Fault::setting(&e, e.is_temporary()))?;
     metrics.state_tampered.inc_by(directory.tampered());

@@ -145,7 +145,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("task_timeout", "1h", "DURATION", "wall time of a dev-task: default and longest"),
     setting("task_output", "64MiB", "SIZE", "kept bytes of each output stream, head and tail: default and most"),
     setting("task_grace", "5s", "DURATION", "TERM to KILL when a dev-task is cancelled or out of time"),
-    setting("task_dir", "", "DIR", "scratch and artifacts of dev-tasks; default: inside the state directory"),
+    setting(
+        "task_dir",
+        "",
+        "DIR",
+        "scratch, artifacts and workspaces of dev-tasks; default: inside the state directory",
+    ),
     setting("task_keep_count", "1000", "NUMBER", "ended dev-tasks that are remembered"),
     setting("task_keep_age", "168h", "DURATION", "how long ended dev-tasks are remembered"),
     setting("task_keep_bytes", "1GiB", "SIZE", "kept output of all dev-tasks together"),

@@ -24,7 +24,9 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 
-const DIRECTORY: Mode = Mode::S_IRWXU;
+const PRIVATE: Mode = Mode::S_IRWXU;
+/// Others pass through to what they know the name of; every file and every other directory in there is private itself.
+const PASSABLE: Mode = PRIVATE.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
 const FILE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 const LOCK: &str = "lock";
 
@@ -77,6 +79,7 @@ pub enum Durability {
 pub struct StateDir {
     dir: OwnedFd,
     path: PathBuf,
+    mode: Mode,
     ours: bool,
     tampered: AtomicU64,
     _lock: File,
@@ -85,15 +88,24 @@ pub struct StateDir {
 impl StateDir {
     /// Makes the directory where it is missing, takes its lock, and proves that a file can be written there.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
+        StateDir::open_with(path, PRIVATE)
+    }
+
+    /// The same for a directory in which another uid has a place of its own.
+    pub fn open_passable(path: &Path) -> Result<StateDir, StateError> {
+        StateDir::open_with(path, PASSABLE)
+    }
+
+    fn open_with(path: &Path, mode: Mode) -> Result<StateDir, StateError> {
         make(path)?;
         let dir = open_directory(path)?;
         let ours = fstat(&dir).is_ok_and(|stat| stat.st_uid == geteuid().as_raw());
         if ours {
             // A volume's root comes as 0777; from here on it is private.
-            fchmod(&dir, DIRECTORY).map_err(|errno| refused(path, errno.into()))?;
+            fchmod(&dir, mode).map_err(|errno| refused(path, errno.into()))?;
         }
         let lock = lock(&dir, path)?;
-        let state = StateDir { dir, path: path.to_owned(), ours, tampered: AtomicU64::new(0), _lock: lock };
+        let state = StateDir { dir, path: path.to_owned(), mode, ours, tampered: AtomicU64::new(0), _lock: lock };
         state.prove_writable()?;
         Ok(state)
     }
@@ -205,8 +217,8 @@ impl StateDir {
     }
 
     fn mend_directory(&self) {
-        let changed = self.ours && fstat(&self.dir).is_ok_and(|stat| permissions(&stat) != DIRECTORY);
-        if changed && fchmod(&self.dir, DIRECTORY).is_ok() {
+        let changed = self.ours && fstat(&self.dir).is_ok_and(|stat| permissions(&stat) != self.mode);
+        if changed && fchmod(&self.dir, self.mode).is_ok() {
             self.tampered.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -226,16 +238,19 @@ impl StateDir {
     }
 }
 
-fn make(path: &Path) -> Result<(), StateError> {
+/// A directory that is ours alone, with its parents, where it is missing; for parts that keep one in the state directory.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(PRIVATE.bits()).create(path)
+}
+
+fn make(path: &Path) -> Result<(), StateError> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY.bits()).create(path).map_err(|source| {
-        match is_full(&source) {
-            true => StateError::Full { path: path.to_owned(), source },
-            false => StateError::Create { path: path.to_owned(), source },
-        }
+    make_private(path).map_err(|source| match is_full(&source) {
+        true => StateError::Full { path: path.to_owned(), source },
+        false => StateError::Create { path: path.to_owned(), source },
     })
 }
 
@@ -245,7 +260,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd, StateError> {
     let opened = match open() {
         // Left by an agent that took our own permissions away; as owner we may give them back (chmod(2)).
         Err(Errno::EACCES) if is_our_directory(path) => {
-            fchmodat(nix::fcntl::AT_FDCWD, path, DIRECTORY, FchmodatFlags::NoFollowSymlink).and_then(|()| open())
+            fchmodat(nix::fcntl::AT_FDCWD, path, PRIVATE, FchmodatFlags::NoFollowSymlink).and_then(|()| open())
         }
         other => other,
     };

@@ -91,7 +91,7 @@ impl Config {
             identity: identity(reader),
             bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
-            tasks: tasks::Config::read(reader),
+            tasks: task_config(reader, &state_dir, launch.user.is_some()),
             buffer: buffer::Config::read(reader),
             upload: reader.value("archive_upload", parse::size),
             attach_silence: reader.value("attach_silence", parse::positive_duration),
@@ -176,6 +176,15 @@ impl Config {
             }
         }
     }
+}
+
+/// Another uid cannot pass through what only we may enter, so its tasks' folders get a place beside that.
+fn task_config(reader: &mut Reader<'_>, state_dir: &std::path::Path, for_other_uid: bool) -> tasks::Config {
+    let mut config = tasks::Config::read(reader);
+    if config.directory.is_none() && for_other_uid {
+        config.directory = Some(state_dir.join("task-directories"));
+    }
+    config
 }
 
 /// A path of our own, by its setting.

@@ -26,7 +26,7 @@ impl Ledger {
         metrics: Arc<Metrics>,
     ) -> Result<(Ledger, Vec<Record>), JournalError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| JournalError::Open { path: folder.into(), source })?;
+            crate::state::make_private(folder).map_err(|source| JournalError::Open { path: folder.into(), source })?;
         }
         let (journal, loaded) = Journal::open(path)?;
         metrics.journal_damaged.inc_by(loaded.damaged);

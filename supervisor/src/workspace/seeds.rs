@@ -129,7 +129,7 @@ impl Seeds {
         let directory = self.directory.join("coming");
         let begun = spawn_blocking(move || {
             let path = directory.join(identity::run_id());
-            std::fs::create_dir_all(directory)?;
+            crate::state::make_private(&directory)?;
             let file = File::options().write(true).create_new(true).open(&path)?;
             Ok((Seed { path }, file))
         });
@@ -147,7 +147,7 @@ impl Seeds {
 /// Remove uploads that are older than a day; how many are left.
 fn forget_old(directory: &Path) -> io::Result<usize> {
     let uploads = directory.join("uploaded");
-    std::fs::create_dir_all(&uploads)?;
+    crate::state::make_private(&uploads)?;
     let mut left = 0;
     for entry in uploads.read_dir()?.chain(directory.join("coming").read_dir()?).flatten() {
         let age = entry.metadata()?.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());

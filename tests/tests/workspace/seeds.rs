@@ -221,6 +221,30 @@ fn another_uid_seeds_where_the_task_directory_is_open_to_it() {
     wait_until("everything of it to go", || left(folder.parent().expect("the tasks' folder")).is_empty());
 }
 
+#[test]
+fn another_uid_passes_through_the_state_directory_to_its_tasks_folder_and_nowhere_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let supervisor = Supervisor::new().token().profile(Profile::Baseline).start();
+    let api = Api::of(&supervisor);
+    let dir = scratch();
+    let seed = base64(&archive(&repository(dir.path())));
+    let script = "id -u; cat README.md > $TASK_ARTIFACTS/a && touch $TMPDIR/b";
+    let task = api.run(json!({"task_id": "t", "script": script, "workspace_archive_b64": seed}));
+    assert_eq!(task["state"], "succeeded", "{task}");
+    assert_eq!(api.output("t", "stdout"), b"20001\n");
+    assert_eq!(api.get("/dev-tasks/t/artifacts/a").body, b"one\ntwo\nthree\n");
+    let state = &supervisor.paths().state;
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(state), 0o711);
+    for entry in fs::read_dir(state).expect("root reads it").flatten() {
+        let open_to_others = mode(&entry.path()) & 0o077;
+        let expected = if entry.file_name() == "task-directories" { 0o011 } else { 0 };
+        assert_eq!(open_to_others, expected, "{}", entry.path().display());
+    }
+    assert_eq!(api.call("DELETE", "/dev-tasks/t", &[], b"").status(), 204);
+    wait_until("everything of it to go", || left(&state.join("task-directories")).is_empty());
+}
+
 /// Folders of tasks, also of removed ones.
 fn left(tasks: &Path) -> Vec<String> {
     let entries = fs::read_dir(tasks).expect("our own directory").flatten();
