@@ -12,6 +12,8 @@ use crate::workspace::workers::Input;
 
 /// Beginning of a folder's name on its way out; no task's id begins with a dot.
 const REMOVED: &str = ".removed-";
+/// What a task writes in: the supervisor never opens these, nor anything in them.
+const SHARED: [&str; 3] = ["workspace", "artifacts", "scratch"];
 
 impl Tasks {
     /// A tenth above the bounds, so that not every end has to look at all that ended before.
@@ -92,16 +94,18 @@ impl Tasks {
             return;
         }
         let workers = self.workers.clone();
+        let log_root = self.log_root.clone();
         tokio::spawn(async move {
             for folder in folders {
-                if remove(folder.clone()).await {
-                    continue;
+                let shared = SHARED.map(|name| folder.join(name));
+                if !remove_empty(shared.clone()).await {
+                    // What the task left is its own to walk: links may be planted there, and another uid's folders closed.
+                    for root in shared.clone() {
+                        let _ = workers.run(&Work::Clear { root }, Input::None).await;
+                    }
+                    remove_empty(shared.into()).await;
                 }
-                // What another uid made, or closed, only that uid can empty.
-                for own in ["workspace", "artifacts", "scratch"].map(|name| folder.join(name)) {
-                    let _ = workers.run(&Work::Clear { root: own }, Input::None).await;
-                }
-                if !remove(folder.clone()).await {
+                if !remove(folder.clone(), folder.starts_with(&log_root)).await {
                     tracing::warn!(folder = %folder.display(), "what a task left could not be removed");
                 }
             }
@@ -114,11 +118,24 @@ pub(super) fn kept(output: &Output) -> u64 {
     (output.stdout_bytes + output.stderr_bytes).saturating_sub(output.cut_bytes)
 }
 
-/// Without following links; whether nothing is left.
-async fn remove(folder: PathBuf) -> bool {
-    let removing = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(folder) {
-        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
-        Ok(()) => true,
+/// Remove directories without opening them; whether none is left.
+async fn remove_empty(directories: [PathBuf; SHARED.len()]) -> bool {
+    let removing = tokio::task::spawn_blocking(move || {
+        directories.iter().fold(true, |all, directory| all & is_gone(std::fs::remove_dir(directory)))
     });
     removing.await.unwrap_or(false)
+}
+
+/// Remove a task's folder, with `ours` also what it holds; whether it is gone.
+async fn remove(folder: PathBuf, ours: bool) -> bool {
+    let removing = tokio::task::spawn_blocking(move || {
+        // What a task could write in is gone from here, or the folder is kept as it is.
+        let emptied = SHARED.iter().all(|name| folder.join(name).symlink_metadata().is_err());
+        emptied && is_gone(if ours { std::fs::remove_dir_all(folder) } else { std::fs::remove_dir(folder) })
+    });
+    removing.await.unwrap_or(false)
+}
+
+fn is_gone(removed: std::io::Result<()>) -> bool {
+    removed.map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |()| true)
 }
