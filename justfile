@@ -37,7 +37,9 @@ static DEST PACKAGE PROGRAM=PACKAGE:
     # The target is always named, so that static linking applies to our programs and not to procedural macros.
     host=$(rustc -vV | sed -n 's/^host: //p')
     musl=$(uname -m)-unknown-linux-musl
-    flags='-C target-feature=+crt-static'
+    # Paths of the machine that builds stay out of the program.
+    registry="${CARGO_HOME:-$HOME/.cargo}/registry/src"
+    flags="-C target-feature=+crt-static --remap-path-prefix=$registry/=crates/ --remap-path-prefix={{ justfile_directory() }}/="
     if [ {{ PACKAGE }} != tests ] && [ -d "$(rustc --print target-libdir --target "$musl")" ]; then
         # Where the toolchain has it: static glibc adds 0.75 MB to each program. Nothing is downloaded for it.
         target=$musl
