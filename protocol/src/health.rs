@@ -21,6 +21,9 @@ pub struct Health {
     pub agent: AgentHealth,
     /// What holds for the running agent.
     pub confinement: Confinement,
+    /// The link to the gateway. Nothing above depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkHealth>,
 }
 
 /// Who this sandbox is; empty where the operator set nothing.
@@ -80,4 +83,11 @@ pub struct Confinement {
     pub landlock_abi: u32,
     /// Each guarantee.
     pub guarantees: Vec<Standing>,
+}
+
+/// The link to the gateway, without address and token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkHealth {
+    /// `off`, `connecting`, `connected`, `waiting` (for the next dial) or `closed`.
+    pub state: String,
 }

@@ -24,6 +24,7 @@ use crate::http;
 use crate::init::{self, Init, Reaper, Stops, signals::Rules};
 use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
+use crate::link::{self, Link};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::tasks::{self, Tasks};
@@ -74,6 +75,7 @@ struct App {
     recorder: Arc<Recorder>,
     recording: JoinHandle<()>,
     tasks: tasks::Handle,
+    link: link::Handle,
     outputs: Outputs,
 }
 
@@ -135,12 +137,14 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let (tasks, asks) = tasks::handle();
     let (stage, stage_receiver) = watch::channel(Stage::Starting);
     let (previous_sender, previous) = watch::channel(None);
+    let (link, link_ends) = link::handle();
     let view = Arc::new(http::View {
         identity: config.identity.clone(),
         stage: stage_receiver,
         agent: agent.status.clone(),
         enforcement: config.launch.enforcement,
         previous,
+        link: link.phase.clone(),
         metrics: metrics.clone(),
     });
     let workers = Workers::new(launcher.clone());
@@ -155,7 +159,9 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         upload: config.upload,
         attach_silence: config.attach_silence,
     };
-    let listener = listen(&config, view, api, metrics.clone())?;
+    let verifier = config.api_token_file.clone().map_or(http::Verifier::Closed, http::Verifier::TokenFile);
+    let routes = http::routes(view.clone(), api, verifier);
+    let listener = listen(&config, routes.clone(), metrics.clone())?;
 
     let state = tokio::select! {
         state = open_state(&config, &metrics) => state?,
@@ -174,6 +180,11 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         Tasks::new(config.tasks.clone(), launcher.clone(), metrics.clone(), state.directory.path().join("tasks"), asks)
             .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
     tokio::spawn(dev_tasks.run());
+    if let Some(settings) = config.link.clone() {
+        let inputs = link::Inputs { view, routes, directory: state.directory.clone(), metrics: metrics.clone() };
+        let link = Link::new(settings, link_ends, inputs);
+        tokio::spawn(link.run());
+    }
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
     let recorder = Arc::new(recorder);
     let prepared = tokio::select! {
@@ -215,24 +226,18 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         recorder,
         recording,
         tasks,
+        link,
         outputs,
     })
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.
-fn listen(
-    config: &Config,
-    view: Arc<http::View>,
-    api: http::Api,
-    metrics: Arc<Metrics>,
-) -> Result<JoinHandle<()>, Fault> {
+fn listen(config: &Config, routes: axum::Router, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, Fault> {
     let unavailable = |source: io::Error| Fault {
         code: exit::UNAVAILABLE,
         reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
     };
     let listener = http::bind(config.listen).map_err(unavailable)?;
-    let verifier = config.api_token_file.clone().map_or(http::Verifier::Closed, http::Verifier::TokenFile);
-    let routes = http::routes(view, api, verifier);
     let address = listener.local_addr().map_err(unavailable)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     Ok(tokio::spawn(async move {

@@ -90,7 +90,22 @@ pub const SETTINGS: &[Setting] = &[
     setting("controller_id", "", "TEXT", "shown in health").alias(&["HIVE_CONTROLLER_ID", "OPENHIVE_CONTROLLER_ID"]),
     setting("deployment_backend", "", "TEXT", "shown in health; `kubernetes` inside a Pod, else `local`")
         .alias(&["HIVE_DEPLOYMENT_BACKEND"]),
-    setting("gateway_url", "", "URL", "control plane").alias(&["HIVE_GATEWAY_URL"]),
+    setting("gateway_url", "", "URL", "control plane: wss or https, and a path before that of the session")
+        .alias(&["HIVE_GATEWAY_URL"]),
+    setting("link_token_file", "", "FILE", "bearer token for the gateway, read anew for each dial; turns the link on"),
+    setting("link_ca_file", "", "FILE", "CA certificates for the gateway's; default: the machine's bundle"),
+    setting("link_cert_file", "", "FILE", "our own certificate for the gateway, with its chain; turns the link on too"),
+    setting("link_key_file", "", "FILE", "key of that certificate"),
+    setting(
+        "link_window",
+        "",
+        "DURATION",
+        "reconnect window until the gateway has told one: 1.25 × fleet / admission rate",
+    ),
+    setting("link_plain", "false", "BOOL", "allow ws and http to another machine; the token then travels in the open"),
+    setting("pod_name", "", "TEXT", "name of the Pod, from the downward API").alias(&["POD_NAME"]),
+    setting("pod_namespace", "", "TEXT", "its namespace").alias(&["POD_NAMESPACE"]),
+    setting("pod_uid", "", "TEXT", "its uid").alias(&["POD_UID"]),
     setting("internal_secret", "", "TEXT", "shared secret of the OpenHive gateway; environment only")
         .alias(&["HIVE_INTERNAL_SECRET"])
         .secret(),

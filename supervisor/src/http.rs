@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -128,13 +129,27 @@ struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
+/// Whoever calls on this connection was authenticated when it was made: the gateway, on a stream of its session. Only the
+/// supervisor itself puts it on a request; nothing that a client sends does.
+#[derive(Clone)]
+pub(crate) struct Trusted;
+
 async fn connection(stream: TcpStream, routes: Router, place: Place) {
     // Health answers are one small segment; waiting for more of them would only add delay.
     let _ = stream.set_nodelay(true);
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &STALL_MILLIS);
+    answer(stream, routes, move |request| drop(request.extensions_mut().insert(place.clone()))).await;
+}
+
+/// Answer on one connection until it ends; `mark` puts on each request what belongs to the connection.
+pub(crate) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: Router,
+    mark: impl Fn(&mut hyper::Request<Incoming>),
+) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(place.clone());
+        mark(&mut request);
         routes.call(request)
     });
     let served = http1::Builder::new()

@@ -58,6 +58,16 @@ pub struct Metrics {
     pub state_tampered: Counter,
     /// Datagrams on NOTIFY_SOCKET from somebody outside the agent's tree.
     pub notify_refused: Counter,
+    /// Dials of the gateway, by what became of them.
+    pub link_dials: Family<Vec<(&'static str, String)>, Counter>,
+    /// Ends of sessions and of handshakes, by reason.
+    pub link_ends: Family<Vec<(&'static str, String)>, Counter>,
+    /// Beats sent.
+    pub link_beats: Counter,
+    /// States sent.
+    pub link_states: Counter,
+    /// Frames of a later protocol that were skipped.
+    pub link_skipped: Counter,
     /// Connections closed because too many were open.
     pub connections_refused: Counter,
 }

@@ -6,6 +6,7 @@
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
 //! - [`relay`]: where approved patches are applied.
+//! - [`gateway`]: a gateway that does what a test says.
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
@@ -20,6 +21,7 @@ pub mod binaries;
 pub mod control_plane;
 pub mod crowd;
 pub mod dialler;
+pub mod gateway;
 pub mod http;
 pub mod kernel;
 pub mod openapi;

@@ -89,6 +89,8 @@ struct Stream {
     closing: bool,
     /// That was told.
     closed: bool,
+    /// Nobody here reads or writes it any more; what is queued still goes out.
+    forgotten: bool,
     over: Option<String>,
 }
 
@@ -104,6 +106,7 @@ impl Stream {
             peer_closed: false,
             closing: false,
             closed: false,
+            forgotten: false,
             over: None,
         }
     }
@@ -171,6 +174,9 @@ impl Mux {
             }
             Part::Reset(reason) => {
                 stream.end(reason);
+                if stream.forgotten {
+                    self.streams.remove(&id);
+                }
                 Some(Event::Over(id))
             }
         })
@@ -212,8 +218,9 @@ impl Mux {
             return Read::Bytes(count);
         }
         match &stream.over {
+            // Everything came before a reset that follows a close.
+            _ if stream.peer_closed => Read::End,
             Some(reason) => Read::Reset(reason.clone()),
-            None if stream.peer_closed => Read::End,
             None => Read::Wait,
         }
     }
@@ -252,8 +259,17 @@ impl Mux {
         }
     }
 
-    /// Nobody here reads or writes it any more: it is forgotten, and the peer is told where it is not over.
+    /// Nobody here reads or writes it any more: it is forgotten, and the peer is told where it is not over. Where it was
+    /// closed, what is queued goes out first.
     pub fn forget(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.closing
+            && !stream.closed
+            && stream.over.is_none()
+        {
+            stream.forgotten = true;
+            return;
+        }
         self.reset(id, "gone");
         self.streams.remove(&id);
     }
@@ -304,7 +320,11 @@ impl Mux {
             && stream.queued.is_empty()
         {
             stream.closed = true;
+            let forgotten = stream.forgotten;
             self.control.push_back(Frame { stream: id, part: Part::Close });
+            if forgotten {
+                self.forget(id);
+            }
         }
     }
 }

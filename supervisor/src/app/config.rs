@@ -14,7 +14,7 @@ use crate::config::{Mistake, Reader, Sources, parse};
 use crate::launch::{environment, files, policy, program};
 use crate::provider::Provider;
 use crate::workspace::relay::Relay;
-use crate::{agent, buffer, launch, logs, state, tasks};
+use crate::{agent, buffer, launch, link, logs, state, tasks};
 
 /// What `supervisor run` runs with.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub relay: Option<Arc<Relay>>,
     /// Provider configuration to write once.
     pub provider: Provider,
+    /// The gateway; `None` where there is no link.
+    pub link: Option<link::Config>,
     /// The agent's HOME.
     pub home: Option<PathBuf>,
 }
@@ -84,11 +86,14 @@ impl Config {
         });
         let secret =
             |name| secrets.iter().chain(&trusted).find(|(known, _)| *known == name).map(|(_, path)| path.clone());
+        let identity = identity(reader);
+        let link = link::Config::read(reader, &identity.agent_id, secret);
         let config = Config {
             listen: reader.value("listen", parse::address),
             grace: launch.grace,
             signals_from_inside: reader.value("signals_from_inside", parse::boolean),
-            identity: identity(reader),
+            identity,
+            link,
             bootstrap: Plan::read(reader, None),
             provider: Provider::read(reader),
             tasks: task_config(reader, &state_dir, launch.user.is_some()),
@@ -199,11 +204,10 @@ fn secrets(reader: &mut Reader<'_>, state_dir: &std::path::Path) -> Vec<Own> {
             Ok(_) => Ok(()),
             Err(e) => Err(format!("cannot read {}: {e}", path.display())),
         };
-    let token = reader.optional("api_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
-    secrets.extend(token.map(|path| ("api_token_file", path)));
-    let token =
-        reader.optional("relay_token_file", |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
-    secrets.extend(token.map(|path| ("relay_token_file", path)));
+    for name in ["api_token_file", "relay_token_file", "link_token_file", "link_key_file"] {
+        let path = reader.optional(name, |text| parse::any_path(text).and_then(|p| readable(&p).map(|()| p)));
+        secrets.extend(path.map(|path| (name, path)));
+    }
     secrets.extend(reader.optional("termination_log", parse::any_path).map(|path| ("termination_log", path)));
     secrets.extend(reader.optional("config", parse::any_path).map(|path| ("config", path)));
     secrets
@@ -215,8 +219,12 @@ fn trusted(reader: &mut Reader<'_>) -> Vec<Own> {
         Ok(_) => Ok(path),
         Err(e) => Err(format!("cannot read {}: {e}", path.display())),
     };
-    let relay = reader.optional("relay_ca_file", |text| parse::any_path(text).and_then(readable));
-    relay.map(|path| ("relay_ca_file", path)).into_iter().collect()
+    let mut trusted = Vec::new();
+    for name in ["relay_ca_file", "link_ca_file", "link_cert_file"] {
+        let path = reader.optional(name, |text| parse::any_path(text).and_then(readable));
+        trusted.extend(path.map(|path| (name, path)));
+    }
+    trusted
 }
 
 fn program_env(agent: &agent::Config) -> Vec<(OsString, OsString)> {

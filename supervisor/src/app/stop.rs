@@ -1,7 +1,7 @@
 //! From running to the exit code.
 //!
 //! not ready → the agent is told → the grace passes → its whole tree is killed by its shim → as PID 1 everything
-//! else is killed → all are reaped → what they wrote is passed on → the last word is recorded → exit as the agent
+//! else is killed → all are reaped → what they wrote is passed on → the last word is recorded → the gateway is told → exit as the agent
 //! did. One deadline covers it; a second stop signal brings that deadline to now, at whichever of these steps it comes.
 
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::init::{self, leftovers};
 const SHIM_PATIENCE: Duration = Duration::from_millis(500);
 /// Reaping after the last KILL; the kernel needs microseconds, a process in uninterruptible sleep may need for ever.
 const REAP_PATIENCE: Duration = Duration::from_secs(1);
+/// The last beat. It is sent when everything else is done, and a gateway that is away must not keep the Pod.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The last log lines and the last record, when a reader or a disk is slow.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,10 @@ impl App {
         self.end_tasks(deadline).await;
         self.end_everything().await;
         self.drain(deadline).await;
-        self.last_word(outcome).await
+        let link = self.link.clone();
+        let code = self.last_word(outcome).await;
+        link.finish(FAREWELL).await;
+        code
     }
 
     async fn stop(&mut self, earlier: Option<Instant>) -> Instant {

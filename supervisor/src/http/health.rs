@@ -10,13 +10,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use protocol::health::{AgentHealth, Confinement, Health, SandboxIdentity, Status};
+use protocol::health::{AgentHealth, Confinement, Health, LinkHealth, SandboxIdentity, Status};
 use protocol::policy::Enforcement;
 use tokio::sync::watch;
 
 use super::reply;
 use crate::agent::{self, Phase};
 use crate::app::Stage;
+use crate::link;
 use crate::metrics::Metrics;
 
 /// Everything that health and metrics are derived from.
@@ -31,6 +32,8 @@ pub struct View {
     pub enforcement: Enforcement,
     /// How the run before this supervisor ended, where it left no word.
     pub previous: watch::Receiver<Option<String>>,
+    /// The link to the gateway.
+    pub link: watch::Receiver<link::Phase>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -61,6 +64,7 @@ impl View {
                 landlock_abi: agent.landlock_abi,
                 guarantees: agent.guarantees.clone(),
             },
+            link: Some(LinkHealth { state: self.link.borrow().name().into() }),
         }
     }
 }

@@ -17,6 +17,7 @@ use protocol::health::Status;
 use super::health::View;
 use super::reply;
 use crate::agent::Phase;
+use crate::link;
 
 type Labelled = Family<Vec<(&'static str, String)>, Gauge<u64, AtomicU64>>;
 
@@ -53,6 +54,9 @@ fn counters(registry: &mut Registry, view: &View) {
         ("panics", "Panics caught in a connection or task", &m.panics),
         ("state_tampered", "Modes of the state directory that were changed by others and mended", &m.state_tampered),
         ("notify_refused", "Notifications from outside the agent's tree", &m.notify_refused),
+        ("link_beats", "Beats sent to the gateway", &m.link_beats),
+        ("link_states", "States sent to the gateway", &m.link_states),
+        ("link_skipped", "Frames of a later protocol that were skipped", &m.link_skipped),
         ("connections_refused", "Connections closed because too many were open", &m.connections_refused),
     ] {
         registry.register(name, help, counter.clone());
@@ -62,6 +66,8 @@ fn counters(registry: &mut Registry, view: &View) {
     registry.register("buffer_bytes", "Bytes of the buffer on disk", m.buffer_bytes.clone());
     registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
     registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
+    registry.register("link_dials", "Dials of the gateway, by what became of them", m.link_dials.clone());
+    registry.register("link_ends", "Ends of sessions with the gateway, by reason", m.link_ends.clone());
     registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
 }
 
@@ -77,6 +83,9 @@ fn gauges(registry: &mut Registry, view: &View) {
     };
     let states: Vec<_> = Phase::ALL.iter().map(|p| ("state", p.name().to_string(), *p == agent.phase)).collect();
     registry.register("agent_state", "1 for the state that the agent is in", labelled(&states));
+    let link = *view.link.borrow();
+    let states: Vec<_> = link::Phase::ALL.iter().map(|p| ("state", p.name().to_string(), *p == link)).collect();
+    registry.register("link_state", "1 for the state that the link is in", labelled(&states));
     let layers: Vec<_> = agent
         .guarantees
         .iter()

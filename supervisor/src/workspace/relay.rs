@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::config::Reader;
 use crate::exit;
+use crate::names::Names;
 use crate::streaming;
 use crate::tls::{self, Tls};
 
@@ -155,7 +156,7 @@ impl Relay {
         let host = self.uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let stream = connect(host, port).await.map_err(|e| e.to_string())?;
+        let stream = connect(host, port).await?;
         match &self.tls {
             // The name is the operator's, so the certificate is checked against what was meant.
             Some(tls) => Ok(Box::new(tls.connect(host, stream).await.map_err(|e| exit::reason(&e))?)),
@@ -164,16 +165,16 @@ impl Relay {
     }
 }
 
-/// Names other than this machine's own are not looked up.
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    match literal(host) {
-        Some(address) => TcpStream::connect((address, port)).await,
-        None if host == "localhost" => match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-            Ok(stream) => Ok(stream),
-            Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await,
-        },
-        None => Err(io::Error::other(format!("`{host}` is a name; write its address"))),
+/// All addresses of the name, one after the other.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let mut last = String::new();
+    for address in Names::default().resolve(host).await.map_err(|e| exit::reason(&e))? {
+        match TcpStream::connect((address, port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error.to_string(),
+        }
     }
+    Err(last)
 }
 
 fn read_token(path: &Path) -> io::Result<String> {

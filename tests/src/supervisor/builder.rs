@@ -8,6 +8,7 @@ use std::process::Stdio;
 use tempfile::TempDir;
 
 use super::{Paths, Supervisor, inside, make, shell, spawn};
+use crate::gateway::{self, Gateway};
 use crate::output::Output;
 use crate::stage::{Pids, Profile, Stage};
 use crate::{binaries, scene};
@@ -194,6 +195,17 @@ impl Builder {
         self.token = true;
         let path = self.path("token/api");
         self.set("api-token-file", path)
+    }
+
+    /// Link it to this gateway, as agent `a-1`, with a reconnect window that costs no time.
+    pub fn link(self, gateway: &Gateway) -> Builder {
+        let token = self.path("link/token");
+        fs::create_dir_all(self.path("link")).expect("our own directory");
+        fs::write(&token, gateway::TOKEN).expect("our own directory");
+        self.set("gateway-url", gateway.url())
+            .set("link-token-file", token)
+            .set("link-window", "10ms")
+            .set("agent-id", "a-1")
     }
 
     /// A path in the test's own directory.

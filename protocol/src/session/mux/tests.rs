@@ -156,3 +156,17 @@ fn what_comes_for_a_stream_that_is_gone_is_skipped_and_so_is_a_later_kind() {
     assert_eq!(supervisor.receive(&[2, 0]), Err(Malformed::Short));
     assert!(!supervisor.has_message());
 }
+
+#[test]
+fn who_closes_and_leaves_is_still_heard_to_the_end() {
+    let mut pair = Pair::new();
+    let id = pair.open();
+    pair.supervisor.write(id, &[7; 40_000]);
+    pair.supervisor.close(id);
+    pair.supervisor.forget(id);
+    pair.carry();
+    assert_eq!(read_all(&mut pair.gateway, id), [7; 40_000]);
+    assert_eq!(pair.gateway.read(id, &mut [0; 9]), Read::End);
+    assert!(matches!(pair.gateway.write(id, b"x"), Write::Reset(_)), "nobody reads it");
+    assert_eq!((pair.gateway.live(), pair.supervisor.live()), (0, 0));
+}

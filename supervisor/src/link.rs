@@ -1,0 +1,295 @@
+//! The link to the gateway: when to dial, and what to say.
+//!
+//! One task owns it; everybody else reads its [`Status`]. Promises:
+//!
+//! - It never gives up, and nothing else waits for it: the agent, the tasks and readiness go on without a gateway.
+//! - It is always in one of the states of [`Phase`]: connecting → connected → waiting → connecting → …
+//! - A fleet that loses its gateway does not come back in one second ([`reconnect`]).
+//! - Every span is measured on the boot clock, so a suspended machine, a stopped process and a changed date are survived.
+//! - The token stands in one header of one request, and nowhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use protocol::session::{Hello, Pace, Range, Welcome};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+mod alarm;
+mod beat;
+mod clock;
+pub mod config;
+mod dial;
+mod kept;
+mod reconnect;
+mod session;
+mod socket;
+mod state;
+mod streams;
+
+use alarm::Alarm;
+pub use config::Config;
+use dial::{Connection, DialError, Dialler};
+use kept::Kept;
+use reconnect::{Reconnect, Why};
+use session::{End, Session};
+use streams::Streams;
+
+use crate::backoff::{random, random_bits};
+use crate::exit;
+use crate::http::View;
+use crate::metrics::Metrics;
+use crate::state::StateDir;
+
+/// While dials fail for one reason, it is logged this often.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// What the link is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No gateway is configured.
+    Off,
+    /// Dialling, or waiting for the gateway's welcome.
+    Connecting,
+    /// In session.
+    Connected,
+    /// Between two dials.
+    Waiting,
+    /// Over, because the supervisor stops.
+    Closed,
+}
+
+impl Phase {
+    /// All, for metrics.
+    pub const ALL: [Phase; 5] = [Phase::Off, Phase::Connecting, Phase::Connected, Phase::Waiting, Phase::Closed];
+
+    /// The word in health and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Off => "off",
+            Phase::Connecting => "connecting",
+            Phase::Connected => "connected",
+            Phase::Waiting => "waiting",
+            Phase::Closed => "closed",
+        }
+    }
+}
+
+/// Reads the link's state, and ends it.
+#[derive(Clone)]
+pub struct Handle {
+    /// Now.
+    pub phase: watch::Receiver<Phase>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl Handle {
+    /// Say goodbye, in at most this time.
+    pub async fn finish(&self, patience: Duration) {
+        self.stop.send_replace(true);
+        let mut phase = self.phase.clone();
+        let _ = timeout(patience, phase.wait_for(|phase| matches!(phase, Phase::Off | Phase::Closed))).await;
+    }
+}
+
+/// The part's end of the handle.
+pub struct Ends {
+    phase: watch::Sender<Phase>,
+    stop: watch::Receiver<bool>,
+}
+
+/// A handle that can be given away before there is a part.
+pub fn handle() -> (Handle, Ends) {
+    let (phase_sender, phase) = watch::channel(Phase::Off);
+    let (stop_sender, stop) = watch::channel(false);
+    (Handle { phase, stop: Arc::new(stop_sender) }, Ends { phase: phase_sender, stop })
+}
+
+/// Until the supervisor stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The part.
+pub struct Link {
+    config: Config,
+    ends: Ends,
+    dialler: Dialler,
+    view: Arc<View>,
+    /// Answer the gateway's calls.
+    routes: Router,
+    directory: Arc<StateDir>,
+    metrics: Arc<Metrics>,
+    kept: Kept,
+    reconnect: Reconnect,
+    /// Of this start.
+    boot_id: String,
+    trouble: Trouble,
+}
+
+/// What the link works with.
+pub struct Inputs {
+    /// The state that the gateway is told.
+    pub view: Arc<View>,
+    /// What answers the gateway's calls.
+    pub routes: Router,
+    /// Where the link remembers.
+    pub directory: Arc<StateDir>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What was logged of an outage.
+#[derive(Default)]
+struct Trouble {
+    kind: &'static str,
+    logged: Duration,
+}
+
+impl Link {
+    /// Nothing is dialled yet. Blocks on the disk for a moment.
+    pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Link {
+        let Inputs { view, routes, directory, metrics } = inputs;
+        let kept = Kept::load(&directory);
+        // What the gateway said last is newer than what the Pod was made with.
+        let reconnect = Reconnect::new(kept.window().or(config.window));
+        let dialler = Dialler::new(&config);
+        let boot_id = format!("{:016x}{:016x}", random_bits(), random_bits());
+        ends.phase.send_replace(Phase::Waiting);
+        let trouble = Trouble::default();
+        Link { config, ends, dialler, view, routes, directory, metrics, kept, reconnect, boot_id, trouble }
+    }
+
+    /// Until the supervisor stops.
+    pub async fn run(mut self) {
+        let mut why = Why::Lost(Duration::ZERO);
+        while let Some(next) = self.once(why).await {
+            why = next;
+        }
+        self.ends.phase.send_replace(Phase::Closed);
+    }
+
+    /// Wait, dial, talk; why there is no session any more. `None` when the supervisor stops.
+    async fn once(&mut self, why: Why) -> Option<Why> {
+        let wait = self.reconnect.wait(why, random());
+        self.ends.phase.send_replace(Phase::Waiting);
+        self.pause(wait).await?;
+        self.ends.phase.send_replace(Phase::Connecting);
+        let dialled = tokio::select! {
+            dialled = self.dialler.dial() => dialled,
+            () = stopped(&mut self.ends.stop) => return None,
+        };
+        let outcome = dialled.as_ref().err().map_or("connected", DialError::name);
+        self.metrics.link_dials.get_or_create(&vec![("outcome", outcome.into())]).inc();
+        match dialled {
+            Ok(connection) => {
+                let begun = clock::now();
+                let end = self.talk(connection).await;
+                let lasted = clock::now().saturating_sub(begun);
+                self.metrics.link_ends.get_or_create(&vec![("reason", end.name().into())]).inc();
+                if matches!(end, End::Stopped) {
+                    return None;
+                }
+                self.report(end.name(), &end);
+                Some(end.why(lasted))
+            }
+            Err(error) => {
+                self.report(error.name(), &error);
+                if let DialError::Refused { window: Some(window), .. } = &error {
+                    self.learn(*window).await;
+                }
+                Some(error.why())
+            }
+        }
+    }
+
+    /// Until then by the boot clock. `None` when the supervisor stops.
+    async fn pause(&mut self, wait: Duration) -> Option<()> {
+        let until = clock::now() + wait;
+        let rung = async {
+            match Alarm::new() {
+                Ok(mut alarm) => alarm.at(until).await,
+                Err(error) => Err(error),
+            }
+        };
+        tokio::select! {
+            rung = rung => if rung.is_err() {
+                // Out of descriptors, for instance: less exact, and never a reason to stop dialling.
+                tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
+            },
+            () = stopped(&mut self.ends.stop) => return None,
+        }
+        Some(())
+    }
+
+    async fn talk(&mut self, connection: Connection) -> End {
+        let state = state::Watch::new(self.view.clone());
+        let streams = Streams::new(self.routes.clone());
+        let metrics = self.metrics.clone();
+        let opened = tokio::select! {
+            opened = Session::open(connection, self.hello(), state, streams, &metrics) => opened,
+            () = stopped(&mut self.ends.stop) => return End::Stopped,
+        };
+        let (mut session, welcome) = match opened {
+            Ok(opened) => opened,
+            Err(end) => return end,
+        };
+        self.connected(&welcome).await;
+        loop {
+            match session.next(&mut self.ends.stop).await {
+                Ok(pace) => self.pace(&pace).await,
+                Err(end) => return session.close(end).await,
+            }
+        }
+    }
+
+    async fn connected(&mut self, welcome: &Welcome) {
+        let (gateway, session) = (&self.config.gateway, &welcome.session);
+        tracing::info!(%gateway, session, fence = welcome.fence, version = welcome.version, "the link is connected");
+        self.trouble = Trouble::default();
+        self.ends.phase.send_replace(Phase::Connected);
+        self.pace(&welcome.pace).await;
+    }
+
+    async fn pace(&mut self, pace: &Pace) {
+        if let Some(window) = pace.window_ms {
+            self.learn(Duration::from_millis(window)).await;
+        }
+    }
+
+    async fn learn(&mut self, window: Duration) {
+        self.reconnect.learn(window);
+        self.kept.set_window(window, &self.directory).await;
+    }
+
+    fn hello(&self) -> Hello {
+        let identity = &self.view.identity;
+        Hello {
+            protocol: Range::OURS,
+            version: env!("CARGO_PKG_VERSION").into(),
+            capabilities: vec!["stream".into()],
+            agent_id: self.config.agent_id.clone(),
+            project_id: identity.project_id.clone(),
+            controller_id: identity.controller_id.clone(),
+            pod: self.config.pod.clone(),
+            boot_id: self.boot_id.clone(),
+            log_epoch: self.boot_id.clone(),
+            classes: std::collections::BTreeMap::new(),
+            applied: 0,
+            offline: None,
+            boot_ms: clock::boot_ms(),
+            wall_ms: clock::wall_ms(),
+        }
+    }
+
+    /// One line when it begins or becomes something else, and one a minute: an outage may last for days.
+    fn report(&mut self, kind: &'static str, error: &dyn std::error::Error) {
+        let now = clock::now();
+        if self.trouble.kind != kind || now >= self.trouble.logged + REMIND {
+            self.trouble = Trouble { kind, logged: now };
+            let reason = exit::reason(error);
+            tracing::warn!(gateway = %self.config.gateway, kind, reason, "there is no link to the gateway");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! From an address to an upgraded connection: name, TCP, TLS, and the handshake of WebSocket over hyper.
+//!
+//! Promises: one deadline for all of it; the token is read anew and stands in nothing but its header; redirects are not
+//! followed; an answer that names a time for the next dial is understood.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
+use protocol::session::{PATH, Refusal, SUBPROTOCOL};
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::config::{Address, Config};
+use super::reconnect::Why;
+use crate::backoff::random_bits;
+use crate::names::{NameError, Names};
+use crate::streaming;
+use crate::tls::{Tls, TlsError};
+
+/// The whole of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// One address of several.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes under way that nobody confirms for so long: the peer is gone (tcp(7)). The kernel's own patience is 15 minutes.
+const UNCONFIRMED_MILLIS: u32 = 20_000;
+/// A token longer than this is a wrong file.
+const MAX_TOKEN: u64 = 64 * 1024;
+/// Read of a refusal.
+const MAX_REFUSAL: usize = 4096;
+/// RFC 6455, 1.3.
+const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A connection on which WebSocket frames may follow.
+pub(super) type Connection = TokioIo<Upgraded>;
+
+/// Why there is none. The token and the peer's words are in none of them.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub(super) enum DialError {
+    #[error("the token file cannot be read")]
+    Token(#[source] io::Error),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{address} cannot be reached")]
+    Connect { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the connection broke in the handshake")]
+    Http(#[from] hyper::Error),
+    #[error("the gateway refuses the token with {0}")]
+    Denied(StatusCode),
+    #[error("the gateway answers {status}")]
+    Refused { status: StatusCode, reserved: Option<Duration>, window: Option<Duration> },
+    #[error("the gateway does not speak this protocol: {0}")]
+    Answer(&'static str),
+    #[error("there was no answer within {}s", PATIENCE.as_secs())]
+    Timeout,
+}
+
+impl DialError {
+    /// The word in metrics and logs.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            DialError::Token(_) => "token",
+            DialError::Name(_) => "name",
+            DialError::Connect { .. } => "connect",
+            DialError::Tls(_) => "tls",
+            DialError::Http(_) => "broken",
+            DialError::Denied(_) => "denied",
+            DialError::Refused { .. } => "refused",
+            DialError::Answer(_) => "answer",
+            DialError::Timeout => "timeout",
+        }
+    }
+
+    /// What it means for the next dial.
+    pub(super) fn why(&self) -> Why {
+        match self {
+            DialError::Refused { reserved: Some(time), .. } => Why::Reserved(*time),
+            DialError::Denied(_) => Why::Refused,
+            _ => Why::Failed,
+        }
+    }
+}
+
+/// Dials one gateway.
+pub(super) struct Dialler {
+    gateway: Address,
+    token_file: Option<std::path::PathBuf>,
+    tls: Arc<Tls>,
+    names: Names,
+}
+
+impl Dialler {
+    pub(super) fn new(config: &Config) -> Dialler {
+        Dialler {
+            gateway: config.gateway.clone(),
+            token_file: config.token_file.clone(),
+            tls: Tls::new(config.tls.clone()),
+            names: Names::default(),
+        }
+    }
+
+    /// One dial.
+    pub(super) async fn dial(&self) -> Result<Connection, DialError> {
+        timeout(PATIENCE, self.try_dial()).await.unwrap_or(Err(DialError::Timeout))
+    }
+
+    async fn try_dial(&self) -> Result<Connection, DialError> {
+        let token = self.token_file.as_deref().map(token).transpose().map_err(DialError::Token)?;
+        let stream = self.connect(self.names.resolve(&self.gateway.host).await?).await?;
+        if self.gateway.tls {
+            let stream = self.tls.connect(&self.gateway.host, stream).await?;
+            handshake(stream, &self.gateway, token).await
+        } else {
+            handshake(stream, &self.gateway, token).await
+        }
+    }
+
+    /// One address after the other, beginning anywhere: a fleet spreads over them, and one that is dead costs each agent
+    /// some of its dials and not all.
+    async fn connect(&self, mut addresses: Vec<IpAddr>) -> Result<TcpStream, DialError> {
+        let begin = random_bits() as usize % addresses.len().max(1);
+        addresses.rotate_left(begin);
+        let mut last = DialError::Timeout;
+        for address in addresses {
+            let address = SocketAddr::new(address, self.gateway.port);
+            let connected = timeout(CONNECT, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => {
+                    // A beat is one small segment; waiting for more would only delay it.
+                    let _ = stream.set_nodelay(true);
+                    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &UNCONFIRMED_MILLIS);
+                    return Ok(stream);
+                }
+                Err(source) => last = DialError::Connect { address, source },
+            }
+        }
+        Err(last)
+    }
+}
+
+/// As a header, which is marked so that no log shows it.
+fn token(path: &Path) -> io::Result<HeaderValue> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN), &mut text)?;
+    let invalid = |problem: &'static str| io::Error::new(io::ErrorKind::InvalidData, problem);
+    if text.trim().is_empty() {
+        return Err(invalid("it is empty"));
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {}", text.trim()))
+        .map_err(|_| invalid("it has bytes that no header may have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What drives a connection goes with whoever waits for its answer.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn handshake<S>(stream: S, gateway: &Address, token: Option<HeaderValue>) -> Result<Connection, DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(16 * 1024).handshake(TokioIo::new(stream)).await?;
+    let driver = Driver(tokio::spawn(async move { drop(connection.with_upgrades().await) }));
+    let key = key();
+    let response = sender.send_request(request(gateway, &key, token)?).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(response).await);
+    }
+    check(response.headers(), &key).map_err(DialError::Answer)?;
+    let upgraded = hyper::upgrade::on(response).await?;
+    drop(driver);
+    Ok(TokioIo::new(upgraded))
+}
+
+fn request(gateway: &Address, key: &str, token: Option<HeaderValue>) -> Result<Request<Body>, DialError> {
+    let mut request = Request::builder()
+        .uri(format!("{}{PATH}", gateway.base))
+        .header(header::HOST, &gateway.authority)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, key)
+        .header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+        .header(header::USER_AGENT, concat!("chaperone-supervisor/", env!("CARGO_PKG_VERSION")));
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, token);
+    }
+    request.body(Body::empty()).map_err(|_| DialError::Answer("its address cannot stand in a request"))
+}
+
+/// 16 random bytes. They only tell this handshake from another; nothing is secret about them.
+fn key() -> String {
+    STANDARD.encode([random_bits().to_le_bytes(), random_bits().to_le_bytes()].concat())
+}
+
+/// Whether this is the answer of a gateway that speaks our protocol, to our handshake.
+fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
+    let is = |name, value: &str| {
+        headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case(value))
+    };
+    if !is(header::UPGRADE, "websocket") {
+        return Err("it upgrades to something else");
+    }
+    let accept = STANDARD.encode(Sha1::new_with_prefix(key).chain_update(ACCEPT).finalize());
+    if headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
+        return Err("it answers another handshake");
+    }
+    if !is(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        return Err("it has not chosen the sub-protocol of the session");
+    }
+    Ok(())
+}
+
+async fn refusal(response: Response<Incoming>) -> DialError {
+    let status = response.status();
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return DialError::Denied(status);
+    }
+    let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let mut body = Vec::new();
+    let mut reader = streaming::Reader::new(Body::new(response.into_body()));
+    while let Ok(Some(piece)) = reader.next().await {
+        body.extend(&piece[..piece.len().min(MAX_REFUSAL - body.len())]);
+        if body.len() == MAX_REFUSAL {
+            break;
+        }
+    }
+    // To the millisecond where the gateway reserved a place, else to the second.
+    match serde_json::from_slice::<Refusal>(&body) {
+        Ok(refusal) => DialError::Refused {
+            status,
+            reserved: Some(Duration::from_millis(refusal.reconnect_in_ms)),
+            window: refusal.window_ms.map(Duration::from_millis),
+        },
+        Err(_) => DialError::Refused { status, reserved: after.map(Duration::from_secs), window: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handshake_is_that_of_rfc_6455() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("WebSocket"));
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(check(&headers, "dGhlIHNhbXBsZSBub25jZQ=="), Ok(()));
+        assert!(check(&headers, "another").is_err());
+        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        assert!(check(&headers, "dGhlIHNhbXBsZSBub25jZQ==").is_err());
+    }
+}

@@ -1,0 +1,356 @@
+//! One session, from hello to its end.
+//!
+//! Promises: hello within the connection's first moment, and no beat before the welcome; the state travels only when its
+//! digest is new to the gateway, at most once a second; beats and answers go before everything else; a gateway that is
+//! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; frames of a later protocol are skipped.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use protocol::session::{FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, close, encode, silence_ms};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::alarm::Alarm;
+use super::beat::Beats;
+use super::clock;
+use super::reconnect::Why;
+use super::socket::{Event, Socket};
+use super::state::Watch;
+use super::streams::Streams;
+use crate::backoff::random;
+use crate::metrics::Metrics;
+
+/// From the hello to the welcome.
+const WELCOME: Duration = Duration::from_secs(10);
+/// One message on its way to a peer that does not read.
+const STALL: Duration = Duration::from_secs(20);
+/// Between two states.
+const STATES: Duration = Duration::from_secs(1);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the supervisor stops")]
+    Stopped,
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    #[error("the gateway closed it with {code}")]
+    Closed { code: u16 },
+    #[error("the gateway goes away")]
+    Goaway { again: Duration },
+    #[error("the gateway sent no welcome within {}s", WELCOME.as_secs())]
+    NoWelcome,
+    #[error("the gateway was silent for {}ms", .0.as_millis())]
+    Silent(Duration),
+    #[error("the gateway takes nothing")]
+    Stalled,
+    #[error("a message of the gateway is no frame of this protocol")]
+    Malformed,
+    #[error("a message of the gateway is too long")]
+    TooLarge,
+    #[error("the gateway speaks protocol {0}, which this supervisor does not")]
+    Protocol(u32),
+    #[error("the boot clock cannot be read: {0}")]
+    Clock(std::io::Error),
+}
+
+impl End {
+    /// The word in metrics and logs.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            End::Stopped => "stopped",
+            End::Broken(_) => "broken",
+            End::Closed { code: close::UNAUTHENTICATED | close::FORBIDDEN } => "denied",
+            End::Closed { code: close::FENCED } => "fenced",
+            End::Closed { .. } => "closed",
+            End::Goaway { .. } => "goaway",
+            End::NoWelcome => "no-welcome",
+            End::Silent(_) => "silent",
+            End::Stalled => "stalled",
+            End::Malformed => "malformed",
+            End::TooLarge => "too-large",
+            End::Protocol(_) => "protocol",
+            End::Clock(_) => "clock",
+        }
+    }
+
+    /// What it means for the next dial, after a session of this length.
+    pub(super) fn why(&self, lasted: Duration) -> Why {
+        match self {
+            End::Goaway { again } => Why::Reserved(*again),
+            End::Protocol(_)
+            | End::Closed { code: close::UNAUTHENTICATED | close::FORBIDDEN | close::FENCED | close::PROTOCOL } => {
+                Why::Refused
+            }
+            _ => Why::Lost(lasted),
+        }
+    }
+
+    /// How to close, where the connection still stands.
+    fn code(&self) -> Option<u16> {
+        match self {
+            End::Broken(_) | End::Closed { .. } | End::Stalled => None,
+            End::Stopped | End::Goaway { .. } | End::Clock(_) => Some(1000),
+            End::NoWelcome | End::Silent(_) => Some(close::TIMEOUT),
+            End::Malformed => Some(close::MALFORMED),
+            End::TooLarge => Some(close::TOO_LARGE),
+            End::Protocol(_) => Some(close::PROTOCOL),
+        }
+    }
+}
+
+/// One connection with a gateway.
+pub(super) struct Session<'a, S> {
+    socket: Socket<S>,
+    alarm: Alarm,
+    state: Watch,
+    streams: Streams,
+    metrics: &'a Metrics,
+    /// Control frames that wait for the socket.
+    queue: VecDeque<String>,
+    heard: Duration,
+    beats: Option<Beats>,
+    /// The digest of the state that the gateway has.
+    known: Option<String>,
+    /// When the state was sent last, and whether it may have changed since.
+    told: Duration,
+    changed: bool,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
+    /// Send the hello and wait for the welcome.
+    pub(super) async fn open(
+        connection: S,
+        hello: Hello,
+        state: Watch,
+        streams: Streams,
+        metrics: &'a Metrics,
+    ) -> Result<(Session<'a, S>, Welcome), End> {
+        let mut session = Session {
+            socket: Socket::new(connection).await,
+            alarm: Alarm::new().map_err(End::Clock)?,
+            state,
+            streams,
+            metrics,
+            queue: VecDeque::new(),
+            heard: clock::now(),
+            beats: None,
+            known: None,
+            told: Duration::ZERO,
+            changed: false,
+        };
+        session.queue.push_back(encode(&FromSupervisor::Hello(Box::new(hello))));
+        match session.welcome().await {
+            Ok(welcome) => {
+                session.beats = Some(Beats::new(clock::now(), &welcome.pace, random()));
+                session.known.clone_from(&welcome.d);
+                session.changed = true;
+                Ok((session, welcome))
+            }
+            Err(end) => Err(session.close(end).await),
+        }
+    }
+
+    async fn welcome(&mut self) -> Result<Welcome, End> {
+        let deadline = clock::now() + WELCOME;
+        loop {
+            self.send()?;
+            let event = tokio::select! {
+                biased;
+                event = self.socket.event() => event,
+                rung = self.alarm.at(deadline) => {
+                    rung.map_err(End::Clock)?;
+                    return Err(End::NoWelcome);
+                }
+            };
+            match self.received(event)? {
+                Some(FromGateway::Welcome(welcome)) => {
+                    return match Range::OURS.agree(Range { min: welcome.protocol, max: welcome.protocol }) {
+                        Some(_) => Ok(*welcome),
+                        None => Err(End::Protocol(welcome.protocol)),
+                    };
+                }
+                Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(goaway(reconnect_in_ms)),
+                Some(FromGateway::Unknown) => {
+                    self.metrics.link_skipped.inc();
+                }
+                Some(_) => return Err(End::Malformed),
+                None => {}
+            }
+        }
+    }
+
+    /// Until the gateway says something that concerns the time after the session, or until it ends.
+    pub(super) async fn next(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Pace, End> {
+        loop {
+            if let Some(pace) = self.step(stop).await? {
+                return Ok(pace);
+            }
+        }
+    }
+
+    async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Pace>, End> {
+        self.send()?;
+        let wake = self.wake();
+        let frame = tokio::select! {
+            // What came while this process was stopped is read before silence is judged.
+            biased;
+            event = self.socket.event() => self.received(event)?,
+            () = super::stopped(stop) => return Err(End::Stopped),
+            () = self.streams.wanted(), if self.socket.is_free() => None,
+            () = self.state.changed() => {
+                self.changed = true;
+                None
+            }
+            rung = self.alarm.at(wake) => {
+                rung.map_err(End::Clock)?;
+                self.judge()?;
+                None
+            }
+        };
+        match frame {
+            Some(FromGateway::Beat { state: true, .. }) => {
+                self.known = None;
+                self.changed = true;
+            }
+            Some(FromGateway::Pace(new)) => {
+                if let Some(beats) = &mut self.beats {
+                    beats.pace(clock::now(), &new);
+                }
+                return Ok(Some(new));
+            }
+            Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(goaway(reconnect_in_ms)),
+            Some(FromGateway::Unknown | FromGateway::Ack { .. } | FromGateway::Command(_)) => {
+                self.metrics.link_skipped.inc();
+            }
+            Some(FromGateway::Welcome(_)) => return Err(End::Malformed),
+            Some(FromGateway::Beat { .. }) | None => {}
+        }
+        Ok(None)
+    }
+
+    /// The next moment at which something has to be done, if nothing comes.
+    fn wake(&self) -> Duration {
+        let mut wake = self.heard + self.patience();
+        if let Some(beats) = &self.beats {
+            wake = wake.min(beats.next());
+        }
+        if self.changed {
+            wake = wake.min(self.told + STATES);
+        }
+        if let Some(since) = self.socket.sending() {
+            wake = wake.min(since + STALL);
+        }
+        wake
+    }
+
+    fn patience(&self) -> Duration {
+        let every = self.beats.as_ref().map_or(Duration::ZERO, Beats::every);
+        Duration::from_millis(silence_ms(every.as_millis() as u64))
+    }
+
+    /// The time has come for something.
+    fn judge(&mut self) -> Result<(), End> {
+        let now = clock::now();
+        let silent = now.saturating_sub(self.heard);
+        if silent >= self.patience() {
+            return Err(End::Silent(silent));
+        }
+        if self.socket.sending().is_some_and(|since| now >= since + STALL) {
+            return Err(End::Stalled);
+        }
+        if self.changed && now >= self.told + STATES {
+            self.tell_state();
+        }
+        if self.beats.as_ref().is_some_and(|beats| now >= beats.next()) {
+            self.beat();
+        }
+        Ok(())
+    }
+
+    /// A beat names a digest that the gateway has been told, so the state goes before it.
+    fn beat(&mut self) {
+        let state = self.tell_state();
+        if let Some(beats) = &mut self.beats {
+            self.queue.push_back(encode(&beats.beat(clock::now(), state)));
+            self.metrics.link_beats.inc();
+        }
+    }
+
+    /// Send the state where its digest is new to the gateway; the digest.
+    fn tell_state(&mut self) -> String {
+        let state = self.state.now();
+        let digest = state.d.clone();
+        self.changed = false;
+        if self.known.as_ref() != Some(&digest) {
+            self.queue.push_back(encode(&FromSupervisor::State(Box::new(state))));
+            self.known = Some(digest.clone());
+            self.told = clock::now();
+            self.metrics.link_states.inc();
+        }
+        digest
+    }
+
+    fn say_goodbye(&mut self) {
+        self.beat();
+        let bye = FromSupervisor::Bye { reason: "the supervisor stops".into(), last: true };
+        self.queue.push_back(encode(&bye));
+    }
+
+    /// Put the next message under way, where the one before has gone.
+    fn send(&mut self) -> Result<(), End> {
+        if !self.socket.is_free() {
+            return Ok(());
+        }
+        let message = match self.queue.pop_front() {
+            Some(text) => Some(Message::text(text)),
+            None => self.streams.message().map(Message::binary),
+        };
+        message.map_or(Ok(()), |message| self.socket.send(message).map_err(|e| End::Broken(e.to_string())))
+    }
+
+    fn received(&mut self, event: Event) -> Result<Option<FromGateway>, End> {
+        match event {
+            Event::Sent => Ok(None),
+            Event::Text(text) => {
+                self.heard = clock::now();
+                FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed)
+            }
+            Event::Binary(message) => {
+                self.heard = clock::now();
+                self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed)
+            }
+            Event::Closed(frame) => Err(match frame {
+                Some((code, _)) => End::Closed { code },
+                None => End::Broken("it was closed without a word".into()),
+            }),
+            Event::TooLarge => Err(End::TooLarge),
+            Event::Broken(error) => Err(End::Broken(error.to_string())),
+        }
+    }
+
+    /// What is queued goes out first, as far as the peer takes it in time.
+    pub(super) async fn close(mut self, end: End) -> End {
+        if matches!(end, End::Stopped) && self.beats.is_some() {
+            self.say_goodbye();
+        }
+        let Some(code) = end.code() else { return end };
+        let queued = async {
+            while !self.queue.is_empty() {
+                if self.send().is_err() || !matches!(self.socket.event().await, Event::Sent | Event::Text(_)) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(STATES, queued).await.is_ok() {
+            self.socket.close(code, &end.to_string()).await;
+        }
+        end
+    }
+}
+
+fn goaway(reconnect_in_ms: u64) -> End {
+    End::Goaway { again: Duration::from_millis(reconnect_in_ms) }
+}
