@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::isatty;
+use serde_json::json;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -19,12 +20,13 @@ pub use config::Config;
 use record::Recorder;
 
 use crate::agent::{Agent, Handle, Outcome};
+use crate::buffer::{self, Buffer, disk::Directory};
 use crate::exit::{self, Fault};
 use crate::http;
 use crate::init::{self, Init, Reaper, Stops, signals::Rules};
 use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
-use crate::link::{self, Link};
+use crate::link::{self, Feed, Link};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::tasks::{self, Tasks};
@@ -76,6 +78,9 @@ struct App {
     recording: JoinHandle<()>,
     tasks: tasks::Handle,
     link: link::Handle,
+    feed: Feed,
+    /// What waits for the gateway, where there is a link.
+    buffer: Option<buffer::Handle>,
     outputs: Outputs,
 }
 
@@ -176,15 +181,37 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         tracing::warn!(previous = lost, "the run before this supervisor left no last word");
     }
     previous_sender.send_replace(lost);
-    let dev_tasks =
-        Tasks::new(config.tasks.clone(), launcher.clone(), metrics.clone(), state.directory.path().join("tasks"), asks)
-            .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+    let (feed, buffer) = match config.link.clone() {
+        Some(settings) => {
+            let buffer = open_buffer(&config, &state, &metrics).await?;
+            let (feed, writer) = Feed::new(buffer.clone());
+            tokio::spawn(writer.run());
+            tokio::spawn(feed.clone().follow(agent.status.clone()));
+            let workspace = config.launch.workspace.clone();
+            tokio::spawn(feed.clone().sample(buffer.clone(), workspace, metrics.clone()));
+            let inputs = link::Inputs {
+                view,
+                routes,
+                buffer: buffer.clone(),
+                directory: state.directory.clone(),
+                metrics: metrics.clone(),
+            };
+            tokio::spawn(Link::new(settings, link_ends, inputs).run());
+            (feed, Some(buffer))
+        }
+        None => (Feed::default(), None),
+    };
+    feed.tell("supervisor.started", json!({ "version": env!("CARGO_PKG_VERSION"), "previous": state.lost })).await;
+    let dev_tasks = Tasks::new(
+        config.tasks.clone(),
+        launcher.clone(),
+        metrics.clone(),
+        feed.clone(),
+        state.directory.path().join("tasks"),
+        asks,
+    )
+    .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
     tokio::spawn(dev_tasks.run());
-    if let Some(settings) = config.link.clone() {
-        let inputs = link::Inputs { view, routes, directory: state.directory.clone(), metrics: metrics.clone() };
-        let link = Link::new(settings, link_ends, inputs);
-        tokio::spawn(link.run());
-    }
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
     let recorder = Arc::new(recorder);
     let prepared = tokio::select! {
@@ -227,6 +254,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         recording,
         tasks,
         link,
+        feed,
+        buffer,
         outputs,
     })
 }
@@ -273,6 +302,26 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
         }
     };
     Ok(State { directory: Arc::new(directory), lost })
+}
+
+/// Records that wait for the gateway, in the state directory.
+async fn open_buffer(config: &Config, state: &State, metrics: &Arc<Metrics>) -> Result<buffer::Handle, Fault> {
+    let (limits, directory) = (config.buffer.limits, state.directory.clone());
+    let opened = spawn_blocking(move || {
+        let disk =
+            Directory::open(directory.descriptor(), "buffer").map_err(|source| buffer::BufferError::List { source })?;
+        Buffer::open(disk, limits, boot_bytes(&boot_id(std::path::Path::new("/proc"))))
+    });
+    let opened = opened.await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let buffer = opened.map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+    let (handle, part) = buffer::new(buffer, &config.buffer, metrics.clone());
+    tokio::spawn(part.run());
+    Ok(handle)
+}
+
+/// The kernel's id is a UUID; zeros where there is none.
+fn boot_bytes(id: &str) -> [u8; 16] {
+    u128::from_str_radix(&id.replace('-', ""), 16).unwrap_or_default().to_be_bytes()
 }
 
 type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);

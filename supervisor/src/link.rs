@@ -8,11 +8,12 @@
 //! - Every span is measured on the boot clock, so a suspended machine, a stopped process and a changed date are survived.
 //! - The token stands in one header of one request, and nowhere else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use protocol::session::{Hello, Pace, Range, Welcome};
+use protocol::session::{Class, Extent, Hello, Pace, Range, Welcome};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -20,9 +21,12 @@ mod alarm;
 mod beat;
 mod clock;
 pub mod config;
+mod deliver;
 mod dial;
+pub mod feed;
 mod kept;
 mod reconnect;
+mod sample;
 mod session;
 mod socket;
 mod state;
@@ -31,12 +35,14 @@ mod streams;
 use alarm::Alarm;
 pub use config::Config;
 use dial::{Connection, DialError, Dialler};
+pub use feed::Feed;
 use kept::Kept;
 use reconnect::{Reconnect, Why};
 use session::{End, Session};
 use streams::Streams;
 
 use crate::backoff::{random, random_bits};
+use crate::buffer;
 use crate::exit;
 use crate::http::View;
 use crate::metrics::Metrics;
@@ -44,6 +50,9 @@ use crate::state::StateDir;
 
 /// While dials fail for one reason, it is logged this often.
 const REMIND: Duration = Duration::from_secs(60);
+
+/// At the end: for what the gateway does not have yet. What is left then stays on disk for the next supervisor.
+const LAST_RECORDS: Duration = Duration::from_millis(700);
 
 /// What the link is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +128,7 @@ pub struct Link {
     view: Arc<View>,
     /// Answer the gateway's calls.
     routes: Router,
+    buffer: buffer::Handle,
     directory: Arc<StateDir>,
     metrics: Arc<Metrics>,
     kept: Kept,
@@ -134,6 +144,8 @@ pub struct Inputs {
     pub view: Arc<View>,
     /// What answers the gateway's calls.
     pub routes: Router,
+    /// What waits for the gateway.
+    pub buffer: buffer::Handle,
     /// Where the link remembers.
     pub directory: Arc<StateDir>,
     /// Counters.
@@ -150,7 +162,7 @@ struct Trouble {
 impl Link {
     /// Nothing is dialled yet. Blocks on the disk for a moment.
     pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Link {
-        let Inputs { view, routes, directory, metrics } = inputs;
+        let Inputs { view, routes, buffer, directory, metrics } = inputs;
         let kept = Kept::load(&directory);
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
@@ -158,7 +170,7 @@ impl Link {
         let boot_id = format!("{:016x}{:016x}", random_bits(), random_bits());
         ends.phase.send_replace(Phase::Waiting);
         let trouble = Trouble::default();
-        Link { config, ends, dialler, view, routes, directory, metrics, kept, reconnect, boot_id, trouble }
+        Link { config, ends, dialler, view, routes, buffer, directory, metrics, kept, reconnect, boot_id, trouble }
     }
 
     /// Until the supervisor stops.
@@ -227,18 +239,34 @@ impl Link {
         let state = state::Watch::new(self.view.clone());
         let streams = Streams::new(self.routes.clone());
         let metrics = self.metrics.clone();
+        let extents = match self.buffer.extents().await {
+            Ok(extents) => extents,
+            Err(error) => return End::Buffer(error),
+        };
+        let hello = self.hello(extents.clone());
         let opened = tokio::select! {
-            opened = Session::open(connection, self.hello(), state, streams, &metrics) => opened,
+            opened = Session::open(connection, hello, state, streams, &metrics) => opened,
             () = stopped(&mut self.ends.stop) => return End::Stopped,
         };
         let (mut session, welcome) = match opened {
             Ok(opened) => opened,
             Err(end) => return end,
         };
+        if let Err(end) = session.deliver(self.buffer.clone(), &welcome, &extents).await {
+            return session.close(end).await;
+        }
         self.connected(&welcome).await;
         loop {
             match session.next(&mut self.ends.stop).await {
                 Ok(pace) => self.pace(&pace).await,
+                Err(End::Stopped) => {
+                    let end = match timeout(LAST_RECORDS, session.drain()).await {
+                        Ok(Err(end)) => end,
+                        Ok(Ok(())) | Err(_) => End::Stopped,
+                    };
+                    session.close(end).await;
+                    return End::Stopped;
+                }
                 Err(end) => return session.close(end).await,
             }
         }
@@ -263,7 +291,7 @@ impl Link {
         self.kept.set_window(window, &self.directory).await;
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&self, classes: BTreeMap<Class, Extent>) -> Hello {
         let identity = &self.view.identity;
         Hello {
             protocol: Range::OURS,
@@ -274,8 +302,8 @@ impl Link {
             controller_id: identity.controller_id.clone(),
             pod: self.config.pod.clone(),
             boot_id: self.boot_id.clone(),
-            log_epoch: self.boot_id.clone(),
-            classes: std::collections::BTreeMap::new(),
+            log_epoch: self.buffer.epoch().into(),
+            classes,
             applied: 0,
             offline: None,
             boot_ms: clock::boot_ms(),

@@ -35,6 +35,7 @@ use retain::kept;
 use row::{Row, written};
 
 use crate::launch::Launcher;
+use crate::link::Feed;
 use crate::metrics::Metrics;
 use crate::workspace::seeds::Seed;
 use crate::workspace::workers::Workers;
@@ -44,6 +45,7 @@ pub struct Tasks {
     config: Config,
     launcher: Launcher,
     metrics: Arc<Metrics>,
+    feed: Feed,
     workers: Workers,
     ledger: Ledger,
     asks: mpsc::Receiver<Ask>,
@@ -60,6 +62,8 @@ pub struct Tasks {
     /// Ended tasks and the output that is kept of them, since retention last counted.
     ended: (usize, u64),
     log_root: PathBuf,
+    /// What an earlier supervisor left unfinished and nobody was told of yet.
+    lost: Vec<String>,
 }
 
 /// What a run tells its owner.
@@ -75,6 +79,7 @@ impl Tasks {
         config: Config,
         launcher: Launcher,
         metrics: Arc<Metrics>,
+        feed: Feed,
         directory: PathBuf,
         Asks(asks): Asks,
     ) -> Result<Tasks, journal::JournalError> {
@@ -86,6 +91,7 @@ impl Tasks {
             workers: Workers::new(launcher.clone()),
             launcher,
             metrics,
+            feed,
             ledger,
             asks,
             updates,
@@ -98,6 +104,7 @@ impl Tasks {
             stopping: None,
             ended: (0, 0),
             log_root: directory,
+            lost: Vec::new(),
         };
         for record in records {
             tasks.take_over(record);
@@ -108,6 +115,11 @@ impl Tasks {
 
     /// Until all handles are gone.
     pub async fn run(mut self) {
+        for id in std::mem::take(&mut self.lost) {
+            if let Some(row) = self.table.get(&id) {
+                self.feed.task(&row.record.task).await;
+            }
+        }
         let mut retention = tokio::time::interval(Duration::from_secs(60));
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -232,6 +244,7 @@ impl Tasks {
             self.ledger.write_later(&record);
         }
         if spec.is_none() && record.create.take().is_some() {
+            self.lost.push(record.task.task_id.clone());
             record.task.finished_at.get_or_insert_with(identity::now);
             self.ledger.write_later(&record);
         }
@@ -306,6 +319,8 @@ impl Tasks {
                 return false;
             }
         }
+        // Before anybody is told, as with the journal.
+        self.feed.task(&row.record.task).await;
         tracing::info!(task_id = update.id, state = state.name(), exit_code, "a task");
         self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
         row.view.send_replace(row.record.task.clone());

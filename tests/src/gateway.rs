@@ -234,12 +234,15 @@ impl Session {
         }
     }
 
-    /// The next text, as sent.
+    /// The next text, as sent. What comes on streams meanwhile is taken in.
     #[track_caller]
     pub fn text(&mut self) -> String {
-        match self.came() {
-            Came::Text(text) => text,
-            other => panic!("not a text: {other:?}"),
+        loop {
+            match self.came() {
+                Came::Text(text) => return text,
+                Came::Binary(message) => drop(self.mux.receive(&message).expect("a frame")),
+                Came::Closed(code) => panic!("closed with {code:?}"),
+            }
         }
     }
 

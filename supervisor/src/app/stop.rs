@@ -9,12 +9,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::control::Exit;
+use protocol::session::Class;
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{App, Outputs, Stage};
 use crate::agent::{Failed, Order, Outcome};
-use crate::exit::Fault;
+use crate::exit::{self, Fault};
 use crate::init::{self, leftovers};
 
 /// A shim that has not ended its tree this long after the deadline is itself ended.
@@ -49,9 +51,21 @@ impl App {
         self.end_tasks(deadline).await;
         self.end_everything().await;
         self.drain(deadline).await;
-        let link = self.link.clone();
+        let (link, feed, buffer) = (self.link.clone(), self.feed.clone(), self.buffer.clone());
         let code = self.last_word(outcome).await;
-        link.finish(FAREWELL).await;
+        let last = async {
+            feed.tell_for_good(Class::Lifecycle, "supervisor.stopped", json!({ "exit_code": code })).await;
+            link.finish(FAREWELL).await;
+            match buffer {
+                Some(buffer) => buffer.close().await,
+                None => Ok(()),
+            }
+        };
+        match timeout(FAREWELL + LAST_WORDS, last).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %exit::reason(&error), "the buffer could not be closed"),
+            Err(_) => tracing::warn!("the buffer could not be closed in time"),
+        }
         code
     }
 
@@ -63,6 +77,10 @@ impl App {
         let grace_ms = (deadline - Instant::now()).as_millis() as u64;
         tracing::info!(signal = stops.signal, grace_ms, "stopping");
         self.stage.send_replace(Stage::Draining);
+        let feed = self.feed.clone();
+        tokio::spawn(async move {
+            feed.tell("supervisor.stopping", json!({ "signal": stops.signal, "grace_ms": grace_ms })).await;
+        });
         let tasks = self.tasks.clone();
         tokio::spawn(async move { tasks.stop(deadline).await });
         self.agent.order(Order::Stop { signal: stops.signal, deadline }).await;

@@ -4,10 +4,12 @@
 //! digest is new to the gateway, at most once a second; beats and answers go before everything else; a gateway that is
 //! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; frames of a later protocol are skipped.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use protocol::session::{FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, close, encode, silence_ms};
+use protocol::session::{
+    Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, close, encode, silence_ms,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
@@ -15,11 +17,13 @@ use tokio_tungstenite::tungstenite::Message;
 use super::alarm::Alarm;
 use super::beat::Beats;
 use super::clock;
+use super::deliver::Delivery;
 use super::reconnect::Why;
 use super::socket::{Event, Socket};
 use super::state::Watch;
 use super::streams::Streams;
 use crate::backoff::random;
+use crate::buffer::{BufferError, Handle};
 use crate::metrics::Metrics;
 
 /// From the hello to the welcome.
@@ -52,6 +56,8 @@ pub(super) enum End {
     TooLarge,
     #[error("the gateway speaks protocol {0}, which this supervisor does not")]
     Protocol(u32),
+    #[error("the buffer cannot be read: {0}")]
+    Buffer(BufferError),
     #[error("the boot clock cannot be read: {0}")]
     Clock(std::io::Error),
 }
@@ -72,6 +78,7 @@ impl End {
             End::Malformed => "malformed",
             End::TooLarge => "too-large",
             End::Protocol(_) => "protocol",
+            End::Buffer(_) => "buffer",
             End::Clock(_) => "clock",
         }
     }
@@ -92,7 +99,7 @@ impl End {
     fn code(&self) -> Option<u16> {
         match self {
             End::Broken(_) | End::Closed { .. } | End::Stalled => None,
-            End::Stopped | End::Goaway { .. } | End::Clock(_) => Some(1000),
+            End::Stopped | End::Goaway { .. } | End::Buffer(_) | End::Clock(_) => Some(1000),
             End::NoWelcome | End::Silent(_) => Some(close::TIMEOUT),
             End::Malformed => Some(close::MALFORMED),
             End::TooLarge => Some(close::TOO_LARGE),
@@ -107,6 +114,8 @@ pub(super) struct Session<'a, S> {
     alarm: Alarm,
     state: Watch,
     streams: Streams,
+    /// From the welcome on.
+    delivery: Option<Delivery>,
     metrics: &'a Metrics,
     /// Control frames that wait for the socket.
     queue: VecDeque<String>,
@@ -133,6 +142,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             alarm: Alarm::new().map_err(End::Clock)?,
             state,
             streams,
+            delivery: None,
             metrics,
             queue: VecDeque::new(),
             heard: clock::now(),
@@ -153,10 +163,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         }
     }
 
+    /// Records go from here on, beginning where the gateway says.
+    pub(super) async fn deliver(
+        &mut self,
+        buffer: Handle,
+        welcome: &Welcome,
+        extents: &BTreeMap<Class, Extent>,
+    ) -> Result<(), End> {
+        self.delivery = Some(Delivery::new(buffer, welcome, extents).await.map_err(End::Buffer)?);
+        Ok(())
+    }
+
     async fn welcome(&mut self) -> Result<Welcome, End> {
         let deadline = clock::now() + WELCOME;
         loop {
-            self.send()?;
+            self.send().await?;
             let event = tokio::select! {
                 biased;
                 event = self.socket.event() => event,
@@ -192,13 +213,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Pace>, End> {
-        self.send()?;
+        self.send().await?;
         let wake = self.wake();
         let frame = tokio::select! {
             // What came while this process was stopped is read before silence is judged.
             biased;
             event = self.socket.event() => self.received(event)?,
             () = super::stopped(stop) => return Err(End::Stopped),
+            () = news(&mut self.delivery) => None,
             () = self.streams.wanted(), if self.socket.is_free() => None,
             () = self.state.changed() => {
                 self.changed = true;
@@ -222,7 +244,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 return Ok(Some(new));
             }
             Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(goaway(reconnect_in_ms)),
-            Some(FromGateway::Unknown | FromGateway::Ack { .. } | FromGateway::Command(_)) => {
+            Some(FromGateway::Ack { acks }) => self.acknowledged(acks).await?,
+            Some(FromGateway::Unknown | FromGateway::Command(_)) => {
                 self.metrics.link_skipped.inc();
             }
             Some(FromGateway::Welcome(_)) => return Err(End::Malformed),
@@ -300,15 +323,46 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     /// Put the next message under way, where the one before has gone.
-    fn send(&mut self) -> Result<(), End> {
+    async fn send(&mut self) -> Result<(), End> {
         if !self.socket.is_free() {
             return Ok(());
         }
         let message = match self.queue.pop_front() {
             Some(text) => Some(Message::text(text)),
-            None => self.streams.message().map(Message::binary),
+            None => match self.parcel().await? {
+                Some(text) => Some(Message::text(text)),
+                None => self.streams.message().map(Message::binary),
+            },
         };
         message.map_or(Ok(()), |message| self.socket.send(message).map_err(|e| End::Broken(e.to_string())))
+    }
+
+    async fn parcel(&mut self) -> Result<Option<String>, End> {
+        let Some(delivery) = &mut self.delivery else { return Ok(None) };
+        delivery.next().await.map_err(End::Buffer)
+    }
+
+    async fn acknowledged(&mut self, acks: BTreeMap<Class, i64>) -> Result<(), End> {
+        let Some(delivery) = &mut self.delivery else { return Ok(()) };
+        for (class, seq) in acks {
+            match delivery.acknowledged(class, seq).await {
+                Err(BufferError::Ahead { .. }) => return Err(End::Malformed),
+                other => other.map_err(End::Buffer)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Until the gateway has everything that there is. What it does not take in time stays on disk.
+    pub(super) async fn drain(&mut self) -> Result<(), End> {
+        let (_keep, mut never) = watch::channel(false);
+        if let Some(delivery) = &mut self.delivery {
+            delivery.look_again();
+        }
+        while self.delivery.as_ref().is_some_and(|delivery| !delivery.is_done()) {
+            self.step(&mut never).await?;
+        }
+        Ok(())
     }
 
     fn received(&mut self, event: Event) -> Result<Option<FromGateway>, End> {
@@ -339,7 +393,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let Some(code) = end.code() else { return end };
         let queued = async {
             while !self.queue.is_empty() {
-                if self.send().is_err() || !matches!(self.socket.event().await, Event::Sent | Event::Text(_)) {
+                if self.send().await.is_err() || !matches!(self.socket.event().await, Event::Sent | Event::Text(_)) {
                     return;
                 }
             }
@@ -348,6 +402,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             self.socket.close(code, &end.to_string()).await;
         }
         end
+    }
+}
+
+/// Until there may be something new in the buffer.
+async fn news(delivery: &mut Option<Delivery>) {
+    match delivery {
+        Some(delivery) => delivery.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,0 +1,94 @@
+//! Measurements of the sandbox: CPU, memory and processes of its cgroup, disk of the workspace, and how long it was idle.
+//! What this node does not tell is left out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use serde_json::{Map, Value};
+
+use crate::metrics::Metrics;
+
+/// A container sees its own cgroup here, in either version.
+const CGROUP: &str = "/sys/fs/cgroup";
+
+/// Since when nothing happens.
+pub(super) struct Activity {
+    since: Duration,
+    work: u64,
+}
+
+impl Activity {
+    pub(super) fn new(now: Duration) -> Activity {
+        Activity { since: now, work: 0 }
+    }
+
+    /// How long it was idle, to the length of a sample.
+    pub(super) fn idle(&mut self, now: Duration, work: u64) -> Duration {
+        if work != self.work {
+            (self.since, self.work) = (now, work);
+        }
+        now.saturating_sub(self.since)
+    }
+}
+
+/// Grows whenever the agent writes something or a task changes its state.
+pub(super) fn work(metrics: &Metrics) -> u64 {
+    let states: u64 = protocol::task::State::ALL
+        .iter()
+        .filter_map(|state| {
+            metrics.task_states.get(&vec![("state", state.name().to_string())]).map(|count| count.get())
+        })
+        .sum();
+    states + metrics.stdout_bytes.get() + metrics.stderr_bytes.get()
+}
+
+/// One sample. Blocks on the file system.
+pub(super) fn take(workspace: &Path, idle: Duration) -> Value {
+    let mut sample = Map::new();
+    let mut put = |name: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            sample.insert(name.into(), value.into());
+        }
+    };
+    let cpu = field("cpu.stat", "usage_usec").or_else(|| number("cpuacct/cpuacct.usage").map(|nanos| nanos / 1000));
+    put("cpu_us", cpu);
+    put("memory_bytes", number("memory.current").or_else(|| number("memory/memory.usage_in_bytes")));
+    put("processes", number("pids.current").or_else(|| number("pids/pids.current")));
+    if let Ok(disk) = statvfs(workspace) {
+        put("workspace_bytes", Some((disk.blocks() - disk.blocks_free()) * disk.fragment_size()));
+        put("workspace_free_bytes", Some(disk.blocks_available() * disk.fragment_size()));
+    }
+    put("idle_s", Some(idle.as_secs()));
+    Value::Object(sample)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::fs::read_to_string(Path::new(CGROUP).join(name)).ok()?.trim().parse().ok()
+}
+
+fn field(name: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new(CGROUP).join(name)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_nothing_is_idle_since_its_last_work() {
+        let second = Duration::from_secs(1);
+        let mut activity = Activity::new(second);
+        assert_eq!(activity.idle(5 * second, 0), 4 * second);
+        assert_eq!(activity.idle(6 * second, 1), Duration::ZERO);
+        assert_eq!(activity.idle(9 * second, 1), 3 * second);
+    }
+
+    #[test]
+    fn a_sample_has_what_this_node_tells() {
+        let sample = take(Path::new("/"), Duration::from_secs(7));
+        assert_eq!(sample["idle_s"], 7);
+        assert!(sample["workspace_free_bytes"].is_u64());
+    }
+}
