@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{any, get, post, put};
 
+use crate::backend::Backend;
 use crate::sessions::{self, Sessions};
 use crate::tokens::Tokens;
 
@@ -30,12 +31,17 @@ const MAX_BODY: usize = 64 * 1024;
 /// It takes longer only from somebody who holds a connection open on purpose.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// What an id is.
+const NAMES: &str = "has letters, digits, dots, dashes and underscores, 128 at most";
+
 /// What handlers work with. Shared.
 pub struct Api {
     /// Sessions, and through them registry and store.
     pub sessions: Arc<Sessions>,
     /// Who may call; `None` closes the API.
     pub users: Option<Tokens>,
+    /// Makes sandboxes, where there is one.
+    pub backend: Option<Arc<dyn Backend>>,
 }
 
 /// All routes.
@@ -48,7 +54,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         .with_state(api.clone());
     let session = Router::new().route(protocol::session::PATH, get(sessions::accept)).with_state(api.sessions.clone());
     let closed = Router::new()
-        .route("/v1/sandboxes", get(sandboxes::list))
+        .route("/v1/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show).delete(sandboxes::forget))
         .route("/v1/sandboxes/{id}/events", get(events::events))
         .route("/v1/sandboxes/{id}/commands", post(commands::give))
@@ -80,7 +86,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let id = in_path(parts, state, "id").await?;
         match crate::tokens::is_name(&id) {
             true => Ok(Id(id)),
-            false => Err(Problem::field("id", "has letters, digits, dots, dashes and underscores, 128 at most")),
+            false => Err(Problem::field("id", NAMES)),
         }
     }
 }

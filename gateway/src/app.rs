@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
 use crate::api::{self, Api};
 use crate::awake::{Awake, wall_ms};
+use crate::backend::Backend;
 use crate::config::{Mistake, Reader, parse};
 use crate::exit::{self, Fault};
 use crate::listener;
@@ -72,13 +75,43 @@ const COUNT: Duration = Duration::from_secs(5);
 /// How often the reading of the awake clock is kept.
 const KEEP: Duration = Duration::from_secs(30);
 
+/// A gateway that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Sessions, and through them registry and store.
+    pub sessions: Arc<Sessions>,
+    grace: Duration,
+    draining: watch::Sender<bool>,
+    closing: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    /// Keeps the signal's handler.
+    _size_limit: Signal,
+}
+
 /// Serve until a stop signal.
 pub async fn serve(config: Config) -> Result<(), Fault> {
+    let mut stops = Stops::new()?;
+    let listener = listen(config.listen).await?;
+    let running = start(config, listener, None).await?;
+    stops.next().await;
+    running.stop(&mut stops).await;
+    Ok(())
+}
+
+/// The listener, to be given to [`start`].
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
+    listener::bind(address).await.map_err(|error| {
+        let reason = format!("cannot listen on {address}: {error}");
+        Fault { code: exit::UNAVAILABLE, reason }
+    })
+}
+
+/// Begin to serve; sandboxes are made by `backend`, where there is one.
+pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dyn Backend>>) -> Result<Running, Fault> {
     let internal = |error: std::io::Error| Fault::new(exit::INTERNAL, &error);
-    let mut stops =
-        [signal(SignalKind::terminate()).map_err(internal)?, signal(SignalKind::interrupt()).map_err(internal)?];
     // Taken note of, so that a file at its size limit is an error of the store and not our end (setrlimit(2)).
-    let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(internal)?;
+    let size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(internal)?;
     let tokens = |path: &Option<PathBuf>| {
         let tokens = path.clone().map(Tokens::new);
         // A file that is wrong from the start is a mistake of the configuration; later it closes doors, and says so.
@@ -94,7 +127,7 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     tokio::spawn(writer.run());
     let awake = Awake::starting_at(store.awake_ms().await.map_err(fault)?);
     store.write(Wake { now_ms: wall_ms(), awake_ms: awake.now() }).await.map_err(fault)?;
-    let (draining_sender, draining) = watch::channel(false);
+    let (draining, drained) = watch::channel(false);
     let sessions = Arc::new(Sessions {
         admission: Admission::new(config.admission_rate, Instant::now()),
         registry: Registry::default(),
@@ -102,45 +135,84 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
         metrics: metrics.clone(),
         awake: awake.clone(),
         beat: config.beat,
-        draining: draining.clone(),
+        draining: drained,
         begun: AtomicU64::new(0),
-        store: store.clone(),
+        store,
     });
     count_fleet(&sessions).await.map_err(fault)?;
-    let listener = listener::bind(config.listen).await.map_err(|error| {
-        let reason = format!("cannot listen on {}: {error}", config.listen);
-        Fault { code: exit::UNAVAILABLE, reason }
-    })?;
     let address = listener.local_addr().map_err(internal)?;
-    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users }));
-    let (closing_sender, closing) = watch::channel(false);
-    let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closing));
+    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, backend }));
+    let (closing, closed) = watch::channel(false);
+    let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
     tracing::info!(%address, "the gateway listens");
+    Ok(Running { address, sessions, grace: config.grace, draining, closing, serving, _size_limit: size_limit })
+}
 
-    stop(&mut stops).await;
-    tracing::info!(sessions = sessions.registry.len(), "the gateway stops");
-    // In this order: no new session; goodbyes; calls that are being answered; what is left to write. One deadline for all.
-    let deadline = tokio::time::Instant::now() + config.grace;
-    let wind_down = async {
-        draining_sender.send_replace(true);
-        sessions::drain(&sessions, deadline).await;
-        closing_sender.send_replace(true);
-        let _ = serving.await;
-        if let Err(error) = store.write(Reading(sessions.awake.now())).await {
-            tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+impl Running {
+    /// In this order: no new session; goodbyes; calls that are being answered; what is left to write. One deadline for all,
+    /// and a further signal of `stops` cuts it short.
+    pub async fn stop(self, stops: &mut Stops) {
+        let Running { sessions, grace, draining, closing, serving, .. } = self;
+        tracing::info!(sessions = sessions.registry.len(), "the gateway stops");
+        let deadline = tokio::time::Instant::now() + grace;
+        let wind_down = async {
+            draining.send_replace(true);
+            sessions::drain(&sessions, deadline).await;
+            closing.send_replace(true);
+            let _ = serving.await;
+            if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
+                tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+            }
+            sessions.store.close().await;
+        };
+        tokio::select! {
+            done = tokio::time::timeout_at(deadline, wind_down) => match done {
+                Ok(()) => tracing::info!("everything has ended"),
+                Err(_) => tracing::warn!("the grace is over; what has not ended is cut off"),
+            },
+            () = stops.next() => tracing::warn!("a second stop signal; what has not ended is cut off"),
         }
-        store.close().await;
-    };
-    tokio::select! {
-        done = tokio::time::timeout_at(deadline, wind_down) => match done {
-            Ok(()) => tracing::info!("everything has ended"),
-            Err(_) => tracing::warn!("the grace is over; what has not ended is cut off"),
-        },
-        () = stop(&mut stops) => tracing::warn!("a second stop signal; what has not ended is cut off"),
     }
-    Ok(())
+}
+
+/// The signals that stop: TERM, INT, and HUP unless somebody like nohup(1) had it ignored.
+pub struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Stops {
+    /// From here on none of them ends the process by itself.
+    pub fn new() -> Result<Stops, Fault> {
+        let of = |kind| signal(kind).map_err(|error| Fault::new(exit::INTERNAL, &error));
+        let hangup = if hangup_is_ignored() { None } else { Some(of(SignalKind::hangup())?) };
+        Ok(Stops { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())?, hangup })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// The lowest bit of the mask is signal 1 (proc_pid_status(5)).
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// A panic is counted and told as one log line. Not its text: that may quote what somebody sent.
@@ -150,14 +222,6 @@ fn tell_panics(metrics: Arc<Metrics>) {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a part of the gateway panicked; this is a bug of it");
     }));
-}
-
-async fn stop(stops: &mut [Signal; 2]) {
-    let [terminate, interrupt] = stops;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// What goes on beside the sessions.

@@ -3,8 +3,17 @@
 use std::collections::BTreeMap;
 
 use clap::builder::ValueParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use gateway::config::SETTINGS;
+
+mod client;
+pub(crate) mod dev;
+mod follow;
+mod progress;
+pub(crate) mod sandbox;
+mod table;
+pub(crate) mod task;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped; 64 usage, 69 port taken, 70 internal, 75 try again, 78 configuration or schema.
@@ -31,6 +40,23 @@ pub(crate) fn command() -> Command {
                 )),
         )
         .subcommand(Command::new("settings").about("Print the table of all settings"))
+        .subcommand(dev::command())
+        .subcommand(sandbox::command())
+        .subcommand(task::command())
+        .subcommand(
+            Command::new("completions")
+                .about("Print completions for a shell, for instance: source <(gateway completions bash)")
+                .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell))),
+        )
+}
+
+/// The completions of one shell.
+pub(crate) fn completions(matches: &ArgMatches) -> String {
+    let mut script = Vec::new();
+    if let Some(shell) = matches.get_one::<Shell>("shell") {
+        clap_complete::generate(*shell, &mut command(), "gateway", &mut script);
+    }
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// The flags that were given, by setting.

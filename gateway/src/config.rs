@@ -78,9 +78,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("log_level", "info", "error|warn|info|debug", "least severity that is logged"),
 ];
 
+/// Settings of the commands that speak to a gateway: `gateway sandbox`, `gateway task`.
+pub const CLIENT: &[Setting] = &[
+    setting("url", "", "URL", "the gateway; without it, the one that `gateway dev` runs here"),
+    setting("token_file", "", "FILE", "your token, which the gateway's file of users has"),
+    setting("ca_file", "", "FILE", "who signed the gateway's certificate; else the machine's bundle"),
+    setting("plain", "false", "true|false", "send the token without TLS to another machine: the network is trusted"),
+];
+
 /// The row of that name.
 pub fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|s| s.name == name)
+    SETTINGS.iter().chain(CLIENT).find(|s| s.name == name)
 }
 
 /// One thing wrong with the configuration.
@@ -170,10 +178,15 @@ impl Reader {
     }
 }
 
-/// The table for `docs/configuration.md`.
+/// The tables of the gateway's settings and of its clients', as `docs/configuration.md` has them.
 pub fn markdown() -> String {
+    format!("{}\n{}", table(SETTINGS), table(CLIENT))
+}
+
+/// One of the tables of that page.
+fn table(settings: &[Setting]) -> String {
     let mut out = String::from("| setting | default | value | what it does | also read |\n|---|---|---|---|---|\n");
-    for s in SETTINGS {
+    for s in settings {
         let aliases = s.aliases.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
         let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
         let value = s.value.replace('|', "\\|");

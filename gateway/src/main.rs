@@ -28,10 +28,18 @@ fn main() -> ExitCode {
             None => unreachable!("clap requires one of the subcommands above"),
         },
         Some(("settings", _)) => say(&config::markdown()),
+        Some(("completions", m)) => say(&cli::completions(m)),
+        Some(("dev", m)) => return end(cli::dev::run(m)),
+        Some(("sandbox", m)) => return end(cli::sandbox::run(m)),
+        Some(("task", m)) => return end(cli::task::run(m)),
         _ => unreachable!("clap requires one of the subcommands above"),
     };
+    end(result.map(|()| 0))
+}
+
+fn end(result: Result<u8, Fault>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(fault) => {
             let _ = writeln!(std::io::stderr(), "gateway: {}", fault.reason);
             ExitCode::from(fault.code)
@@ -48,14 +56,18 @@ fn serve(matches: &ArgMatches) -> Result<(), Fault> {
     let logs = logs::Config::read(&mut reader);
     let config = Config::read(reader).map_err(|mistakes| all_mistakes(&mistakes))?;
     logs::start(logs);
+    many_threads(app::serve(config))
+}
+
+fn many_threads<T>(future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::new(exit::INTERNAL, &error))?;
-    let served = runtime.block_on(app::serve(config));
+    let result = runtime.block_on(future);
     // What did not end in its time does not hold the process.
     runtime.shutdown_background();
-    served
+    result
 }
 
 fn migrate_up(matches: &ArgMatches) -> Result<(), Fault> {

@@ -53,6 +53,13 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A token that nobody can guess: 256 random bits.
+pub fn new_token() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(hex(&bytes))
+}
+
 /// A token file that cannot be used. No token is ever in it.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]

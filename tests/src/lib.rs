@@ -3,6 +3,7 @@
 //! - [`supervisor`]: one supervisor under test, its output, health, signals and end; [`binaries`] finds it.
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`control_plane`]: one gateway under test; [`dialler`]: a supervisor's end of a session, by hand.
+//! - [`dev`]: `gateway dev` and its command-line client, in a home of its own.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
 //! - [`relay`]: where approved patches are applied.
@@ -20,6 +21,7 @@ pub mod bench;
 pub mod binaries;
 pub mod control_plane;
 pub mod crowd;
+pub mod dev;
 pub mod dialler;
 pub mod gateway;
 pub mod http;

@@ -1,24 +1,25 @@
 //! Sandboxes: who they are and whether they are connected, registered and forgotten.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use protocol::session::{Hello, close};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::query::Query;
 use super::reply::{self, Problem};
 use super::{Api, Id};
 use crate::awake::wall_ms;
+use crate::backend::{BackendError, New};
 use crate::registry::{Live, Order, Status};
 use crate::store::{Forget, Register, Registered, Row};
-use crate::tokens::{Hash, hex};
+use crate::tokens::{Hash, is_name, new_token};
 
 /// How long a sandbox may be away whose supervisor told no Y.
 const OFFLINE_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -144,6 +145,38 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
     Ok(reply::json(StatusCode::OK, &api.sandbox(row)))
 }
 
+/// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to.
+pub(super) async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Create {
+        id: String,
+    }
+    let Create { id } = serde_json::from_slice(&body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
+    if !is_name(&id) {
+        return Err(Problem::field("id", super::NAMES));
+    }
+    let Some(backend) = &api.backend else {
+        let detail = format!(
+            "this gateway makes no sandboxes: register {id} with PUT /v1/sandboxes/{id} and start a supervisor with the \
+             token that it answers"
+        );
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
+    };
+    if api.sessions.store.sandbox(&id).await?.is_some() {
+        return Err(Problem::new(StatusCode::CONFLICT, format!("there is a sandbox {id} already")));
+    }
+    let token = new_token().map_err(no_random_numbers)?;
+    // Known before its supervisor dials.
+    register_token(&api, &id, &token).await?;
+    if let Err(error) = backend.create(New { id: id.clone(), token }).await {
+        api.sessions.store.write(Forget { id: id.clone() }).await?;
+        return Err(backend_problem(&error));
+    }
+    let row = api.row(&id).await?;
+    Ok(reply::json(StatusCode::CREATED, &api.sandbox(row)))
+}
+
 /// `PUT /v1/sandboxes/{id}`: a new token, told this once.
 pub(super) async fn register(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     #[derive(Serialize)]
@@ -151,25 +184,37 @@ pub(super) async fn register(State(api): State<Arc<Api>>, Id(id): Id) -> Result<
         id: &'a str,
         token: &'a str,
     }
-    let token =
-        new_token().map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this machine has no random numbers"))?;
-    let register = Register { id: id.clone(), token: Hash::of(&token).hex(), now_ms: wall_ms() };
-    let status = match api.sessions.store.write(register).await? {
+    let token = new_token().map_err(no_random_numbers)?;
+    let status = match register_token(&api, &id, &token).await? {
         Registered::New => StatusCode::CREATED,
         Registered::Renewed => StatusCode::OK,
     };
     Ok(reply::json(status, &Token { id: &id, token: &token }))
 }
 
-/// 256 random bits.
-fn new_token() -> std::io::Result<String> {
-    let mut bytes = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(hex(&bytes))
+async fn register_token(api: &Api, id: &str, token: &str) -> Result<Registered, Problem> {
+    let register = Register { id: id.into(), token: Hash::of(token).hex(), now_ms: wall_ms() };
+    Ok(api.sessions.store.write(register).await?)
 }
 
-/// `DELETE /v1/sandboxes/{id}`: with its records and its token; its session is closed.
+fn no_random_numbers(_: std::io::Error) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this machine has no random numbers")
+}
+
+fn backend_problem(error: &BackendError) -> Problem {
+    let status = match error {
+        BackendError::Exists(_) | BackendError::Mounted { .. } => StatusCode::CONFLICT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Problem::new(status, crate::exit::story(error))
+}
+
+/// `DELETE /v1/sandboxes/{id}`: with its records and its token, and with what a backend has made; its session is closed.
 pub(super) async fn forget(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+    // First: what the backend could not end must not be forgotten.
+    if let Some(backend) = &api.backend {
+        backend.delete(&id).await.map_err(|error| backend_problem(&error))?;
+    }
     let known = api.sessions.store.write(Forget { id: id.clone() }).await?;
     if let Some(live) = api.sessions.registry.get(&id) {
         live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));

@@ -1,0 +1,198 @@
+//! A task's output on this terminal, and what Ctrl-C means meanwhile.
+//!
+//! Promises: output comes unchanged, standard error on standard error; the task never waits for this reader, nor ends with
+//! it, unless that was asked for: the first Ctrl-C leaves, a second one within a moment cancels.
+
+use std::io::Write;
+use std::time::Duration;
+
+use gateway::client::follow::{Follow, Piece};
+use gateway::client::patience::Patience;
+use gateway::client::{Client, ClientError, request};
+use gateway::exit::{self, Fault};
+use protocol::task::Task;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use super::client::{fault, note};
+use super::progress;
+
+/// For a second Ctrl-C.
+const MOMENT: Duration = Duration::from_secs(2);
+/// As a shell says it.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
+const BROKEN_PIPE: u8 = 141;
+
+/// A task in its sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) client: Client,
+    pub(crate) sandbox: String,
+    pub(crate) task: String,
+}
+
+impl Target {
+    fn path(&self) -> String {
+        format!("/v1/sandboxes/{}/dev-tasks/{}", self.sandbox, self.task)
+    }
+
+    /// The words of a command about it.
+    fn words(&self, verb: &str) -> String {
+        format!("gateway task {verb} --sandbox {} {}", self.sandbox, self.task)
+    }
+}
+
+/// What Ctrl-C does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// Leave at once.
+    Leave,
+    /// Leave, unless it comes twice.
+    LeaveOrCancel,
+}
+
+/// What became of following.
+pub(crate) enum Followed {
+    /// The task has ended.
+    Ended(Box<Task>),
+    /// It runs on; our exit code.
+    Left(u8),
+}
+
+/// Show all output of a task and wait for its end.
+pub(crate) async fn to_end(target: &Target, show: bool, patience: &Patience) -> Result<Followed, Fault> {
+    if show {
+        let code = output(target, true, patience, Interrupt::LeaveOrCancel).await?;
+        if code != 0 {
+            return Ok(Followed::Left(code));
+        }
+    }
+    let text = format!("task {} runs", target.task);
+    let ended = progress::during(&text, ended(target, patience));
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        task = ended => task.map(|task| Followed::Ended(Box::new(task))).map_err(fault),
+        code = signals.leave(target, Interrupt::LeaveOrCancel) => code.map(Followed::Left),
+    }
+}
+
+/// Its end, however long that takes.
+async fn ended(target: &Target, patience: &Patience) -> Result<Task, ClientError> {
+    let path = format!("{}?wait=30s", target.path());
+    loop {
+        let task: Task = patience.insist(|| target.client.get(&path)).await?;
+        if task.state.is_final() {
+            return Ok(task);
+        }
+    }
+}
+
+/// Show its output to the end; 0, or the exit code of somebody who left before.
+pub(crate) async fn output(target: &Target, on: bool, patience: &Patience, interrupt: Interrupt) -> Result<u8, Fault> {
+    let mut signals = Signals::new()?;
+    let (sender, mut pieces) = mpsc::channel(4);
+    let followers = ["stdout", "stderr"].map(|stream| {
+        let follow = Follow::new(target.client.clone(), target.path(), stream, on, patience.clone());
+        Aborts(tokio::spawn(pass(follow, stream == "stderr", sender.clone())).abort_handle())
+    });
+    drop(sender);
+    let shown = async {
+        while let Some((stderr, piece)) = pieces.recv().await {
+            match piece.map_err(fault)? {
+                Piece::Bytes(bytes) => {
+                    if let Err(error) = write(stderr, bytes).await {
+                        let pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+                        return if pipe { Ok(BROKEN_PIPE) } else { Err(Fault::new(exit::TEMPORARY, &error)) };
+                    }
+                }
+                Piece::Cut { from, to } => {
+                    let stream = if stderr { "stderr" } else { "stdout" };
+                    note(&format!("{} bytes of {stream} are no longer kept", to - from));
+                }
+            }
+        }
+        Ok(0)
+    };
+    let code = tokio::select! {
+        code = shown => code,
+        code = signals.leave(target, interrupt) => code,
+    };
+    drop(followers);
+    code
+}
+
+/// Its task ends with it.
+struct Aborts(AbortHandle);
+
+impl Drop for Aborts {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Told = (bool, Result<Piece, ClientError>);
+
+async fn pass(mut follow: Follow, stderr: bool, to: mpsc::Sender<Told>) {
+    while let Some(piece) = follow.next().await.transpose() {
+        let failed = piece.is_err();
+        if to.send((stderr, piece)).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// A terminal or pipe that takes nothing must not keep Ctrl-C from being heard.
+async fn write(stderr: bool, bytes: Vec<u8>) -> std::io::Result<()> {
+    let written = spawn_blocking(move || {
+        if stderr {
+            return std::io::stderr().write_all(&bytes);
+        }
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()
+    });
+    written.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Fault> {
+        let of = |kind| signal(kind).map_err(|error| Fault::new(exit::INTERNAL, &error));
+        Ok(Signals { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    /// Comes when somebody wants to go; our exit code.
+    async fn leave(&mut self, target: &Target, interrupt: Interrupt) -> Result<u8, Fault> {
+        let again = format!("task {} runs on; `{}` shows its output", target.task, target.words("logs --follow"));
+        tokio::select! {
+            _ = self.terminate.recv() => {
+                note(&again);
+                return Ok(TERMINATED);
+            }
+            _ = self.interrupt.recv() => {}
+        }
+        if interrupt == Interrupt::Leave {
+            return Ok(INTERRUPTED);
+        }
+        note(&format!("{again}; Ctrl-C again cancels it"));
+        if tokio::time::timeout(MOMENT, self.interrupt.recv()).await.is_err() {
+            return Ok(INTERRUPTED);
+        }
+        note("cancelling");
+        let asked = request("POST", &format!("{}/cancel?wait=60s", target.path()));
+        tokio::select! {
+            task = target.client.ask::<Task>(asked) => {
+                let task = task.map_err(fault)?;
+                note(&format!("task {} is {}", task.task_id, task.state.name()));
+            }
+            _ = self.interrupt.recv() => note(&format!("it may still end; `{}` tells", target.words("show"))),
+        }
+        Ok(INTERRUPTED)
+    }
+}

@@ -1,0 +1,391 @@
+//! `gateway task`: run, list, show, logs, cancel.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use gateway::client::patience::{Patience, Turn};
+use gateway::client::{Client, request, with_body};
+use gateway::config::parse;
+use gateway::exit::{self, Fault, story};
+use gateway::tokens::new_token;
+use protocol::policy::ExecutionClass;
+use protocol::task::{Create, State, Task};
+use serde_json::Value;
+
+use super::client::{Format, block_on, client, fault, flags, format, name, note, say_json};
+use super::follow::{self, Followed, Interrupt, Target};
+use super::table::{ago, between, pairs, table};
+use super::{progress, sandbox};
+
+const EXIT_CODES: &str = "\
+Exit codes: the task's own, 128 + N where signal N ended it, 124 where its time was over; 71 where it could not be started, 70
+where nobody knows how it ended; 130 after Ctrl-C, while the task runs on. Else 64 usage, 69 gateway or sandbox away, 75 try
+again, 78 configuration.";
+
+/// The command with its parts.
+pub(crate) fn command() -> Command {
+    let task = || Arg::new("task").value_name("TASK").required(true);
+    let away = || {
+        Arg::new("away")
+            .long("away")
+            .value_name("DURATION")
+            .default_value("10m")
+            .value_parser(parse::duration)
+            .help("how long to wait for a gateway or sandbox that is away")
+    };
+    flags(Command::new("task").about("Tasks: run beside the agent of a sandbox, each confined"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("sandbox")
+                .long("sandbox")
+                .short('s')
+                .value_name("ID")
+                .global(true)
+                .help("which sandbox; not needed where only one is connected"),
+        )
+        .subcommand(run_command().arg(away()).after_help(EXIT_CODES))
+        .subcommand(
+            Command::new("list").visible_alias("ls").about("The newest first").arg(
+                Arg::new("limit")
+                    .long("limit")
+                    .value_name("NUMBER")
+                    .default_value("50")
+                    .value_parser(clap::value_parser!(u32).range(1..=1000))
+                    .help("so many at most"),
+            ),
+        )
+        .subcommand(Command::new("show").about("What is known of one").arg(task()))
+        .subcommand(
+            Command::new("logs").about("Its output so far").arg(task()).arg(away()).arg(
+                Arg::new("follow")
+                    .long("follow")
+                    .short('f')
+                    .action(ArgAction::SetTrue)
+                    .help("also what it is yet to write"),
+            ),
+        )
+        .subcommand(
+            Command::new("cancel").about("End it with all its processes, and wait until nobody is left").arg(task()),
+        )
+}
+
+fn run_command() -> Command {
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let pair = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("KEY=VALUE").action(ArgAction::Append).value_parser(key_value).help(help)
+    };
+    Command::new("run")
+        .about("Run a task, show its output and exit as it did")
+        .arg(Arg::new("argv").value_name("ARGV").num_args(1..).last(true).help("the program and its arguments"))
+        .arg(text("script", "TEXT", "a script for /bin/sh instead").short('c').conflicts_with("argv"))
+        .arg(
+            Arg::new("detach")
+                .long("detach")
+                .short('d')
+                .action(ArgAction::SetTrue)
+                .help("only start it; print its name"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("detach")
+                .help("wait for its end without showing its output"),
+        )
+        .arg(text("id", "TASK", "its name; the same name and task again is the same task"))
+        .arg(text("cwd", "DIR", "where it runs [the workspace]"))
+        .arg(text("timeout", "DURATION", "its wall time, for instance 10m"))
+        .arg(text("class", "CLASS", "network and workspace [local]").value_parser(["local", "readonly", "networked"]))
+        .arg(pair("env", "a variable of it; can be repeated"))
+        .arg(pair("label", "a word of yours about it; can be repeated"))
+}
+
+/// Run it; the exit code.
+pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
+    match matches.subcommand() {
+        Some(("run", m)) => {
+            let (create, client) = (create(m)?, client(m)?);
+            let how = How { detach: m.get_flag("detach"), wait: m.get_flag("wait"), format: format(m) };
+            block_on(async { start(client, chosen(m), create, how, patience(m)).await })
+        }
+        Some(("list", m)) => {
+            block_on(list(client(m)?, chosen(m), m.get_one("limit").copied().unwrap_or(50), format(m)))
+        }
+        Some(("show", m)) => block_on(show(client(m)?, chosen(m), name(m, "task")?, format(m))),
+        Some(("logs", m)) => block_on(logs(client(m)?, chosen(m), name(m, "task")?, m.get_flag("follow"), patience(m))),
+        Some(("cancel", m)) => block_on(cancel(client(m)?, chosen(m), name(m, "task")?, format(m))),
+        _ => unreachable!("clap requires one of the subcommands above"),
+    }
+}
+
+/// What `run` does beside running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) detach: bool,
+    pub(crate) wait: bool,
+    pub(crate) format: Format,
+}
+
+/// Start a task and see to its end.
+pub(crate) async fn start(
+    client: Client,
+    sandbox: Option<String>,
+    create: Create,
+    how: How,
+    patience: Patience,
+) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let body = serde_json::to_vec(&create).map_err(|error| Fault::new(exit::INTERNAL, &error))?;
+    // A gateway that went away before it answered may have started the task: asked again, it is the same one.
+    let key = new_token().map_err(|error| Fault::new(exit::TEMPORARY, &error))?;
+    let key = HeaderValue::try_from(key).map_err(|error| Fault::new(exit::INTERNAL, &error))?;
+    let path = format!("/v1/sandboxes/{sandbox}/dev-tasks");
+    let ask = || {
+        let mut request = with_body("POST", &path, body.clone());
+        request.headers_mut().insert("idempotency-key", key.clone());
+        client.ask::<Task>(request)
+    };
+    let task = progress::during("starting", patience.insist(ask)).await.map_err(fault)?;
+    let target = Target { client, sandbox, task: task.task_id.clone() };
+    if how.detach {
+        match how.format {
+            Format::Json => say_json(&task)?,
+            Format::Table => crate::say(&format!("{}\n", task.task_id))?,
+        }
+        return Ok(0);
+    }
+    let quiet = how.wait || how.format == Format::Json;
+    let ended = match follow::to_end(&target, !quiet, &patience).await? {
+        Followed::Ended(task) => task,
+        Followed::Left(code) => return Ok(code),
+    };
+    match (how.format, how.wait) {
+        (Format::Json, _) => say_json(&ended)?,
+        (Format::Table, true) => crate::say(&pairs(&facts(&ended)))?,
+        (Format::Table, false) => {
+            if let Some(words) = surprise(&ended) {
+                note(&words);
+            }
+        }
+    }
+    Ok(code(&ended))
+}
+
+/// Waits for a gateway that is away, and says so.
+pub(crate) fn told_patience(limit: Duration) -> Patience {
+    Patience::new(limit, |turn| match turn {
+        Turn::Away(error) => note(&format!("waiting: {}", story(error))),
+        Turn::Back => note("it is back"),
+    })
+}
+
+fn patience(matches: &ArgMatches) -> Patience {
+    told_patience(matches.get_one::<Duration>("away").copied().unwrap_or(Duration::from_secs(600)))
+}
+
+fn chosen(matches: &ArgMatches) -> Option<String> {
+    matches.get_one::<String>("sandbox").cloned()
+}
+
+/// The one that was named, or the only one that is connected.
+async fn which(client: &Client, chosen: Option<String>) -> Result<String, Fault> {
+    let usage = |reason: String| Err(Fault { code: exit::USAGE, reason });
+    if let Some(id) = chosen {
+        return match gateway::tokens::is_name(&id) {
+            true => Ok(id),
+            false => usage(format!("`{id}` is no name of a sandbox; `gateway sandbox list` has them")),
+        };
+    }
+    let connected = sandbox::all(client, Some(&"connected".into())).await.map_err(fault)?;
+    let ids: Vec<&str> = connected.iter().filter_map(|sandbox| sandbox["id"].as_str()).collect();
+    match ids.as_slice() {
+        [only] => Ok((*only).into()),
+        [] => {
+            usage("no sandbox is connected; `gateway sandbox list` has all, `gateway sandbox create` makes one".into())
+        }
+        some => {
+            let first = some.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+            let more = if some.len() > 5 { ", …" } else { "" };
+            usage(format!("several sandboxes are connected ({first}{more}); name one with --sandbox"))
+        }
+    }
+}
+
+fn create(matches: &ArgMatches) -> Result<Create, Fault> {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let pairs = |name: &str| -> BTreeMap<String, String> {
+        matches.get_many::<(String, String)>(name).unwrap_or_default().cloned().collect()
+    };
+    let argv: Vec<String> = matches.get_many::<String>("argv").unwrap_or_default().cloned().collect();
+    if argv.is_empty() && text("script").is_none() {
+        let reason = "what is to run? write it behind --, for instance: gateway task run -- id".into();
+        return Err(Fault { code: exit::USAGE, reason });
+    }
+    Ok(Create {
+        task_id: text("id"),
+        argv,
+        script: text("script"),
+        cwd: text("cwd"),
+        timeout: text("timeout"),
+        execution_class: text("class").map(|class| match class.as_str() {
+            "readonly" => ExecutionClass::Readonly,
+            "networked" => ExecutionClass::Networked,
+            _ => ExecutionClass::Local,
+        }),
+        env: pairs("env"),
+        labels: pairs("label"),
+        ..Create::default()
+    })
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("is not KEY=VALUE")?;
+    Ok((key.into(), value.into()))
+}
+
+async fn list(client: Client, sandbox: Option<String>, limit: u32, format: Format) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let page: Value = client.get(&format!("/v1/sandboxes/{sandbox}/dev-tasks?limit={limit}")).await.map_err(fault)?;
+    if format == Format::Json {
+        say_json(&page["tasks"])?;
+        return Ok(0);
+    }
+    let tasks: Vec<Task> =
+        serde_json::from_value(page["tasks"].clone()).map_err(|error| Fault::new(exit::INTERNAL, &error))?;
+    let row = |task: &Task| {
+        let exit = task.exit_code.map(|code| code.to_string());
+        let signal = task.signal.map(|signal| format!("signal {signal}"));
+        let labels: Vec<String> = task.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        vec![
+            task.task_id.clone(),
+            task.state.name().into(),
+            exit.or(signal).unwrap_or_else(|| "-".into()),
+            ago(&task.created_at),
+            between(task.started_at.as_deref(), task.finished_at.as_deref()),
+            labels.join(","),
+        ]
+    };
+    let rows: Vec<_> = tasks.iter().map(row).collect();
+    crate::say(&table(&["TASK", "STATE", "EXIT", "AGE", "TOOK", "LABELS"], &rows))?;
+    Ok(0)
+}
+
+async fn show(client: Client, sandbox: Option<String>, task: &str, format: Format) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let task: Task = client.get(&format!("/v1/sandboxes/{sandbox}/dev-tasks/{task}")).await.map_err(fault)?;
+    match format {
+        Format::Json => say_json(&task)?,
+        Format::Table => crate::say(&pairs(&facts(&task)))?,
+    }
+    Ok(0)
+}
+
+async fn logs(client: Client, sandbox: Option<String>, task: &str, on: bool, patience: Patience) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let target = Target { client, sandbox, task: task.into() };
+    follow::output(&target, on, &patience, Interrupt::Leave).await
+}
+
+async fn cancel(client: Client, sandbox: Option<String>, task: &str, format: Format) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let asked = request("POST", &format!("/v1/sandboxes/{sandbox}/dev-tasks/{task}/cancel?wait=60s"));
+    let task: Task = progress::during("waiting until nobody of it is left", client.ask(asked)).await.map_err(fault)?;
+    match format {
+        Format::Json => say_json(&task)?,
+        Format::Table => crate::say(&format!("task {} is {}\n", task.task_id, task.state.name()))?,
+    }
+    Ok(0)
+}
+
+fn facts(task: &Task) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("task", task.task_id.clone()), ("state", task.state.name().into())];
+    let optional = [
+        ("exit code", task.exit_code.map(|code| code.to_string())),
+        ("signal", task.signal.map(|signal| signal.to_string())),
+        ("reason", task.reason.clone()),
+    ];
+    facts.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    facts.push(("took", between(task.started_at.as_deref(), task.finished_at.as_deref())));
+    let class = match task.runtime.execution_class {
+        ExecutionClass::Local => "local",
+        ExecutionClass::Readonly => "readonly",
+        ExecutionClass::Networked => "networked",
+    };
+    facts.push(("class", class.into()));
+    facts.push(("output", format!("{} + {} bytes", task.output.stdout_bytes, task.output.stderr_bytes)));
+    facts
+}
+
+/// What a person would not see from the output and the exit code.
+fn surprise(task: &Task) -> Option<String> {
+    let ordinary = task.exit_code.is_some() && matches!(task.state, State::Succeeded | State::Failed);
+    let reason = task.reason.as_deref().map(|reason| format!(": {reason}"));
+    match (ordinary, &reason) {
+        (true, None) => None,
+        _ => Some(format!("task {} {}{}", task.task_id, ending(task), reason.unwrap_or_default())),
+    }
+}
+
+fn ending(task: &Task) -> String {
+    match (task.state, task.signal) {
+        (State::Failed, Some(signal)) => format!("was ended by signal {signal}"),
+        (State::TimedOut, _) => "ran out of time".into(),
+        (State::Cancelled, _) => "was cancelled".into(),
+        (State::Lost, _) => "was lost".into(),
+        (state, _) => format!("has {}", state.name()),
+    }
+}
+
+/// What a shell would say of it.
+fn code(task: &Task) -> u8 {
+    let own = task.exit_code.or(task.signal.map(|signal| 128 + signal)).and_then(|code| u8::try_from(code).ok());
+    match (task.state, own) {
+        // As timeout(1) does.
+        (State::TimedOut, _) => 124,
+        (State::Cancelled, None) => 143,
+        (State::Succeeded, _) => 0,
+        (_, Some(code)) => code,
+        (State::Failed, None) => 71,
+        (_, None) => exit::INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(state: State, exit_code: Option<i32>, signal: Option<i32>) -> Task {
+        let json = serde_json::json!({
+            "task_id": "t", "state": state, "exit_code": exit_code, "signal": signal, "reason": null, "oom_killed": null,
+            "created_at": "2026-11-21T11:18:32Z", "started_at": null, "finished_at": null,
+            "runtime": {"backend_run_id": "r", "execution_class": "local", "artifact_root": "/a", "log_root": "/l"},
+            "output": {"stdout_bytes": 0, "stderr_bytes": 0, "cut_bytes": 0},
+            "usage": {"user_us": 0, "system_us": 0, "max_rss_kib": 0},
+        });
+        serde_json::from_value(json).expect("a task")
+    }
+
+    #[test]
+    fn the_exit_code_is_what_a_shell_would_say() {
+        let of = |state, exit_code, signal| code(&task(state, exit_code, signal));
+        assert_eq!(of(State::Succeeded, Some(0), None), 0);
+        assert_eq!(of(State::Failed, Some(7), None), 7);
+        assert_eq!(of(State::Failed, None, Some(9)), 137);
+        assert_eq!(of(State::Failed, None, None), 71);
+        assert_eq!(of(State::TimedOut, None, Some(15)), 124);
+        assert_eq!(of(State::Cancelled, None, Some(15)), 143);
+        assert_eq!(of(State::Lost, None, None), 70);
+    }
+
+    #[test]
+    fn only_what_the_code_does_not_say_is_told() {
+        assert_eq!(surprise(&task(State::Failed, Some(7), None)), None);
+        assert!(surprise(&task(State::Failed, None, Some(9))).is_some_and(|words| words.contains("signal 9")));
+        assert!(surprise(&task(State::Lost, None, None)).is_some_and(|words| words.contains("lost")));
+    }
+}

@@ -1,0 +1,4 @@
+//! `gateway dev` and the command-line client, as a person at a terminal uses them.
+
+#[path = "console/errors.rs"]
+mod errors;
