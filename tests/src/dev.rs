@@ -129,8 +129,9 @@ fn holder(sandbox: &Path) -> Option<Pid> {
     (processes::name(pid) == "supervisor" && processes::alive(pid)).then_some(pid)
 }
 
+/// Run a command to its end.
 #[track_caller]
-fn said(mut command: Command) -> Said {
+pub fn said(mut command: Command) -> Said {
     let output = command.output().expect("the gateway runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }

@@ -4,6 +4,7 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`control_plane`]: one gateway under test; [`dialler`]: a supervisor's end of a session, by hand.
 //! - [`dev`]: `gateway dev` and its command-line client, in a home of its own.
+//! - [`front`]: stands before a supervisor as a gateway would, and goes away when asked to.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
 //! - [`relay`]: where approved patches are applied.
@@ -23,6 +24,7 @@ pub mod control_plane;
 pub mod crowd;
 pub mod dev;
 pub mod dialler;
+pub mod front;
 pub mod gateway;
 pub mod http;
 pub mod kernel;

@@ -2,3 +2,5 @@
 
 #[path = "console/errors.rs"]
 mod errors;
+#[path = "console/tasks.rs"]
+mod tasks;

@@ -3,16 +3,15 @@
 use std::process::{Command, Stdio};
 
 use tests::control_plane::{Gateway, USER};
-use tests::dev::{Home, Said};
+use tests::dev::{Home, Said, said};
 
 fn with(home: &Home, url: &str, token: &str, arguments: &[&str]) -> Said {
     let file = home.directory().with_file_name("token");
     std::fs::create_dir_all(file.parent().expect("a directory")).expect("our own directory");
     std::fs::write(&file, token).expect("our own file");
     let mut command = home.command(arguments);
-    let output = command.env("GATEWAY_URL", url).env("GATEWAY_TOKEN_FILE", &file).output().expect("the gateway runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    command.env("GATEWAY_URL", url).env("GATEWAY_TOKEN_FILE", &file);
+    said(command)
 }
 
 #[test]
