@@ -7,6 +7,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use gateway::config::SETTINGS;
 
+mod attach;
 mod client;
 pub(crate) mod dev;
 mod follow;
@@ -14,6 +15,7 @@ mod progress;
 pub(crate) mod sandbox;
 mod table;
 pub(crate) mod task;
+mod terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 stopped; 64 usage, 69 port taken, 70 internal, 75 try again, 78 configuration or schema.

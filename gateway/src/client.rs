@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 mod address;
+pub mod attach;
 mod connect;
 pub mod context;
 mod error;

@@ -93,7 +93,7 @@ async fn serve(dev: &Dev, stops: &mut Stops) -> Result<u8, Fault> {
 
 /// One task from nothing to its end.
 async fn once(dev: &Dev, argv: Vec<String>) -> Result<u8, Fault> {
-    let how = How { detach: false, wait: false, format: Format::Table };
+    let how = How { detach: false, wait: false, attach: false, format: Format::Table };
     let create = Create { argv, ..Create::default() };
     let patience = task::told_patience(Duration::from_secs(30));
     task::start(Client::new(dev.context.clone()), Some(dev::SANDBOX.into()), create, how, patience).await

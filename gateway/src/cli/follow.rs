@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_secs(2);
 /// As a shell says it.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
-const BROKEN_PIPE: u8 = 141;
+pub(crate) const BROKEN_PIPE: u8 = 141;
 
 /// A task in its sandbox.
 #[derive(Clone, Debug)]
@@ -34,12 +34,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/v1/sandboxes/{}/dev-tasks/{}", self.sandbox, self.task)
     }
 
     /// The words of a command about it.
-    fn words(&self, verb: &str) -> String {
+    pub(crate) fn words(&self, verb: &str) -> String {
         format!("gateway task {verb} --sandbox {} {}", self.sandbox, self.task)
     }
 }
@@ -79,7 +79,7 @@ pub(crate) async fn to_end(target: &Target, show: bool, patience: &Patience) -> 
 }
 
 /// Its end, however long that takes.
-async fn ended(target: &Target, patience: &Patience) -> Result<Task, ClientError> {
+pub(crate) async fn ended(target: &Target, patience: &Patience) -> Result<Task, ClientError> {
     let path = format!("{}?wait=30s", target.path());
     loop {
         let task: Task = patience.insist(|| target.client.get(&path)).await?;
@@ -144,7 +144,7 @@ async fn pass(mut follow: Follow, stderr: bool, to: mpsc::Sender<Told>) {
 }
 
 /// A terminal or pipe that takes nothing must not keep Ctrl-C from being heard.
-async fn write(stderr: bool, bytes: Vec<u8>) -> std::io::Result<()> {
+pub(crate) async fn write(stderr: bool, bytes: Vec<u8>) -> std::io::Result<()> {
     let written = spawn_blocking(move || {
         if stderr {
             return std::io::stderr().write_all(&bytes);
@@ -156,19 +156,20 @@ async fn write(stderr: bool, bytes: Vec<u8>) -> std::io::Result<()> {
     written.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-struct Signals {
+/// What asks us to go.
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Signals, Fault> {
+    pub(crate) fn new() -> Result<Signals, Fault> {
         let of = |kind| signal(kind).map_err(|error| Fault::new(exit::INTERNAL, &error));
         Ok(Signals { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
     }
 
     /// Comes when somebody wants to go; our exit code.
-    async fn leave(&mut self, target: &Target, interrupt: Interrupt) -> Result<u8, Fault> {
+    pub(crate) async fn leave(&mut self, target: &Target, interrupt: Interrupt) -> Result<u8, Fault> {
         let again = format!("task {} runs on; `{}` shows its output", target.task, target.words("logs --follow"));
         tokio::select! {
             _ = self.terminate.recv() => {

@@ -1,4 +1,4 @@
-//! `gateway task`: run, list, show, logs, cancel.
+//! `gateway task`: run, list, show, logs, attach, cancel.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::client::{Format, block_on, client, fault, flags, format, name, note, say_json};
 use super::follow::{self, Followed, Interrupt, Target};
 use super::table::{ago, between, pairs, table};
-use super::{progress, sandbox};
+use super::{attach, progress, sandbox, terminal};
 
 const EXIT_CODES: &str = "\
 Exit codes: the task's own, 128 + N where signal N ended it, 124 where its time was over; 71 where it could not be started, 70
@@ -68,6 +68,12 @@ pub(crate) fn command() -> Command {
             ),
         )
         .subcommand(
+            Command::new("attach")
+                .about("Take this terminal, or these pipes, for its own; control-P control-Q lets go of a terminal")
+                .arg(task())
+                .arg(away()),
+        )
+        .subcommand(
             Command::new("cancel").about("End it with all its processes, and wait until nobody is left").arg(task()),
         )
 }
@@ -97,6 +103,22 @@ fn run_command() -> Command {
                 .conflicts_with("detach")
                 .help("wait for its end without showing its output"),
         )
+        .arg(
+            Arg::new("stdin")
+                .long("stdin")
+                .short('i')
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["detach", "wait"])
+                .help("our standard input is the task's"),
+        )
+        .arg(
+            Arg::new("tty")
+                .long("tty")
+                .short('t')
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["wait"])
+                .help("the task gets a terminal; with -i it is this one"),
+        )
         .arg(text("id", "TASK", "its name; the same name and task again is the same task"))
         .arg(text("cwd", "DIR", "where it runs [the workspace]"))
         .arg(text("timeout", "DURATION", "its wall time, for instance 10m"))
@@ -110,7 +132,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
     match matches.subcommand() {
         Some(("run", m)) => {
             let (create, client) = (create(m)?, client(m)?);
-            let how = How { detach: m.get_flag("detach"), wait: m.get_flag("wait"), format: format(m) };
+            let how = How {
+                detach: m.get_flag("detach"),
+                wait: m.get_flag("wait"),
+                attach: m.get_flag("stdin"),
+                format: format(m),
+            };
             block_on(async { start(client, chosen(m), create, how, patience(m)).await })
         }
         Some(("list", m)) => {
@@ -118,6 +145,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
         }
         Some(("show", m)) => block_on(show(client(m)?, chosen(m), name(m, "task")?, format(m))),
         Some(("logs", m)) => block_on(logs(client(m)?, chosen(m), name(m, "task")?, m.get_flag("follow"), patience(m))),
+        Some(("attach", m)) => block_on(attached(client(m)?, chosen(m), name(m, "task")?, patience(m))),
         Some(("cancel", m)) => block_on(cancel(client(m)?, chosen(m), name(m, "task")?, format(m))),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
@@ -128,6 +156,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
 pub(crate) struct How {
     pub(crate) detach: bool,
     pub(crate) wait: bool,
+    pub(crate) attach: bool,
     pub(crate) format: Format,
 }
 
@@ -160,7 +189,11 @@ pub(crate) async fn start(
         return Ok(0);
     }
     let quiet = how.wait || how.format == Format::Json;
-    let ended = match follow::to_end(&target, !quiet, &patience).await? {
+    let followed = match how.attach {
+        true => attach::attach(&target, true, &patience).await?,
+        false => follow::to_end(&target, !quiet, &patience).await?,
+    };
+    let ended = match followed {
         Followed::Ended(task) => task,
         Followed::Left(code) => return Ok(code),
     };
@@ -237,6 +270,8 @@ fn create(matches: &ArgMatches) -> Result<Create, Fault> {
             "networked" => ExecutionClass::Networked,
             _ => ExecutionClass::Local,
         }),
+        stdin_open: matches.get_flag("stdin") && !matches.get_flag("tty"),
+        terminal: matches.get_flag("tty").then(terminal::size),
         env: pairs("env"),
         labels: pairs("label"),
         ..Create::default()
@@ -289,6 +324,20 @@ async fn logs(client: Client, sandbox: Option<String>, task: &str, on: bool, pat
     let sandbox = which(&client, sandbox).await?;
     let target = Target { client, sandbox, task: task.into() };
     follow::output(&target, on, &patience, Interrupt::Leave).await
+}
+
+async fn attached(client: Client, sandbox: Option<String>, task: &str, patience: Patience) -> Result<u8, Fault> {
+    let sandbox = which(&client, sandbox).await?;
+    let target = Target { client, sandbox, task: task.into() };
+    match attach::attach(&target, false, &patience).await? {
+        Followed::Ended(task) => {
+            if let Some(words) = surprise(&task) {
+                note(&words);
+            }
+            Ok(code(&task))
+        }
+        Followed::Left(code) => Ok(code),
+    }
 }
 
 async fn cancel(client: Client, sandbox: Option<String>, task: &str, format: Format) -> Result<u8, Fault> {

@@ -34,7 +34,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    /// The way to the gateway is broken, or what came over it makes no sense.
+    pub fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken(source.into())
     }
 

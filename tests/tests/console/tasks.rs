@@ -210,3 +210,56 @@ fn a_reader_that_goes_does_not_take_the_task_with_it() {
     assert_eq!(status.code(), Some(141));
     assert_eq!(scene.state(), "running");
 }
+
+#[test]
+fn what_is_piped_in_is_the_tasks_input_also_over_an_outage() {
+    use std::io::Write;
+    let mut scene = Scene::new();
+    let mut command = scene.command(&["task", "run", "-i", "-c", "while read line; do echo got $line; done; exit 4"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the gateway runs");
+    let stdout = Output::read(child.stdout.take().expect("piped"), false);
+    let stderr = Output::read(child.stderr.take().expect("piped"), false);
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"one\n").expect("it reads");
+    stdout.wait_text("got one\n");
+    scene.front.go_away();
+    stderr.wait_text("waiting");
+    scene.front.come_back();
+    stderr.wait_text("it is back");
+    stdin.write_all(b"two\n").expect("it reads");
+    drop(stdin);
+    let status = wait_for("its end", || child.try_wait().expect("our own child"));
+    assert_eq!(status.code(), Some(4), "{}", stderr.text());
+    assert_eq!(String::from_utf8_lossy(&stdout.to_end()), "got one\ngot two\n");
+}
+
+#[test]
+fn a_task_with_a_terminal_can_be_attached_to_and_let_go_of() {
+    use std::io::Write;
+    let scene = Scene::new();
+    let started = scene.run(&["task", "run", "-d", "-t", "--id", "one", "--", "sh", "-c", "tty; read a; echo end $a"]);
+    assert_eq!(started.code, 0, "{started:?}");
+    // script(1) is a person at a terminal.
+    let gateway = scene.command(&[]).get_program().to_string_lossy().into_owned();
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{gateway} task attach one"), "/dev/null"]);
+    for (name, value) in scene.command(&[]).get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut person = command.spawn().expect("script of util-linux");
+    let screen = Output::read(person.stdout.take().expect("piped"), false);
+    screen.wait_text("/dev/pts/");
+    let mut keyboard = person.stdin.take().expect("piped");
+    keyboard.write_all(b"\x10\x11").expect("it reads");
+    screen.wait_text("runs on");
+    assert!(wait_for("its end", || person.try_wait().expect("our own child")).success());
+    assert_eq!(scene.state(), "running");
+    let mut command = scene.command(&["task", "attach", "one"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the gateway runs");
+    child.stdin.as_mut().expect("piped").write_all(b"now\n").expect("it reads");
+    let output = child.wait_with_output().expect("our own child");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("end now"), "{output:?}");
+}

@@ -1,0 +1,125 @@
+//! Attached to a task: what it writes comes, what is typed goes, over one WebSocket.
+
+use axum::http::{HeaderValue, header};
+use base64::Engine;
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use protocol::attach::{Ask, Attached, Cut, Exited, Refused, Stream, Told};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::{Client, ClientError, request};
+use crate::tokens::new_token;
+
+/// A longer message is none of a supervisor's.
+const MAX_MESSAGE: usize = 1024 * 1024;
+/// Of input; the supervisor takes twice as much at once.
+const PIECE: usize = 32 * 1024;
+
+/// What comes of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Bytes of one of its streams.
+    Bytes(Stream, Vec<u8>),
+    /// Bytes that are no longer kept.
+    Cut(Cut),
+    /// What was asked was not done.
+    Refused(Refused),
+    /// Nobody of the task is left, and all of its output came.
+    Exited(Exited),
+}
+
+/// One client of one task.
+pub struct Attachment {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    /// Its size at first, where the task has a terminal.
+    pub attached: Attached,
+    /// Where the next byte of each stream is.
+    pub cursors: [u64; 2],
+    stream: Stream,
+}
+
+impl Attachment {
+    /// Attach to the task at `path`; from these bytes of its streams on, or from the tail of them.
+    pub async fn open(client: &Client, path: &str, from: Option<[u64; 2]>) -> Result<Attachment, ClientError> {
+        let query = from.map(|[out, err]| format!("?cursor={out}&stderr_cursor={err}")).unwrap_or_default();
+        let mut request = request("GET", &format!("{path}/attach{query}"));
+        let key = new_token().map_err(ClientError::broken)?;
+        let key = base64::engine::general_purpose::STANDARD.encode(&key.as_bytes()[..16]);
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).map_err(ClientError::broken)?);
+        let mut response = client.send(request).await?;
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(ClientError::broken)?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(16 * 1024)
+            .write_buffer_size(0)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        match word(socket.next().await)? {
+            Some(Told::Attached(attached)) => {
+                let cursors = [attached.cursor, attached.stderr_cursor];
+                Ok(Attachment { socket, attached, cursors, stream: Stream::Stdout })
+            }
+            _ => Err(ClientError::broken("the first word of an attached task is another")),
+        }
+    }
+
+    /// What comes next. May be dropped and called again.
+    pub async fn next(&mut self) -> Result<Heard, ClientError> {
+        loop {
+            let message = self.socket.next().await;
+            if let Some(Ok(Message::Binary(bytes))) = message {
+                self.cursors[self.stream as usize] += bytes.len() as u64;
+                return Ok(Heard::Bytes(self.stream, bytes.into()));
+            }
+            match word(message)? {
+                Some(Told::Stream(stream)) => self.stream = stream,
+                Some(Told::Cut(cut)) => {
+                    self.cursors[cut.stream as usize] = cut.to;
+                    return Ok(Heard::Cut(cut));
+                }
+                Some(Told::Refused(refused)) => return Ok(Heard::Refused(refused)),
+                Some(Told::Exited(exited)) => return Ok(Heard::Exited(exited)),
+                Some(Told::Attached(_) | Told::Resized(_)) | None => {}
+            }
+        }
+    }
+
+    /// Type this.
+    pub async fn input(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        for piece in bytes.chunks(PIECE) {
+            self.send(Message::Binary(Bytes::copy_from_slice(piece))).await?;
+        }
+        Ok(())
+    }
+
+    /// Ask for something.
+    pub async fn ask(&mut self, ask: Ask) -> Result<(), ClientError> {
+        let text = serde_json::to_string(&ask).map_err(ClientError::broken)?;
+        self.send(Message::text(text)).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), ClientError> {
+        self.socket.send(message).await.map_err(ClientError::broken)
+    }
+}
+
+/// A word in a message; `None` for what is none, or is of a later supervisor.
+fn word(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> Result<Option<Told>, ClientError> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).ok()),
+        Some(Ok(Message::Close(close))) => {
+            let reason = close.map(|close| close.reason.to_string()).filter(|reason| !reason.is_empty());
+            Err(ClientError::broken(reason.unwrap_or_else(|| "the sandbox has closed it".into())))
+        }
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(ClientError::broken(error)),
+        None => Err(ClientError::broken("it ended without a goodbye")),
+    }
+}
