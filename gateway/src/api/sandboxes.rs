@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -14,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::query::Query;
 use super::reply::{self, Problem};
-use super::{Api, Id};
+use super::{Api, Id, Whole};
 use crate::awake::wall_ms;
 use crate::backend::{BackendError, New};
 use crate::registry::{Live, Order, Status};
@@ -146,7 +145,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
 }
 
 /// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to.
-pub(super) async fn create(State(api): State<Arc<Api>>, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn create(State(api): State<Arc<Api>>, Whole(body): Whole) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Create {

@@ -168,5 +168,8 @@ fn what_is_wrong_with_a_request_is_named() {
     assert_eq!(gateway.api().post("/v1/sandboxes/z/commands", r#"{"do":"drain"}"#).status(), 404);
     assert_eq!(gateway.api().get("/v1/sandboxes/z/events").status(), 404);
     assert_eq!(gateway.api().get("/v1/sandboxes/a/nothing").status(), 404);
-    assert_eq!(gateway.api().post("/v1/sandboxes", "").status(), 405);
+    assert_eq!(gateway.api().call("PATCH", "/v1/sandboxes", &[], b"").status(), 405);
+    assert_eq!(gateway.api().post("/v1/sandboxes", "").status(), 400);
+    assert_eq!(gateway.api().post("/v1/sandboxes", r#"{"id":"a b"}"#).field(), "id");
+    assert_eq!(gateway.api().post("/v1/sandboxes", r#"{"id":"z"}"#).status(), 501, "it has no backend");
 }
