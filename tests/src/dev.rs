@@ -1,5 +1,6 @@
 //! `gateway dev` under test: the real programs in one directory, with a home of their own and nothing configured.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,7 @@ use crate::{binaries, processes};
 pub struct Home {
     dir: TempDir,
     running: Option<(Child, Output)>,
+    variables: BTreeMap<String, String>,
 }
 
 /// How a command ended and what it wrote.
@@ -51,7 +53,12 @@ impl Home {
             let to = programs.join(program.file_name().expect("a program's name"));
             fs::hard_link(&program, &to).or_else(|_| fs::copy(&program, &to).map(|_| ())).expect("cargo has built it");
         }
-        Home { dir, running: None }
+        Home { dir, running: None, variables: BTreeMap::new() }
+    }
+
+    /// A variable of this user's environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.into(), value.into());
     }
 
     /// A command of this user, not started yet.
@@ -59,7 +66,7 @@ impl Home {
         let mut command = Command::new(self.dir.path().join("programs/gateway"));
         command.args(arguments).env_clear().stdin(Stdio::null());
         command.env("HOME", self.dir.path().join("home")).env("XDG_STATE_HOME", self.dir.path().join("state"));
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(&self.variables);
         command
     }
 

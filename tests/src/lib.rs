@@ -7,8 +7,8 @@
 //! - [`front`]: stands before a supervisor as a gateway would, and goes away when asked to.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
-//! - [`relay`]: where approved patches are applied.
 //! - [`gateway`]: a gateway that does what a test says.
+//! - [`codex`]: a real coding agent. [`relay`]: where approved patches are applied.
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
@@ -20,6 +20,7 @@
 pub mod attach;
 pub mod bench;
 pub mod binaries;
+pub mod codex;
 pub mod control_plane;
 pub mod crowd;
 pub mod dev;

@@ -19,24 +19,6 @@ use tests::wait::wait_until;
 
 const RELAY_TOKEN: &str = "CANARY-relay-token";
 
-/// Codex where `just images` puts it, fetched where it is not; `None`, and why, where npm cannot be reached.
-fn codex() -> Option<PathBuf> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let recipes = fs::read_to_string(root.join("justfile")).expect("the justfile");
-    let line = recipes.lines().find_map(|line| line.strip_prefix("codex_version := ")).expect("a pinned version");
-    let fetched = Command::new(root.join("images/sandbox/fetch-codex"))
-        .args([line.trim_matches('"'), "dist/codex"])
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .output()
-        .expect("bash");
-    if !fetched.status.success() {
-        println!("skipped: codex cannot be fetched: {}", String::from_utf8_lossy(&fetched.stderr));
-        return None;
-    }
-    Some(root.join("dist/codex/bin/codex").canonicalize().expect("it was just fetched"))
-}
-
 #[track_caller]
 fn run(at: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).current_dir(at).stdin(Stdio::null()).output().expect(program);
@@ -79,7 +61,7 @@ fn relay(repository: &Path) -> String {
 
 #[test]
 fn codex_changes_a_seeded_repository_and_its_approved_patch_is_applied_back() {
-    let Some(codex) = codex() else { return };
+    let Some(codex) = tests::codex::program() else { return };
     let directory = scratch();
     let repository = repository(directory.path());
     let builder = Supervisor::new().token();

@@ -103,7 +103,7 @@ impl Tasks {
                     for root in shared.clone() {
                         let _ = workers.run(&Work::Clear { root }, Input::None).await;
                     }
-                    remove_empty(shared.into()).await;
+                    remove_empty(shared).await;
                 }
                 if !remove(folder.clone(), folder.starts_with(&log_root)).await {
                     tracing::warn!(folder = %folder.display(), "what a task left could not be removed");

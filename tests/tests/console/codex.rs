@@ -1,0 +1,68 @@
+//! A real coding agent as a task through the gateway, which is killed in its middle. The model is a script.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use tests::dev::Home;
+use tests::output::Output;
+use tests::scripted_model::{Script, http};
+use tests::wait::wait_for;
+
+/// Serve this script on loopback; the address.
+fn model(commands: &[String]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let script = Arc::new(Script { commands: commands.to_vec(), message: "The work is done.".into() });
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let script = script.clone();
+            std::thread::spawn(move || http::serve(connection, &script, &mut std::io::sink()));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
+    let Some(codex) = tests::codex::program() else { return };
+    let codex = codex.display().to_string();
+    let mut home = Home::new();
+    let workspace = home.directory().join("sandboxes/dev/workspace");
+    let go_on = workspace.join("go-on");
+    let model = model(&[
+        "printf 'fn main() {}\\n' > main.rs && echo wrote it".into(),
+        format!("echo waits for you; until test -e {}; do sleep 0.05; done; echo went on", go_on.display()),
+    ]);
+    for (name, value) in [
+        ("HIVE_SANDBOX_CODEX_MODEL", "scripted"),
+        ("HIVE_SANDBOX_CODEX_PROVIDER_ID", "scripted"),
+        ("HIVE_SANDBOX_CODEX_PROVIDER_NAME", "Scripted"),
+        ("HIVE_SANDBOX_CODEX_BASE_URL", &format!("http://{model}/v1")),
+        ("HIVE_SANDBOX_CODEX_WIRE_API", "responses"),
+        ("HIVE_SANDBOX_CODEX_REQUIRES_OPENAI_AUTH", "false"),
+    ] {
+        home.set(name, value);
+    }
+    home.start(&[]);
+    let address = fs::read_to_string(home.directory().join("address")).expect("written down");
+    let words = ["exec", "--sandbox", "danger-full-access", "--skip-git-repo-check", "Write a program."];
+    let mut arguments = vec!["task", "run", "--class", "networked", "--", &codex];
+    arguments.extend(words);
+    let mut command = home.command(&arguments);
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the gateway runs");
+    let stdout = Output::read(run.stdout.take().expect("piped"), false);
+    let stderr = Output::read(run.stderr.take().expect("piped"), false);
+    stderr.wait_text("wrote it");
+    home.end(Signal::SIGKILL);
+    fs::write(&go_on, "").expect("our own file");
+    home.start(&["--listen", &address]);
+    let status = wait_for("the end of the command", || run.try_wait().expect("our own child"));
+    assert_eq!(status.code(), Some(0), "{}", stderr.text());
+    let said = String::from_utf8_lossy(&stdout.to_end()).into_owned();
+    assert_eq!(said.matches("The work is done.").count(), 1, "{said}");
+    assert!(stderr.text().contains("went on"), "{}", stderr.text());
+    assert!(workspace.join("main.rs").exists());
+}
