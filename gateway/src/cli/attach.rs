@@ -12,24 +12,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::client::{fault, note};
-use super::follow::{Followed, Interrupt, Signals, Target, ended, write};
+use super::follow::{Followed, Interrupt, Signals, Target, Wish, ended, write};
 use super::terminal::{self, Keys, Raw};
 
 /// See a task to its end, or to where the person lets go of it. `fresh`: from its first byte on, else from the tail.
 pub(crate) async fn attach(target: &Target, fresh: bool, patience: &Patience) -> Result<Followed, Fault> {
     let mut signals = Signals::new()?;
     let mut person = Person::new()?;
-    let code = {
+    let gone = {
         let session = session(target, fresh, patience, &mut person);
         tokio::select! {
-            session = session => session.map_err(fault)?,
+            session = session => session.map_err(fault)?.map(Wish::Leave),
             // On a raw terminal control-C is a byte, so this one came from elsewhere.
-            code = signals.leave(target, Interrupt::LeaveOrCancel) => Some(code?),
+            wish = signals.wish(target, Interrupt::LeaveOrCancel) => Some(wish),
         }
     };
     drop(person);
-    match code {
-        Some(code) => Ok(Followed::Left(code)),
+    match gone {
+        Some(wish) => signals.leave(target, wish).await.map(Followed::Left),
         None => ended(target, patience).await.map(|task| Followed::Ended(Box::new(task))).map_err(fault),
     }
 }

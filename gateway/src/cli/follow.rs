@@ -72,10 +72,11 @@ pub(crate) async fn to_end(target: &Target, show: bool, patience: &Patience) -> 
     let text = format!("task {} runs", target.task);
     let ended = progress::during(&text, ended(target, patience));
     let mut signals = Signals::new()?;
-    tokio::select! {
-        task = ended => task.map(|task| Followed::Ended(Box::new(task))).map_err(fault),
-        code = signals.leave(target, Interrupt::LeaveOrCancel) => code.map(Followed::Left),
-    }
+    let wish = tokio::select! {
+        task = ended => return task.map(|task| Followed::Ended(Box::new(task))).map_err(fault),
+        wish = signals.wish(target, Interrupt::LeaveOrCancel) => wish,
+    };
+    signals.leave(target, wish).await.map(Followed::Left)
 }
 
 /// Its end, however long that takes.
@@ -115,12 +116,12 @@ pub(crate) async fn output(target: &Target, on: bool, patience: &Patience, inter
         }
         Ok(0)
     };
-    let code = tokio::select! {
-        code = shown => code,
-        code = signals.leave(target, interrupt) => code,
+    let wish = tokio::select! {
+        code = shown => return code,
+        wish = signals.wish(target, interrupt) => wish,
     };
     drop(followers);
-    code
+    signals.leave(target, wish).await
 }
 
 /// Its task ends with it.
@@ -156,6 +157,14 @@ pub(crate) async fn write(stderr: bool, bytes: Vec<u8>) -> std::io::Result<()> {
     written.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
+/// How somebody wants to go.
+pub(crate) enum Wish {
+    /// With this exit code, while the task runs on.
+    Leave(u8),
+    /// The task is to end first.
+    Cancel,
+}
+
 /// What asks us to go.
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -168,22 +177,30 @@ impl Signals {
         Ok(Signals { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
     }
 
-    /// Comes when somebody wants to go; our exit code.
-    pub(crate) async fn leave(&mut self, target: &Target, interrupt: Interrupt) -> Result<u8, Fault> {
+    /// Comes when somebody wants to go. Until it is known how, the task may end by itself, and that counts then.
+    pub(crate) async fn wish(&mut self, target: &Target, interrupt: Interrupt) -> Wish {
         let again = format!("task {} runs on; `{}` shows its output", target.task, target.words("logs --follow"));
         tokio::select! {
             _ = self.terminate.recv() => {
                 note(&again);
-                return Ok(TERMINATED);
+                return Wish::Leave(TERMINATED);
             }
             _ = self.interrupt.recv() => {}
         }
         if interrupt == Interrupt::Leave {
-            return Ok(INTERRUPTED);
+            return Wish::Leave(INTERRUPTED);
         }
         note(&format!("{again}; Ctrl-C again cancels it"));
-        if tokio::time::timeout(MOMENT, self.interrupt.recv()).await.is_err() {
-            return Ok(INTERRUPTED);
+        match tokio::time::timeout(MOMENT, self.interrupt.recv()).await {
+            Err(_) => Wish::Leave(INTERRUPTED),
+            Ok(_) => Wish::Cancel,
+        }
+    }
+
+    /// Go as it was wished; our exit code. Nobody races with it: how a cancelled task ended is not our exit code.
+    pub(crate) async fn leave(&mut self, target: &Target, wish: Wish) -> Result<u8, Fault> {
+        if let Wish::Leave(code) = wish {
+            return Ok(code);
         }
         note("cancelling");
         let asked = request("POST", &format!("{}/cancel?wait=60s", target.path()));
