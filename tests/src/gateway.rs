@@ -1,6 +1,7 @@
 //! A gateway that does what a test says, at the other end of a real connection: it waits for dials, refuses or upgrades
 //! them, and sends and reads frames one by one. Nothing of it waits longer than [`wait::LONG`].
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -149,7 +150,8 @@ impl Dial {
     /// Upgrade it and read the hello.
     #[track_caller]
     pub fn upgrade(self) -> Session {
-        let mut session = Session { hello: None, mux: Mux::new(Side::Gateway), socket: self.shake() };
+        let mut session =
+            Session { hello: None, mux: Mux::new(Side::Gateway), texts: VecDeque::new(), socket: self.shake() };
         match session.frame() {
             FromSupervisor::Hello(hello) => session.hello = Some(hello),
             other => panic!("not a hello: {other:?}"),
@@ -162,6 +164,8 @@ impl Dial {
 pub struct Session {
     hello: Option<Box<Hello>>,
     mux: Mux,
+    /// Came while a call was under way.
+    texts: VecDeque<String>,
     socket: WebSocket<Box<dyn Stream>>,
 }
 
@@ -237,6 +241,9 @@ impl Session {
     /// The next text, as sent. What comes on streams meanwhile is taken in.
     #[track_caller]
     pub fn text(&mut self) -> String {
+        if let Some(text) = self.texts.pop_front() {
+            return text;
+        }
         loop {
             match self.came() {
                 Came::Text(text) => return text,
@@ -292,8 +299,7 @@ impl Session {
                 Read::Reset(reason) => panic!("reset: {reason}"),
                 Read::Wait => match self.came() {
                     Came::Binary(message) => drop(self.mux.receive(&message).expect("a frame")),
-                    // Beats and states.
-                    Came::Text(_) => {}
+                    Came::Text(text) => self.texts.push_back(text),
                     Came::Closed(code) => panic!("closed with {code:?}"),
                 },
             }

@@ -343,8 +343,8 @@ fn settings_that_contradict_each_other_are_named() {
     ] {
         let mut supervisor = builder.start();
         assert_eq!(supervisor.wait_code(), 78);
-        let text = supervisor.stderr.text();
-        assert!(text.contains(word) && !text.contains("secret"), "{text}");
+        supervisor.stderr.wait_for(word, |text| text.contains(word).then_some(()));
+        assert!(!supervisor.stderr.text().contains("secret"), "{}", supervisor.stderr.text());
     }
 }
 
