@@ -3,7 +3,7 @@
 //! Promises: a literal address is itself; `/etc/hosts` goes first; then the servers of `/etc/resolv.conf` are asked, with
 //! its search list, `ndots`, `timeout` and `attempts`, as a Pod's resolver would. Both files are read anew each time.
 //! Only A and AAAA are asked for. What a server says beyond that is not believed and not kept.
-//! See `docs/decisions/0019-our-own-resolver.md`.
+//! See `docs/decisions/0017-our-own-resolver.md`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
