@@ -261,6 +261,7 @@ fn a_relay_that_is_not_set_is_501_and_one_in_the_open_or_with_a_missing_ca_file_
         .set("relay-ca-file", dir.path().join("missing"))
         .start();
     assert_eq!(open.wait_code(), 78);
+    open.stderr.to_end();
     let told = open.stderr.text();
     assert!(told.contains("--relay-url") && told.contains("--relay-ca-file"), "{told}");
 }
