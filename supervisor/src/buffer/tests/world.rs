@@ -28,7 +28,7 @@ pub(super) struct World {
     boot: u8,
     pub(super) buffer: Option<Buffer<Simulated>>,
     pub(super) gateway: [Received; 4],
-    /// What was appended under each number, by the newest life that gave it out.
+    /// What was appended, or refused, under each number by the newest life that gave it out.
     produced: [BTreeMap<i64, Vec<u8>>; 4],
     /// Numbers that were given out since power was lost.
     fresh: [BTreeSet<i64>; 4],
@@ -100,7 +100,14 @@ impl World {
         let mut bytes = format!("{} {} ", class.name(), self.counter).into_bytes();
         let length = length.max(bytes.len());
         bytes.resize(length, b'.');
-        let seq = self.buffer().append(class, &bytes)?;
+        let next = self.buffer().lanes[class as usize].next;
+        let answer = self.buffer().append(class, &bytes);
+        if answer.is_err() {
+            // It may have been written all the same: then it arrives, if the process ends before its gap is written.
+            self.produced[class as usize].insert(next, bytes);
+            return answer;
+        }
+        let seq = answer?;
         let received = &self.gateway[class as usize];
         assert!(seq > received.told, "{class:?} {seq} was given out twice");
         self.fresh[class as usize].insert(seq);
