@@ -1,6 +1,6 @@
 //! The link to the gateway: when to dial, and what to say.
 //!
-//! One task owns it; everybody else reads its [`Status`]. Promises:
+//! One task owns it; everybody else reads its [`Phase`]. Promises:
 //!
 //! - It never gives up, and nothing else waits for it: the agent, the tasks and readiness go on without a gateway.
 //! - It is always in one of the states of [`Phase`]: connecting → connected → waiting → connecting → …

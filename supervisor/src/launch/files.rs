@@ -2,7 +2,7 @@
 //!
 //! Landlock only allows, so a secret beneath a readable directory is kept out by allowing the directory's other
 //! entries instead of the directory. Directories on the way to a hidden path are opened up like that for each launch
-//! ([`readable`] remembers what was found); what appears in them later stays closed for the running program.
+//! (`readable.rs` remembers what was found); what appears in them later stays closed for the running program.
 
 use std::path::{Path, PathBuf};
 
