@@ -82,7 +82,8 @@ impl<F: Blocks> Lane<F> {
             self.next = self.acked + 1;
         }
         self.doubtful.retain(|frame| frame.last() > seq);
-        while self.segments.get(1).is_some_and(|next| next.header.from <= self.acked + 1) {
+        // A newer file whose name power may still take cannot stand for an older one.
+        while !self.unnamed && self.segments.get(1).is_some_and(|next| next.header.from <= self.acked + 1) {
             self.drop_first(ground);
         }
         if self.segments.front().is_none_or(|first| first.header.from <= self.acked + 1) {

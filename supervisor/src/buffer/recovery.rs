@@ -90,6 +90,10 @@ impl<D: Disk> Buffer<D> {
             ground.synced(&named);
             lanes.iter_mut().for_each(|lane| lane.unnamed = named.is_err() && !lane.segments.is_empty());
         }
+        for lane in &mut lanes {
+            // What an earlier life could not remove.
+            lane.acknowledge(&mut ground, lane.acked);
+        }
         let lanes = lanes.try_into().map_err(|_| BufferError::Closed)?;
         let mut buffer = Buffer { ground, lanes, cursor, aside: put_aside, closed: false };
         while buffer.aside.len() > ASIDE && buffer.drop_aside() {}
@@ -181,7 +185,7 @@ fn lane<D: Disk>(
     if let Some(lost) = &pending {
         ground.count(lost.reason, lost.to - lost.from + 1);
     }
-    let mut lane = Lane {
+    Ok(Lane {
         class,
         next,
         pending,
@@ -194,10 +198,7 @@ fn lane<D: Disk>(
         evicted: 0,
         place: None,
         damaged: 0,
-    };
-    // What an earlier life could not remove.
-    lane.acknowledge(ground, acked);
-    Ok(lane)
+    })
 }
 
 fn segment<F>(found: &Found<F>) -> Option<Segment> {

@@ -56,7 +56,8 @@ impl<D: Disk> Buffer<D> {
     /// Remove the oldest of the files that were put aside, if newer files have taken over its numbers.
     pub(super) fn drop_aside(&mut self) -> bool {
         let replaced = |class: Class, ordinal| {
-            self.lanes[class as usize].segments.back().is_some_and(|last| last.header.ordinal > ordinal)
+            let lane = &self.lanes[class as usize];
+            !lane.unnamed && lane.segments.back().is_some_and(|last| last.header.ordinal > ordinal)
         };
         let Some(index) = self.aside.iter().position(|aside| replaced(aside.class, aside.ordinal)) else {
             return false;
@@ -70,6 +71,9 @@ impl<F: Blocks> Lane<F> {
     /// Give up the oldest file; false where that frees nothing.
     fn evict<D: Disk<File = F>>(&mut self, ground: &mut Ground<D>) -> bool {
         let only = self.segments.len() == 1;
+        if self.unnamed && !only {
+            return false;
+        }
         // Its numbers must stay behind those of a file that stays.
         if self.segments.front().is_none_or(|first| only && first.is_empty()) || only && self.begin(ground).is_err() {
             return false;

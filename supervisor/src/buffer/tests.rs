@@ -180,3 +180,21 @@ fn a_file_whose_maker_failed_is_told_of_only_once_its_name_is_safe() {
         world.deliver_all(Class::Logs);
     }
 }
+
+/// Found by the properties: power took the newer file's name, and the older file was gone.
+#[test]
+fn no_file_is_removed_for_one_whose_name_is_not_safe() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, SMALL);
+        world.append(Class::Logs, 100).expect("all is well");
+        world.lose_power();
+        world.disk.break_with(Faults { syncs: 1, removals: 1, ..Faults::default() });
+        world.hello();
+        world.deliver(Class::Logs, 1_000, true);
+        world.disk.break_with(Faults { names: 1, ..Faults::default() });
+        world.kill();
+        world.lose_power();
+        world.append(Class::Logs, 100).expect("all is well");
+        world.deliver_all(Class::Logs);
+    }
+}

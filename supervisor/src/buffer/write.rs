@@ -140,6 +140,7 @@ impl<F: Blocks> Lane<F> {
             Ok(file) => {
                 self.release();
                 self.ended = false;
+                self.unnamed = false;
                 self.segments.push_back(segment);
                 self.active = Some(Active { file, unsynced: Vec::new(), waiting: 0 });
                 self.doubtful.clear();
