@@ -7,6 +7,7 @@
 //! - [`health`]: the body that `/healthz` and its aliases answer.
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`task`]: the dev-task API's requests and answers.
+//! - [`websocket`]: what both ends of a handshake compute.
 //! - [`zygote`]: how the supervisor orders a further shim from one that is there.
 
 pub mod attach;
@@ -16,4 +17,5 @@ pub mod health;
 pub mod policy;
 pub mod session;
 pub mod task;
+pub mod websocket;
 pub mod zygote;

@@ -6,17 +6,13 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
 use hyper_util::rt::TokioIo;
 use protocol::session::{Refusal, SUBPROTOCOL};
-use sha1::{Digest, Sha1};
+use protocol::websocket;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};
 use crate::tokens::{Hash, bearer};
-
-/// RFC 6455, 1.3.
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// `GET /v1/session`.
 pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request) -> Response {
@@ -96,9 +92,7 @@ fn key(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
 }
 
 fn answer_to(key: &HeaderValue) -> HeaderValue {
-    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(GUID).finalize();
-    let text = base64::engine::general_purpose::STANDARD.encode(digest);
-    HeaderValue::try_from(text).expect("base64 is ASCII")
+    HeaderValue::try_from(websocket::accept(key.as_bytes())).expect("base64 is ASCII")
 }
 
 /// Come back after so long.

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use sha1::{Digest, Sha1};
+use protocol::websocket;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -78,16 +78,14 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
 }
 
-/// Proof that the key was read: its digest with the RFC's own constant.
+/// Proof that the key was read.
 fn accept(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
-    const CONSTANT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let wrong = || Problem::field("Sec-WebSocket-Key", "is base64 of 16 bytes");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(wrong)?.as_bytes();
     if STANDARD.decode(key).ok().is_none_or(|bytes| bytes.len() != 16) {
         return Err(wrong());
     }
-    let digest = Sha1::new().chain_update(key).chain_update(CONSTANT).finalize();
-    HeaderValue::from_str(&STANDARD.encode(digest)).map_err(|_| wrong())
+    HeaderValue::try_from(websocket::accept(key)).map_err(|_| wrong())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use protocol::session::{PATH, Refusal, SUBPROTOCOL};
-use sha1::{Digest, Sha1};
+use protocol::websocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -42,8 +42,6 @@ const UNCONFIRMED_MILLIS: u32 = 20_000;
 const MAX_TOKEN: u64 = 64 * 1024;
 /// Read of a refusal.
 const MAX_REFUSAL: usize = 4096;
-/// RFC 6455, 1.3.
-const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A connection on which WebSocket frames may follow.
 pub(super) type Connection = TokioIo<Upgraded>;
@@ -225,7 +223,7 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
     if !is(header::UPGRADE, "websocket") {
         return Err("it upgrades to something else");
     }
-    let accept = STANDARD.encode(Sha1::new_with_prefix(key).chain_update(ACCEPT).finalize());
+    let accept = websocket::accept(key.as_bytes());
     if headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value.as_bytes() != accept.as_bytes()) {
         return Err("it answers another handshake");
     }
