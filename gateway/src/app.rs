@@ -163,7 +163,7 @@ impl Running {
             closing.send_replace(true);
             let _ = serving.await;
             if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
-                tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+                tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
             }
             sessions.store.close().await;
         };
@@ -231,12 +231,12 @@ async fn chores(sessions: Arc<Sessions>) {
         tokio::select! {
             _ = count.tick() => {
                 if let Err(error) = count_fleet(&sessions).await {
-                    tracing::warn!(error = exit::story(&error), "the fleet cannot be counted");
+                    tracing::warn!(error = exit::reason(&error), "the fleet cannot be counted");
                 }
             }
             _ = keep.tick() => {
                 if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
-                    tracing::warn!(error = exit::story(&error), "the awake clock cannot be kept");
+                    tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
                 }
             }
         }

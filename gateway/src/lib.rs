@@ -13,7 +13,6 @@ pub mod backend;
 pub mod client;
 pub mod config;
 pub mod dev;
-pub mod exit;
 pub mod listener;
 pub mod logs;
 pub mod metrics;
@@ -23,3 +22,5 @@ pub mod sessions;
 pub mod store;
 pub mod tls;
 pub mod tokens;
+
+pub use protocol::exit;

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use tokio_rustls::TlsAcceptor;
 
-use crate::exit::story;
+use crate::exit::reason;
 use crate::replaced::Replaced;
 
 /// Why there is no TLS.
@@ -62,7 +62,7 @@ impl Identity {
             Err(error) => {
                 // Once, and not for each connection of a storm.
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    tracing::error!(error = story(&error), "the certificate cannot be used; the last good one stays");
+                    tracing::error!(error = reason(&error), "the certificate cannot be used; the last good one stays");
                 }
                 self.made.last().expect("`new` has made one")
             }

@@ -1,6 +1,7 @@
 //! Words that cross a border between Chaperone's programs, as values without any I/O.
 //!
 //! - [`attach`]: the words of a client that is attached to a dev-task.
+//! - [`exit`]: the exit codes of our own, and a fault that ends a program.
 //! - [`policy`]: what the shim obeys when it starts one program.
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
@@ -12,6 +13,7 @@
 
 pub mod attach;
 pub mod control;
+pub mod exit;
 pub mod guarantee;
 pub mod health;
 pub mod policy;

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::unistd::{getpgid, getpid, pipe2, write};
 use protocol::control::{Failure, Report, Step, encode};
+use protocol::exit::{CONFINEMENT, USAGE};
 use protocol::policy::Policy;
 use protocol::zygote::FLAG;
 use shim::confine::{Child, become_program};
@@ -23,11 +24,6 @@ use shim::kernel::{self, Fork};
 use shim::oom::OomScore;
 use shim::tree::{Program, Reach, Tree, wakeups};
 use shim::{capabilities, descriptors, session, zygote};
-
-/// `EX_USAGE` of sysexits.h.
-const USAGE: u8 = 64;
-/// `EX_OSERR`: a step failed; the report says which.
-const STEP_FAILED: u8 = 71;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -59,7 +55,7 @@ fn serve(orders: OwnedFd) -> ExitCode {
         Ok(Some(control)) => run(control),
         Ok(None) => ExitCode::SUCCESS,
         // Its supervisor starts shims the longer way, and says so.
-        Err(_) => ExitCode::from(STEP_FAILED),
+        Err(_) => ExitCode::from(CONFINEMENT),
     }
 }
 
@@ -70,7 +66,7 @@ fn run(socket: OwnedFd) -> ExitCode {
         Err(failure) => {
             control.report(&Report::Failed(failure));
             control.send_all();
-            ExitCode::from(STEP_FAILED)
+            ExitCode::from(CONFINEMENT)
         }
     }
 }
@@ -105,7 +101,7 @@ fn start(control: &mut Control) -> Result<Tree, Failure> {
             if let Ok(frame) = encode(&failure) {
                 let _ = write(&child_status, &frame);
             }
-            kernel::exit(STEP_FAILED.into())
+            kernel::exit(CONFINEMENT.into())
         }
         Fork::Parent(pid) => {
             drop(child_status);

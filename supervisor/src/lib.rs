@@ -15,7 +15,6 @@ pub mod backoff;
 pub mod bootstrap;
 pub mod buffer;
 pub mod config;
-pub mod exit;
 pub mod http;
 pub mod init;
 pub mod install;
@@ -35,3 +34,5 @@ pub mod termination;
 pub mod tls;
 pub mod worker;
 pub mod workspace;
+
+pub use protocol::exit;

@@ -24,7 +24,7 @@ pub(super) async fn require(State(api): State<Arc<Api>>, request: Request, next:
         Ok(Some(_)) => next.run(request).await,
         Ok(None) => Problem::unauthorized("the bearer token is no user's").into_response(),
         Err(error) => {
-            tracing::error!(error = crate::exit::story(&error), "the users' token file cannot be used");
+            tracing::error!(error = crate::exit::reason(&error), "the users' token file cannot be used");
             let detail = "tokens cannot be checked now";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5).into_response()
         }

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use super::reply::Problem;
 use super::sandboxes::{status, time};
 use super::{Api, Id};
-use crate::exit::story;
+use crate::exit::reason;
 use crate::sessions::Stream;
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and those that are not the sandbox's business.
@@ -51,7 +51,7 @@ pub(super) async fn forward(State(api): State<Arc<Api>>, Id(id): Id, request: Re
     parts.extensions.clear();
 
     let gone = |error: hyper::Error| {
-        Problem::new(StatusCode::BAD_GATEWAY, format!("sandbox {id} did not answer: {}", story(&error))).retry_after(1)
+        Problem::new(StatusCode::BAD_GATEWAY, format!("sandbox {id} did not answer: {}", reason(&error))).retry_after(1)
     };
     let builder = http1::Builder::new().max_buf_size(HEAD_BYTES).clone();
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(gone)?;

@@ -61,7 +61,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        tracing::error!(error = crate::exit::story(&error), "a request could not be answered from the store");
+        tracing::error!(error = crate::exit::reason(&error), "a request could not be answered from the store");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be used now").retry_after(5)
     }
 }

@@ -205,7 +205,7 @@ fn backend_problem(error: &BackendError) -> Problem {
         BackendError::Exists(_) | BackendError::Mounted { .. } => StatusCode::CONFLICT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Problem::new(status, crate::exit::story(error))
+    Problem::new(status, crate::exit::reason(error))
 }
 
 /// `DELETE /v1/sandboxes/{id}`: with its records and its token, and with what a backend has made; its session is closed.

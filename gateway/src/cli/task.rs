@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use gateway::client::patience::{Patience, Turn};
 use gateway::client::{Client, request, with_body};
 use gateway::config::parse;
-use gateway::exit::{self, Fault, story};
+use gateway::exit::{self, Fault, reason};
 use gateway::tokens::new_token;
 use protocol::policy::ExecutionClass;
 use protocol::task::{Create, State, Task};
@@ -212,7 +212,7 @@ pub(crate) async fn start(
 /// Waits for a gateway that is away, and says so.
 pub(crate) fn told_patience(limit: Duration) -> Patience {
     Patience::new(limit, |turn| match turn {
-        Turn::Away(error) => note(&format!("waiting: {}", story(error))),
+        Turn::Away(error) => note(&format!("waiting: {}", reason(error))),
         Turn::Back => note("it is back"),
     })
 }

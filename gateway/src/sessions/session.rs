@@ -163,7 +163,7 @@ impl<'p> Session<'p> {
             awake_ms: self.part.awake.now(),
         };
         if let Err(error) = self.part.store.write(write).await {
-            tracing::warn!(sandbox = self.live.sandbox, error = crate::exit::story(&error), "its end is not stored");
+            tracing::warn!(sandbox = self.live.sandbox, error = crate::exit::reason(&error), "its end is not stored");
         }
         // Whoever asks from here on finds the end in the store.
         self.part.registry.leave(&self.live);

@@ -58,7 +58,7 @@ async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem
             Ok(Some(sandbox)) => return Ok(sandbox),
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(error = crate::exit::story(&error), "the sandboxes' token file cannot be used");
+                tracing::error!(error = crate::exit::reason(&error), "the sandboxes' token file cannot be used");
                 return Err(away());
             }
         }
@@ -67,7 +67,7 @@ async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem
         Ok(Some(sandbox)) => Ok(sandbox),
         Ok(None) => Err(Problem::unauthorized("the bearer token is no sandbox's")),
         Err(error) => {
-            tracing::error!(error = crate::exit::story(&error), "a token cannot be looked up");
+            tracing::error!(error = crate::exit::reason(&error), "a token cannot be looked up");
             Err(away())
         }
     }

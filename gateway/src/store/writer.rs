@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Receipt, StoreError};
-use crate::exit::story;
+use crate::exit::reason;
 use crate::metrics::Metrics;
 
 /// Writes that wait; the next caller waits for a place.
@@ -114,7 +114,7 @@ impl Writer {
         let committed = committed.map_err(StoreError::from);
         if let Err(error) = &committed {
             self.metrics.store_failures.inc();
-            tracing::error!(error = story(error), "the store refused to write");
+            tracing::error!(error = reason(error), "the store refused to write");
         }
         group.into_iter().for_each(|write| write.answer(committed.clone()));
     }

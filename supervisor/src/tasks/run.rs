@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
-use crate::exit::Fault;
+use crate::exit::reason;
 use crate::launch::{Event, Launcher, Request, Task as Overrides, Tree};
 use crate::workspace::failure::Failure;
 use crate::workspace::work::Work;
@@ -251,7 +251,7 @@ impl Run {
         let Ends { streams, pumps, input } = self.ends(part)?;
         let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
         let launcher = self.launcher.for_task(self.overrides());
-        let tree = launcher.start(&request).await.map_err(|e| Fault::new(0, &e).reason)?;
+        let tree = launcher.start(&request).await.map_err(|e| reason(&e))?;
         // Our copies of the task's ends go, so that pipes and terminal end with the task.
         drop(request);
         self.follow(part, tree, input, deadline, ended).await?;

@@ -1,5 +1,5 @@
-//! Our own exit codes, in the range of `sysexits.h`, so that a `podFailurePolicy` can tell a fault of ours from one
-//! of the agent's. The termination message says which it was where an agent uses the same number.
+//! Our programs' own exit codes, in the range of `sysexits.h`, so that a `podFailurePolicy` can tell a fault of ours from
+//! one of the agent's. The termination message says which it was where an agent uses the same number.
 
 /// The command line cannot be understood (EX_USAGE).
 pub const USAGE: u8 = 64;
@@ -9,12 +9,12 @@ pub const UNAVAILABLE: u8 = 69;
 pub const INTERNAL: u8 = 70;
 /// The confinement that was asked for cannot be had on this node (EX_OSERR).
 pub const CONFINEMENT: u8 = 71;
-/// Trying again may help: no space, no process, in use (EX_TEMPFAIL).
+/// Trying again may help: no space, no process, in use, a database that is away (EX_TEMPFAIL).
 pub const TEMPORARY: u8 = 75;
-/// A setting or what it points at is wrong (EX_CONFIG).
+/// A setting, what it points at or a schema is wrong (EX_CONFIG).
 pub const CONFIGURATION: u8 = 78;
 
-/// The supervisor cannot go on.
+/// A program cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// One of the codes above.
