@@ -4,51 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
+
+use protocol::setting::{self, is_service_link};
+pub use protocol::setting::{Mistake, Setting};
 
 pub mod parse;
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// `admission_rate`: the flag is `--admission-rate`, the variable `GATEWAY_ADMISSION_RATE`.
-    pub name: &'static str,
-    /// Other variables that mean the same; the first that is set counts, after the setting's own name.
-    pub aliases: &'static [&'static str],
-    /// Default as it would be typed; empty for none.
-    pub default: &'static str,
-    /// Shape of the value, for help and docs.
-    pub value: &'static str,
-    /// What it does.
-    pub help: &'static str,
-    /// It may hold a password: never a flag.
-    pub secret: bool,
-}
-
 const fn setting(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false }
-}
-
-impl Setting {
-    const fn alias(mut self, aliases: &'static [&'static str]) -> Setting {
-        self.aliases = aliases;
-        self
-    }
-
-    const fn secret(mut self) -> Setting {
-        self.secret = true;
-        self
-    }
-
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        format!("GATEWAY_{}", self.name.to_uppercase())
-    }
-
-    /// The flag without its dashes.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
-    }
+    Setting::new("GATEWAY", name, default, value, help)
 }
 
 /// All settings, in the order in which help and docs show them.
@@ -89,21 +52,6 @@ pub const CLIENT: &[Setting] = &[
 /// The row of that name.
 pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().chain(CLIENT).find(|s| s.name == name)
-}
-
-/// One thing wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The setting as the operator wrote it: flag or variable.
-    pub setting: String,
-    /// What is wrong and what to do.
-    pub problem: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
 }
 
 /// Where parts read their settings; keeps the mistakes.
@@ -157,20 +105,17 @@ impl Reader {
         if let Some(value) = self.flags.get(name).filter(|value| !value.is_empty()) {
             return Some((format!("--{}", setting.flag()), value.into()));
         }
-        let names = std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| a.to_string()));
-        names.into_iter().find_map(|name| {
+        setting.variables().find_map(|name| {
             let (_, value) = self.variables.iter().find(|(key, value)| key == name.as_str() && !value.is_empty())?;
             Some((name, value.clone()))
         })
     }
 
-    /// A misspelt setting would be silently without effect. Kubernetes itself makes variables of this prefix when a
-    /// Service is called `gateway` (`enableServiceLinks`), so those are none of ours.
+    /// A misspelt setting would be silently without effect.
     fn refuse_unknown_variables(&mut self) {
         for (key, _) in &self.variables {
             let Some(rest) = key.to_str().and_then(|k| k.strip_prefix("GATEWAY_")) else { continue };
-            let service_link = rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_");
-            if !service_link && find(&rest.to_lowercase()).is_none() {
+            if !is_service_link(rest) && find(&rest.to_lowercase()).is_none() {
                 let problem = "no such setting; `gateway settings` lists them".into();
                 self.mistakes.push(Mistake { setting: format!("GATEWAY_{rest}"), problem });
             }
@@ -180,19 +125,7 @@ impl Reader {
 
 /// The tables of the gateway's settings and of its clients', as `docs/configuration.md` has them.
 pub fn markdown() -> String {
-    format!("{}\n{}", table(SETTINGS), table(CLIENT))
-}
-
-/// One of the tables of that page.
-fn table(settings: &[Setting]) -> String {
-    let mut out = String::from("| setting | default | value | what it does | also read |\n|---|---|---|---|---|\n");
-    for s in settings {
-        let aliases = s.aliases.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
-        let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
-        let value = s.value.replace('|', "\\|");
-        out.push_str(&format!("| `{}` | {default} | {value} | {} | {aliases} |\n", s.variable(), s.help));
-    }
-    out
+    format!("{}\n{}", setting::markdown(SETTINGS), setting::markdown(CLIENT))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! - [`control`]: the frames between the supervisor and one shim.
 //! - [`health`]: the body that `/healthz` and its aliases answer.
 //! - [`session`]: the frames between a supervisor and a gateway.
+//! - [`setting`]: how an operator writes the settings of a program.
 //! - [`task`]: the dev-task API's requests and answers.
 //! - [`websocket`]: what both ends of a handshake compute.
 //! - [`zygote`]: how the supervisor orders a further shim from one that is there.
@@ -18,6 +19,7 @@ pub mod guarantee;
 pub mod health;
 pub mod policy;
 pub mod session;
+pub mod setting;
 pub mod task;
 pub mod websocket;
 pub mod zygote;

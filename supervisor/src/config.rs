@@ -4,7 +4,6 @@
 //! piece through a [`Reader`], which collects the mistakes, so that they are reported together (exit 78).
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 
 mod file;
 mod nearest;
@@ -12,57 +11,11 @@ pub mod parse;
 mod sources;
 
 pub use nearest::nearest;
+pub use protocol::setting::{Mistake, Setting};
 pub use sources::Sources;
 
-/// One row of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// `agent_restart`: the flag is `--agent-restart`, the variable `SUPERVISOR_AGENT_RESTART`, the file's key
-    /// `agent.restart` or `agent_restart`.
-    pub name: &'static str,
-    /// Other variables that mean the same; the first that is set counts, after the setting's own name.
-    pub aliases: &'static [&'static str],
-    /// Default as it would be typed; empty for none.
-    pub default: &'static str,
-    /// Shape of the value, for help and docs.
-    pub value: &'static str,
-    /// What it does.
-    pub help: &'static str,
-    /// The value is a secret: never a flag, never shown.
-    pub secret: bool,
-    /// A list whose items may hold commas: a flag or an item of the file is one item as it is.
-    pub verbatim: bool,
-}
-
 const fn setting(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { name, aliases: &[], default, value, help, secret: false, verbatim: false }
-}
-
-impl Setting {
-    const fn alias(mut self, aliases: &'static [&'static str]) -> Setting {
-        self.aliases = aliases;
-        self
-    }
-
-    const fn verbatim(mut self) -> Setting {
-        self.verbatim = true;
-        self
-    }
-
-    const fn secret(mut self) -> Setting {
-        self.secret = true;
-        self
-    }
-
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        format!("SUPERVISOR_{}", self.name.to_uppercase())
-    }
-
-    /// The flag without its dashes.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
-    }
+    Setting::new("SUPERVISOR", name, default, value, help)
 }
 
 /// All settings, in the order in which help and docs show them.
@@ -218,21 +171,6 @@ pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|s| s.name == name)
 }
 
-/// One thing wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The setting as the operator wrote it: flag, variable or key.
-    pub setting: String,
-    /// What is wrong and what to do.
-    pub problem: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.problem)
-    }
-}
-
 /// Where a part reads its settings; keeps the mistakes.
 pub struct Reader<'a> {
     sources: &'a Sources,
@@ -309,18 +247,6 @@ impl<'a> Reader<'a> {
     pub fn finish(self) -> Vec<Mistake> {
         self.mistakes
     }
-}
-
-/// The table for `docs/configuration.md`.
-pub fn markdown() -> String {
-    let mut out = String::from("| setting | default | value | what it does | also read |\n|---|---|---|---|---|\n");
-    for s in SETTINGS {
-        let aliases = s.aliases.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
-        let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
-        let value = s.value.replace('|', "\\|");
-        out.push_str(&format!("| `{}` | {default} | {value} | {} | {aliases} |\n", s.variable(), s.help));
-    }
-    out
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Preflight { flags, json } => preflight_command(flags, json),
         Command::Probe { flags, path } => probe_command(flags, path),
         Command::Worker { work } => supervisor::worker::run(&work),
-        Command::Settings => answer(&supervisor::config::markdown(), 0),
+        Command::Settings => answer(&protocol::setting::markdown(supervisor::config::SETTINGS), 0),
         Command::Tell(text) => answer(&text, 0),
     })
 }

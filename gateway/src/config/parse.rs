@@ -4,23 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `250ms`, `25s`, `5m`, `2h`, longer than nothing; a number without a unit is refused, because seconds and milliseconds
-/// were both meant by somebody.
+use protocol::setting::{LONGEST_MILLIS, millis};
+
+/// `250ms`, `25s`, `5m`, `2h`, longer than nothing and at most a hundred years.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration; write for instance 25s"))?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        "" => return Err(format!("`{text}` has no unit; write {text}s or {text}ms")),
-        _ => return Err(format!("`{unit}` is not a unit of time; use ms, s, m or h")),
-    };
-    // A hundred years: longer is a typing mistake, and keeps every sum of times far from overflow.
-    millis
-        .filter(|ms| (1..=100 * 365 * 24 * 3_600_000).contains(ms))
+    millis(text)?
+        .filter(|millis| (1..=LONGEST_MILLIS).contains(millis))
         .map(Duration::from_millis)
         .ok_or_else(|| format!("`{text}` is too short or too long"))
 }

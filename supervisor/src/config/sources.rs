@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use protocol::setting::is_service_link;
+
 use super::{Mistake, SETTINGS, Setting, file, nearest};
 
 /// What was found, by setting name.
@@ -76,19 +78,15 @@ impl Sources {
     }
 
     fn environment_value(&self, setting: &Setting) -> Option<(String, &OsStr)> {
-        std::iter::once(setting.variable())
-            .chain(setting.aliases.iter().map(|a| a.to_string()))
-            .find_map(|name| self.variable(&name).filter(|v| !v.is_empty()).map(|v| (name, v)))
+        setting.variables().find_map(|name| self.variable(&name).filter(|v| !v.is_empty()).map(|v| (name, v)))
     }
 
-    /// A misspelt setting would be silently without effect. Kubernetes itself makes variables of this prefix when a
-    /// Service is called `supervisor` (`enableServiceLinks`), so those are none of ours.
+    /// A misspelt setting would be silently without effect.
     fn refuse_unknown_variables(&mut self) {
         for (key, _) in &self.variables {
             let Some(rest) = key.to_str().and_then(|k| k.strip_prefix("SUPERVISOR_")) else { continue };
-            let service_link = rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_");
             let name = rest.to_lowercase();
-            if service_link || super::find(&name).is_some() {
+            if is_service_link(rest) || super::find(&name).is_some() {
                 continue;
             }
             let problem = match nearest(&name, SETTINGS.iter().map(|s| s.name)).and_then(super::find) {
