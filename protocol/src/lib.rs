@@ -6,6 +6,7 @@
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
 //! - [`health`]: the body that `/healthz` and its aliases answer.
+//! - [`problem`]: the body of an HTTP API's errors.
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`setting`]: how an operator writes the settings of a program.
 //! - [`task`]: the dev-task API's requests and answers.
@@ -18,6 +19,7 @@ pub mod exit;
 pub mod guarantee;
 pub mod health;
 pub mod policy;
+pub mod problem;
 pub mod session;
 pub mod setting;
 pub mod task;

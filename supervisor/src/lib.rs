@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod app;
 pub mod backoff;
+pub(crate) mod bearer;
 pub mod bootstrap;
 pub mod buffer;
 pub mod config;

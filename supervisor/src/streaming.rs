@@ -51,6 +51,17 @@ impl Reader {
     }
 }
 
+/// The first `most` bytes of a body, or as many as come before it breaks off.
+pub(crate) async fn beginning(body: Body, most: usize) -> Vec<u8> {
+    let (mut bytes, mut reader) = (Vec::new(), Reader::new(body));
+    while bytes.len() < most
+        && let Ok(Some(piece)) = reader.next().await
+    {
+        bytes.extend(&piece[..piece.len().min(most - bytes.len())]);
+    }
+    bytes
+}
+
 /// A file of ours as a body.
 pub(crate) fn file(file: std::fs::File) -> Body {
     let (sender, body) = body();

@@ -4,6 +4,9 @@
 
 pub mod http;
 
+use std::net::TcpListener;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 /// Commands to ask for, one a turn, then what to say at the end.
@@ -13,6 +16,20 @@ pub struct Script {
     pub commands: Vec<String>,
     /// The final message.
     pub message: String,
+}
+
+/// Ask for these commands on a port of loopback, for as long as the test runs; its address.
+pub fn start(commands: &[String]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let script = Arc::new(Script { commands: commands.to_vec(), message: "The work is done.".into() });
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let script = script.clone();
+            std::thread::spawn(move || http::serve(connection, &script, &mut std::io::sink()));
+        }
+    });
+    address
 }
 
 impl Script {

@@ -6,13 +6,12 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use base64::Engine;
 use serde_json::json;
 use tests::binaries::scratch;
 use tests::relay::Relay;
-use tests::scripted_model::{Script, http};
+use tests::scripted_model;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
 use tests::wait::wait_until;
@@ -37,20 +36,6 @@ fn repository(at: &Path) -> PathBuf {
     path
 }
 
-/// Serve this script on loopback; the address.
-fn model(commands: &[String]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound").to_string();
-    let script = Arc::new(Script { commands: commands.to_vec(), message: "The work is done.".into() });
-    std::thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            let script = script.clone();
-            std::thread::spawn(move || http::serve(connection, &script, &mut std::io::sink()));
-        }
-    });
-    address
-}
-
 fn relay(repository: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
@@ -66,7 +51,7 @@ fn codex_changes_a_seeded_repository_and_its_approved_patch_is_applied_back() {
     let repository = repository(directory.path());
     let builder = Supervisor::new().token();
     let go_on = builder.path("workspace/go-on");
-    let model = model(&[
+    let model = scripted_model::start(&[
         "git log --oneline && printf 'fn main() { println!(\"hello\") }\\n' > src/main.rs".into(),
         "git status --short".into(),
         format!("echo waits for you; until test -e {}; do sleep 0.1; done; echo went on", go_on.display()),

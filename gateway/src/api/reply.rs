@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::problem;
 use serde::Serialize;
 
 use crate::store::StoreError;
@@ -68,22 +69,14 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
-        }
-        let body = Body {
+        let body = problem::Problem {
             title: self.status.canonical_reason().unwrap_or("error"),
             status: self.status.as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = with_type(self.status, "application/problem+json", bytes);
+        let mut response = with_type(self.status, problem::MEDIA_TYPE, bytes);
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use protocol::problem;
 use serde::Serialize;
 
 /// A JSON body that nobody may keep: health is true only now.
@@ -58,22 +59,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            title: &'a str,
-            status: u16,
-            detail: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
-        }
-        let body = Body {
+        let body = problem::Problem {
             title: self.status.canonical_reason().unwrap_or("error"),
             status: self.status.as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = with_type(self.status, "application/problem+json", bytes);
+        let mut response = with_type(self.status, problem::MEDIA_TYPE, bytes);
         response.headers_mut().extend(self.header.map(|header| *header));
         response
     }

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use super::config::{Address, Config};
 use super::reconnect::Why;
 use crate::backoff::random_bits;
+use crate::bearer;
 use crate::names::{NameError, Names};
 use crate::streaming;
 use crate::tls::{Tls, TlsError};
@@ -38,8 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes under way that nobody confirms for so long: the peer is gone (tcp(7)). The kernel's own patience is 15 minutes.
 const UNCONFIRMED_MILLIS: u32 = 20_000;
-/// A token longer than this is a wrong file.
-const MAX_TOKEN: u64 = 64 * 1024;
 /// Read of a refusal.
 const MAX_REFUSAL: usize = 4096;
 
@@ -153,18 +152,13 @@ impl Dialler {
     }
 }
 
-/// As a header, which is marked so that no log shows it.
+/// As a header.
 fn token(path: &Path) -> io::Result<HeaderValue> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN), &mut text)?;
     let invalid = |problem: &'static str| io::Error::new(io::ErrorKind::InvalidData, problem);
-    if text.trim().is_empty() {
-        return Err(invalid("it is empty"));
+    match bearer::read(path)?.as_str() {
+        "" => Err(invalid("it is empty")),
+        token => bearer::header(token).ok_or_else(|| invalid("it has bytes that no header may have")),
     }
-    let mut value = HeaderValue::try_from(format!("Bearer {}", text.trim()))
-        .map_err(|_| invalid("it has bytes that no header may have"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// What drives a connection goes with whoever waits for its answer.
@@ -239,14 +233,7 @@ async fn refusal(response: Response<Incoming>) -> DialError {
         return DialError::Denied(status);
     }
     let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let mut body = Vec::new();
-    let mut reader = streaming::Reader::new(Body::new(response.into_body()));
-    while let Ok(Some(piece)) = reader.next().await {
-        body.extend(&piece[..piece.len().min(MAX_REFUSAL - body.len())]);
-        if body.len() == MAX_REFUSAL {
-            break;
-        }
-    }
+    let body = streaming::beginning(Body::new(response.into_body()), MAX_REFUSAL).await;
     // To the millisecond where the gateway reserved a place, else to the second.
     match serde_json::from_slice::<Refusal>(&body) {
         Ok(refusal) => DialError::Refused {

@@ -84,7 +84,7 @@ impl Feed {
 
     async fn send(&self, class: Class, kind: String, body: Value, written: Option<oneshot::Sender<()>>) {
         let Some(sender) = &self.0 else { return };
-        let record = Record { wall_ms: clock::wall_ms(), boot_ms: clock::boot_ms(), kind, body };
+        let record = record(kind, body);
         let _ = sender.send(Item { class, record, written }).await;
     }
 
@@ -118,10 +118,15 @@ impl Feed {
             let idle = activity.idle(clock::now(), sample::work(&metrics));
             let workspace = workspace.clone();
             let Ok(body) = tokio::task::spawn_blocking(move || sample::take(&workspace, idle)).await else { continue };
-            let record = Record { wall_ms: clock::wall_ms(), boot_ms: clock::boot_ms(), kind: "sample".into(), body };
+            let record = record("sample".into(), body);
             buffer.offer(Class::Metrics, serde_json::to_vec(&record).unwrap_or_default());
         }
     }
+}
+
+/// Of this moment.
+fn record(kind: String, body: Value) -> Record {
+    Record { wall_ms: clock::wall_ms(), boot_ms: clock::boot_ms(), kind, body }
 }
 
 fn agent(status: &Status) -> Value {

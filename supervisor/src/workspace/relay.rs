@@ -5,14 +5,13 @@
 //! not known is called unknown.
 
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use axum::http::{Method, Request, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use protocol::task::{ApplyState, Task};
@@ -20,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::bearer;
 use crate::config::Reader;
 use crate::exit;
 use crate::names::Names;
@@ -31,7 +31,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(120);
 /// Kept of what it says.
 const MAX_WORDS: usize = 1024;
-const MAX_TOKEN: u64 = 64 * 1024;
 
 /// A configured relay.
 pub struct Relay {
@@ -127,9 +126,7 @@ impl Relay {
             .header("task-id", &task.task_id)
             .header("backend-run-id", &task.runtime.backend_run_id);
         if let Some(token) = self.token()? {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| "the token has bytes that no header may have")?;
-            value.set_sensitive(true);
+            let value = bearer::header(&token).ok_or("the token has bytes that no header may have")?;
             request = request.header(header::AUTHORIZATION, value);
         }
         let file = std::fs::File::open(&call.patch).map_err(|e| format!("the patch cannot be read: {e}"))?;
@@ -142,12 +139,8 @@ impl Relay {
             Token::None => Ok(None),
             Token::Text(text) => Ok(Some(text.clone())),
             Token::File(path) => {
-                let text = read_token(path).map_err(|e| format!("the token file cannot be read: {e}"))?;
-                if text.trim().is_empty() {
-                    Err("the token file is empty".into())
-                } else {
-                    Ok(Some(text.trim().into()))
-                }
+                let token = bearer::read(path).map_err(|e| format!("the token file cannot be read: {e}"))?;
+                if token.is_empty() { Err("the token file is empty".into()) } else { Ok(Some(token)) }
             }
         }
     }
@@ -177,12 +170,6 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     Err(last)
 }
 
-fn read_token(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN), &mut text)?;
-    Ok(text)
-}
-
 /// `https`, or `http` to this machine: a token must not travel in the open.
 fn address(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|e| format!("`{text}` is not a URL: {e}"))?;
@@ -208,15 +195,8 @@ async fn exchange(stream: Box<dyn Line>, request: Request<Body>) -> Result<(Stat
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let mut words = Vec::new();
-    let mut body = streaming::Reader::new(Body::new(response.into_body()));
     // The status is the answer; what cannot be read of the words is not told.
-    while let Ok(Some(piece)) = body.next().await {
-        words.extend(&piece[..piece.len().min(MAX_WORDS - words.len())]);
-        if words.len() == MAX_WORDS {
-            break;
-        }
-    }
+    let words = streaming::beginning(Body::new(response.into_body()), MAX_WORDS).await;
     driver.abort();
     let words = String::from_utf8_lossy(&words).replace(|c: char| c.is_control(), " ");
     Ok((status, words.trim().into()))

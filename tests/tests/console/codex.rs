@@ -1,29 +1,13 @@
 //! A real coding agent as a task through the gateway, which is killed in its middle. The model is a script.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use tests::dev::Home;
 use tests::output::Output;
-use tests::scripted_model::{Script, http};
+use tests::scripted_model;
 use tests::wait::wait_for;
-
-/// Serve this script on loopback; the address.
-fn model(commands: &[String]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound").to_string();
-    let script = Arc::new(Script { commands: commands.to_vec(), message: "The work is done.".into() });
-    std::thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            let script = script.clone();
-            std::thread::spawn(move || http::serve(connection, &script, &mut std::io::sink()));
-        }
-    });
-    address
-}
 
 #[test]
 fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
@@ -32,7 +16,7 @@ fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
     let mut home = Home::new();
     let workspace = home.directory().join("sandboxes/dev/workspace");
     let go_on = workspace.join("go-on");
-    let model = model(&[
+    let model = scripted_model::start(&[
         "printf 'fn main() {}\\n' > main.rs && echo wrote it".into(),
         format!("echo waits for you; until test -e {}; do sleep 0.05; done; echo went on", go_on.display()),
     ]);
