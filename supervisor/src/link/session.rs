@@ -7,106 +7,27 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use protocol::session::{
-    Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, close, encode, silence_ms,
-};
+use protocol::session::{Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, encode, silence_ms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::alarm::Alarm;
 use super::beat::Beats;
-use super::clock;
 use super::deliver::Delivery;
-use super::reconnect::Why;
+use super::end::End;
 use super::socket::{Event, Socket};
 use super::state::Watch;
 use super::streams::Streams;
+use super::{clock, end};
 use crate::backoff::random;
 use crate::buffer::{BufferError, Handle};
 use crate::metrics::Metrics;
 
-/// From the hello to the welcome.
-const WELCOME: Duration = Duration::from_secs(10);
 /// One message on its way to a peer that does not read.
 const STALL: Duration = Duration::from_secs(20);
 /// Between two states.
 const STATES: Duration = Duration::from_secs(1);
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum End {
-    #[error("the supervisor stops")]
-    Stopped,
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    #[error("the gateway closed it with {code}")]
-    Closed { code: u16 },
-    #[error("the gateway goes away")]
-    Goaway { again: Duration },
-    #[error("the gateway sent no welcome within {}s", WELCOME.as_secs())]
-    NoWelcome,
-    #[error("the gateway was silent for {}ms", .0.as_millis())]
-    Silent(Duration),
-    #[error("the gateway takes nothing")]
-    Stalled,
-    #[error("a message of the gateway is no frame of this protocol")]
-    Malformed,
-    #[error("a message of the gateway is too long")]
-    TooLarge,
-    #[error("the gateway speaks protocol {0}, which this supervisor does not")]
-    Protocol(u32),
-    #[error("the buffer cannot be read: {0}")]
-    Buffer(BufferError),
-    #[error("the boot clock cannot be read: {0}")]
-    Clock(std::io::Error),
-}
-
-impl End {
-    /// The word in metrics and logs.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            End::Stopped => "stopped",
-            End::Broken(_) => "broken",
-            End::Closed { code: close::UNAUTHENTICATED | close::FORBIDDEN } => "denied",
-            End::Closed { code: close::FENCED } => "fenced",
-            End::Closed { .. } => "closed",
-            End::Goaway { .. } => "goaway",
-            End::NoWelcome => "no-welcome",
-            End::Silent(_) => "silent",
-            End::Stalled => "stalled",
-            End::Malformed => "malformed",
-            End::TooLarge => "too-large",
-            End::Protocol(_) => "protocol",
-            End::Buffer(_) => "buffer",
-            End::Clock(_) => "clock",
-        }
-    }
-
-    /// What it means for the next dial, after a session of this length.
-    pub(super) fn why(&self, lasted: Duration) -> Why {
-        match self {
-            End::Goaway { again } => Why::Reserved(*again),
-            End::Protocol(_)
-            | End::Closed { code: close::UNAUTHENTICATED | close::FORBIDDEN | close::FENCED | close::PROTOCOL } => {
-                Why::Refused
-            }
-            _ => Why::Lost(lasted),
-        }
-    }
-
-    /// How to close, where the connection still stands.
-    fn code(&self) -> Option<u16> {
-        match self {
-            End::Broken(_) | End::Closed { .. } | End::Stalled => None,
-            End::Stopped | End::Goaway { .. } | End::Buffer(_) | End::Clock(_) => Some(1000),
-            End::NoWelcome | End::Silent(_) => Some(close::TIMEOUT),
-            End::Malformed => Some(close::MALFORMED),
-            End::TooLarge => Some(close::TOO_LARGE),
-            End::Protocol(_) => Some(close::PROTOCOL),
-        }
-    }
-}
 
 /// One connection with a gateway.
 pub(super) struct Session<'a, S> {
@@ -175,7 +96,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn welcome(&mut self) -> Result<Welcome, End> {
-        let deadline = clock::now() + WELCOME;
+        let deadline = clock::now() + end::WELCOME;
         loop {
             self.send().await?;
             let event = tokio::select! {
@@ -193,7 +114,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                         None => Err(End::Protocol(welcome.protocol)),
                     };
                 }
-                Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(goaway(reconnect_in_ms)),
+                Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(End::goaway(reconnect_in_ms)),
                 Some(FromGateway::Unknown) => {
                     self.metrics.link_skipped.inc();
                 }
@@ -243,7 +164,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 }
                 return Ok(Some(new));
             }
-            Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(goaway(reconnect_in_ms)),
+            Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(End::goaway(reconnect_in_ms)),
             Some(FromGateway::Ack { acks }) => self.acknowledged(acks).await?,
             Some(FromGateway::Unknown | FromGateway::Command(_)) => {
                 self.metrics.link_skipped.inc();
@@ -411,8 +332,4 @@ async fn news(delivery: &mut Option<Delivery>) {
         Some(delivery) => delivery.news().await,
         None => std::future::pending().await,
     }
-}
-
-fn goaway(reconnect_in_ms: u64) -> End {
-    End::Goaway { again: Duration::from_millis(reconnect_in_ms) }
 }
