@@ -25,6 +25,7 @@ mod outbox;
 mod sequence;
 mod session;
 mod streams;
+mod under_way;
 mod upgrade;
 mod wire;
 

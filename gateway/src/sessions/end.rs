@@ -23,6 +23,11 @@ impl End {
         End::Close(code, reason.into())
     }
 
+    /// Another session has the sandbox.
+    pub(super) fn fenced() -> End {
+        End::close(close::FENCED, "a newer session of this agent has taken over")
+    }
+
     /// Not a frame, or a frame where none of its kind may come.
     pub(super) fn malformed(reason: impl Into<String>) -> End {
         End::close(close::MALFORMED, reason)

@@ -1,6 +1,5 @@
 //! One session, one task: from hello to its end.
 
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,20 +13,17 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::end::End;
 use super::outbox::Outbox;
+use super::under_way::{IN_FLIGHT, Stored, UnderWay};
 use super::wire::{Event, Wire};
 use super::{Sessions, hello, sequence};
 use crate::awake::wall_ms;
 use crate::registry::{Live, Order, Told};
-use crate::store::{self, Append, Appended, Applied, Begin, Begun, Cursors, Outcomes, Piece, Receipt};
+use crate::store::{self, Append, Begin, Begun, Cursors, Outcomes, Piece};
 
 /// From the upgrade to the hello.
 const HELLO: Duration = Duration::from_secs(5);
 /// A peer that has not taken what we sent for so long is cut.
 const SLOW: Duration = Duration::from_secs(10);
-/// Bytes of records under way that we allow; twice as much is never held.
-const IN_FLIGHT: usize = 256 * 1024;
-/// Writes under way of one session.
-const UNDER_WAY: usize = 256;
 /// The longest state, bytes: it is kept in memory.
 const MAX_STATE: usize = 16 * 1024;
 /// Commands that are read from the store at once.
@@ -57,19 +53,12 @@ struct Session<'p> {
     epoch: String,
     /// What is expected next of each class, stored or on its way there.
     next: Cursors,
-    /// Written, in this order, and not yet known to be on the disk.
-    under_way: VecDeque<UnderWay>,
-    bytes: usize,
+    under_way: UnderWay,
     /// The newest command that was sent.
     commanded: i64,
     window: Duration,
     /// By the awake clock.
     heard_ms: i64,
-}
-
-enum UnderWay {
-    Records { class: Class, last: i64, bytes: usize, receipt: Receipt<Appended>, _room: OwnedSemaphorePermit },
-    Outcomes(Receipt<Applied>),
 }
 
 impl<'p> Session<'p> {
@@ -100,15 +89,14 @@ impl<'p> Session<'p> {
             outbox: Outbox::default(),
             epoch: hello.log_epoch.clone(),
             next: begun.next.clone(),
-            under_way: VecDeque::new(),
-            bytes: 0,
+            under_way: UnderWay::default(),
             commanded: hello.applied,
             window: part.admission.window(),
             heard_ms: part.awake.now(),
         };
         session.mend(&hello).await?;
         if !part.registry.enter(&session.live) {
-            return Err(fenced());
+            return Err(End::fenced());
         }
         tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
         session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
@@ -179,13 +167,14 @@ impl<'p> Session<'p> {
             if wire.waiting_since().is_some_and(|since| since.elapsed() >= SLOW) {
                 return Err(End::close(close::SLOW, "the peer does not read"));
             }
-            let receive = self.may_receive();
+            // Not reading is what slows a peer down that sends more than it was allowed.
+            let receive = !self.under_way.is_full();
             let deadline = self.deadline(wire, receive);
             // In this order: what came before a stall is heard before anybody is called late.
             tokio::select! {
                 biased;
                 order = next_order(&mut self.orders) => self.obey(order)?,
-                stored = next_stored(&mut self.under_way) => self.stored(stored?),
+                stored = self.under_way.stored() => self.stored(stored?),
                 event = wire.event(receive) => self.take(event?).await?,
                 () = self.live.woken() => {}
                 () = tokio::time::sleep_until(deadline) => self.check_silence()?,
@@ -236,13 +225,8 @@ impl<'p> Session<'p> {
         Duration::from_millis(silence_ms(beat_ms).saturating_sub(silent_ms))
     }
 
-    /// Not reading is what slows a peer down that sends more than it was allowed.
-    fn may_receive(&self) -> bool {
-        self.bytes < IN_FLIGHT * 2 && self.under_way.len() < UNDER_WAY
-    }
-
     fn check_silence(&self) -> Result<(), End> {
-        if self.may_receive() && self.silence_left().is_zero() {
+        if !self.under_way.is_full() && self.silence_left().is_zero() {
             return Err(End::close(close::TIMEOUT, "nothing was heard for 1.5 T + 5 s"));
         }
         Ok(())
@@ -260,8 +244,7 @@ impl<'p> Session<'p> {
     fn stored(&mut self, stored: Stored) {
         // Where we did not read, silence was ours.
         self.heard_ms = self.part.awake.now();
-        if let Stored::Records { class, last, bytes } = stored {
-            self.bytes -= bytes;
+        if let Stored::Records { class, last } = stored {
             self.outbox.acks.insert(class, last);
             self.part.store.followers().wake(&self.live.sandbox);
         }
@@ -320,7 +303,7 @@ impl<'p> Session<'p> {
             FromSupervisor::Applied { n, outcomes } => {
                 let (sandbox, fence) = (self.live.sandbox.clone(), self.live.fence);
                 let receipt = self.part.store.submit(Outcomes { sandbox, fence, n, outcomes }).await?;
-                self.under_way.push_back(UnderWay::Outcomes(receipt));
+                self.under_way.outcomes(receipt);
                 Ok(())
             }
             FromSupervisor::Bye { last, .. } => Err(End::Bye { last }),
@@ -346,8 +329,7 @@ impl<'p> Session<'p> {
     async fn append(&mut self, class: Class, pieces: Vec<Piece>, next: i64) -> Result<(), End> {
         self.next.insert(class, next);
         if pieces.is_empty() {
-            let waits = |under_way: &UnderWay| matches!(under_way, UnderWay::Records { class: c, .. } if *c == class);
-            if !self.under_way.iter().any(waits) {
+            if !self.under_way.has(class) {
                 self.outbox.acks.insert(class, next - 1);
             }
             return Ok(());
@@ -364,8 +346,7 @@ impl<'p> Session<'p> {
             now_ms: wall_ms(),
         };
         let receipt = self.part.store.submit(append).await?;
-        self.bytes += bytes;
-        self.under_way.push_back(UnderWay::Records { class, last: next - 1, bytes, receipt, _room: room });
+        self.under_way.records(class, next - 1, bytes, receipt, room);
         Ok(())
     }
 
@@ -379,16 +360,13 @@ impl<'p> Session<'p> {
 
     /// A place in memory that all sessions share; whoever waits for one can still be told to end.
     async fn room(&mut self, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
-        let mut room = pin!(self.part.store.room(bytes));
+        let part = self.part;
+        let mut room = pin!(part.store.room(bytes));
         loop {
             tokio::select! {
                 biased;
                 room = &mut room => return Ok(room),
-                order = next_order(&mut self.orders) => match order {
-                    Order::Close(code, reason) => return Err(End::close(code, reason)),
-                    Order::Goaway { reason, reconnect_in_ms } => self.outbox.goaway = Some((reason, reconnect_in_ms)),
-                    Order::Run => {}
-                },
+                order = next_order(&mut self.orders) => self.obey(order)?,
             }
         }
     }
@@ -404,38 +382,10 @@ async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Re
     }
 }
 
-fn fenced() -> End {
-    End::close(close::FENCED, "a newer session of this agent has taken over")
-}
-
 /// The next order; waits for ever where nobody can give one.
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     match orders.changed().await {
         Ok(()) => orders.borrow_and_update().clone(),
         Err(_) => std::future::pending().await,
     }
-}
-
-enum Stored {
-    Records { class: Class, last: i64, bytes: usize },
-    Outcomes,
-}
-
-/// The oldest of what is under way, once it is on the disk.
-async fn next_stored(under_way: &mut VecDeque<UnderWay>) -> Result<Stored, End> {
-    let stopped = || End::close(close::GOING_AWAY, "the gateway stops");
-    let stored = match under_way.front_mut() {
-        None => std::future::pending().await,
-        Some(UnderWay::Records { class, last, bytes, receipt, .. }) => match receipt.await.map_err(|_| stopped())?? {
-            Appended::Stored => Stored::Records { class: *class, last: *last, bytes: *bytes },
-            Appended::Fenced => return Err(fenced()),
-            Appended::Moved => return Err(End::close(close::INTERNAL, "the cursor moved elsewhere")),
-        },
-        Some(UnderWay::Outcomes(receipt)) => match receipt.await.map_err(|_| stopped())?? {
-            Applied::Stored => Stored::Outcomes,
-            Applied::Fenced => return Err(fenced()),
-        },
-    };
-    under_way.pop_front();
-    Ok(stored)
 }
