@@ -10,6 +10,7 @@ use gateway::config::SETTINGS;
 mod attach;
 mod client;
 pub(crate) mod dev;
+mod ending;
 mod follow;
 mod progress;
 pub(crate) mod sandbox;

@@ -138,6 +138,25 @@ pub enum ExecutionClass {
     Networked,
 }
 
+impl ExecutionClass {
+    /// All, from the narrowest network to the widest.
+    pub const ALL: [ExecutionClass; 3] = [ExecutionClass::Local, ExecutionClass::Readonly, ExecutionClass::Networked];
+
+    /// The word in settings, requests and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ExecutionClass::Local => "local",
+            ExecutionClass::Readonly => "readonly",
+            ExecutionClass::Networked => "networked",
+        }
+    }
+
+    /// The class of that name.
+    pub fn from_name(name: &str) -> Option<ExecutionClass> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
 /// What happens when a guarantee cannot be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,6 @@
 
 use std::process::{Command, Stdio};
 
-use protocol::policy::ExecutionClass;
 use tests::probes::{self, Control, Outcome, Probe};
 use tests::stage::{Pids, Profile, Stage, available, container_available};
 use tests::supervisor::{Builder, Supervisor};
@@ -55,12 +54,7 @@ fn confined(probe: &Probe, profile: Profile, pids: Pids) -> Outcome {
 }
 
 fn attempt(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
-    let class = match probe.class {
-        ExecutionClass::Local => "local",
-        ExecutionClass::Readonly => "readonly",
-        ExecutionClass::Networked => "networked",
-    };
-    let builder = builder.container().set("agent-class", class);
+    let builder = builder.container().set("agent-class", probe.class.name());
     let builder = if pids == Pids::Child { builder.child() } else { builder };
     let mut supervisor = builder.set("grace", "2s").agent([scene::PROBE, probe.name]).start();
     let end = supervisor.wait_exit();

@@ -112,12 +112,7 @@ fn allow(name: &str) -> Result<String, String> {
 }
 
 fn class(text: &str) -> Result<ExecutionClass, String> {
-    match text {
-        "local" => Ok(ExecutionClass::Local),
-        "readonly" => Ok(ExecutionClass::Readonly),
-        "networked" => Ok(ExecutionClass::Networked),
-        _ => Err(format!("`{text}` is none of local, readonly, networked")),
-    }
+    ExecutionClass::from_name(text).ok_or_else(|| format!("`{text}` is none of local, readonly, networked"))
 }
 
 fn enforcement(text: &str) -> Result<Enforcement, String> {
