@@ -1,16 +1,20 @@
 //! The link, against a gateway that does what each test says.
 
+#[path = "link/calls.rs"]
+mod calls;
+#[path = "link/records.rs"]
+mod records;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use protocol::session::{Class, FromGateway, FromSupervisor, MAX_TEXT, Pace, Record, close, silence_ms};
+use protocol::session::{FromGateway, FromSupervisor, MAX_TEXT, Pace, close, silence_ms};
 use tests::binaries;
 use tests::gateway::{self, Came, Gateway, Session};
 use tests::supervisor::{Builder, Supervisor};
 use tests::tls::Authority;
 use tests::wait::wait_until;
-use tests::{http, scene};
 
 /// Beats so often that a test need not wait.
 const FAST: Pace = Pace { beat_ms: Some(50), phase_ms: Some(0), window_ms: None };
@@ -360,183 +364,9 @@ fn a_session_that_sends_something_else_than_frames_is_read_as_far_as_it_makes_se
     assert!(matches!(session.came(), Came::Text(_)));
 }
 
-fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: sandbox\r\nconnection: close\r\n\r\n").into_bytes()
-}
-
 fn post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head =
         format!("POST {path} HTTP/1.1\r\nhost: sandbox\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     [head.into_bytes(), body.as_bytes().to_vec()].concat()
-}
-
-#[test]
-fn the_gateway_calls_the_api_on_streams_without_a_token_and_without_a_port() {
-    let gateway = Gateway::new();
-    // No token file: from the network the API is closed to everybody.
-    let supervisor = linked(&gateway).start();
-    supervisor.wait_ready();
-    let mut session = gateway.welcome(FAST);
-    assert_eq!(session.hello().capabilities, ["stream"]);
-    let answer = String::from_utf8(session.call(&get("/readyz"))).expect("text");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let answer = session.call(&post("/dev-tasks?wait=30s", r#"{"argv":["echo","over the session"]}"#));
-    let answer = String::from_utf8(answer).expect("text");
-    assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("\"succeeded\""), "{answer}");
-    assert_eq!(supervisor.get("/dev-tasks").status, 403);
-}
-
-#[test]
-fn a_large_answer_comes_whole_in_pieces_within_its_credit_and_beats_go_between() {
-    let gateway = Gateway::new();
-    let _supervisor = linked(&gateway).start();
-    let mut session = gateway.welcome(FAST);
-    let script = r#"{"task_id":"large","script":"head -c 3000000 /dev/zero"}"#;
-    session.call(&post("/dev-tasks?wait=30s", script));
-    let answer = session.call(&get("/dev-tasks/large/logs?stream=stdout"));
-    let zeros = answer.iter().filter(|byte| **byte == 0).count();
-    assert_eq!(zeros, 3_000_000);
-    session.beat();
-}
-
-#[test]
-fn a_binary_message_that_is_no_frame_ends_the_session_and_one_of_a_later_protocol_does_not() {
-    let gateway = Gateway::new();
-    let _supervisor = linked(&gateway).start();
-    let mut session = gateway.welcome(FAST);
-    session.send_binary(&[99, 1, 0, 0, 0]);
-    session.beat();
-    session.send_binary(&[3, 1]);
-    assert_eq!(session.rest().1, Some(close::MALFORMED));
-}
-
-/// Takes records and gaps of one class, acknowledges each frame, until `enough` says so; they come in order without a hole.
-fn take(session: &mut Session, class: Class, next: &mut i64, mut enough: impl FnMut(&Record) -> bool) {
-    loop {
-        match session.frame() {
-            FromSupervisor::Data(data) => {
-                let last = data.records.last().expect("at least one").seq;
-                session.send(&FromGateway::Ack { acks: [(data.class, last)].into() });
-                if data.class != class {
-                    continue;
-                }
-                let mut done = false;
-                for entry in data.records {
-                    assert_eq!(entry.seq, *next, "in order, without a hole");
-                    *next += 1;
-                    done |= enough(&serde_json::from_str(entry.record.get()).expect("a record"));
-                }
-                if done {
-                    return;
-                }
-            }
-            FromSupervisor::Gap(gap) if gap.class == class => {
-                assert_eq!(gap.from, *next);
-                *next = gap.to + 1;
-            }
-            _ => {}
-        }
-    }
-}
-
-#[test]
-fn the_life_of_supervisor_agent_and_tasks_arrives_in_order() {
-    let gateway = Gateway::new();
-    let supervisor = linked(&gateway).token().start();
-    supervisor.wait_ready();
-    let mut session = gateway.welcome(SLOW);
-    let (mut kinds, mut next) = (Vec::new(), 1);
-    take(&mut session, Class::Lifecycle, &mut next, |record| {
-        kinds.push(record.kind.clone());
-        record.kind == "agent.ready"
-    });
-    assert_eq!(kinds.first().map(String::as_str), Some("supervisor.started"));
-    assert!(kinds.contains(&"agent.running".into()), "{kinds:?}");
-    session.call(&post("/dev-tasks?wait=30s", r#"{"task_id":"t-1","argv":["true"]}"#));
-    let mut states = Vec::new();
-    take(&mut session, Class::Lifecycle, &mut next, |record| {
-        states.push(record.kind.clone());
-        record.kind == "task.succeeded"
-    });
-    assert_eq!(states, ["task.starting", "task.running", "task.succeeded"]);
-}
-
-#[test]
-fn what_is_not_acknowledged_is_sent_again_in_the_next_session_and_nothing_else_is() {
-    let gateway = Gateway::new();
-    let supervisor = linked(&gateway).start();
-    supervisor.wait_ready();
-    let mut session = gateway.welcome(SLOW);
-    let first = loop {
-        if let FromSupervisor::Data(data) = session.frame() {
-            break data;
-        }
-    };
-    assert_eq!(first.records[0].seq, 1);
-    // The gateway stores one record, and dies before it says so.
-    drop(session);
-    let mut session = gateway.accept();
-    assert_eq!(session.hello().classes[&Class::Lifecycle].first_unacked, 1);
-    let mut welcome = Session::usual(SLOW);
-    welcome.next.insert(Class::Lifecycle, 2);
-    session.send(&FromGateway::Welcome(Box::new(welcome)));
-    let mut next = 2;
-    take(&mut session, Class::Lifecycle, &mut next, |record| record.kind == "agent.ready");
-    drop(session);
-    let session = gateway.accept();
-    wait_until("all acknowledged", || session.hello().classes[&Class::Lifecycle].first_unacked >= next - 1);
-}
-
-#[test]
-fn records_wait_on_disk_while_there_is_no_gateway_also_over_a_kill() {
-    let gateway = Gateway::new();
-    let mut supervisor = linked(&gateway).token().start();
-    supervisor.wait_ready();
-    let body = r#"{"task_id":"t-9","argv":["true"]}"#;
-    let request = format!(
-        "POST /dev-tasks?wait=30s HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        scene::CANARY,
-        body.len()
-    );
-    let answer = http::exchange(supervisor.address(), &request).expect("an answer");
-    assert!(answer.body.contains("succeeded"), "{answer:?}");
-    supervisor.signal(Signal::SIGKILL);
-    supervisor.wait_exit();
-    // Another address: what the first one dialled is still waiting at the old one.
-    let gateway = Gateway::new();
-    let again = linked(&gateway).set("state-dir", supervisor.paths().state.clone()).start();
-    again.wait_ready();
-    let mut session = gateway.welcome(SLOW);
-    let mut next = 1;
-    take(&mut session, Class::Results, &mut next, |record| {
-        record.kind == "task.result" && record.body["task_id"] == "t-9" && record.body["state"] == "succeeded"
-    });
-    assert_eq!(next, 2, "once");
-}
-
-#[test]
-fn the_last_record_is_delivered_before_the_goodbye() {
-    let gateway = Gateway::new();
-    let mut supervisor = linked(&gateway).start();
-    supervisor.wait_ready();
-    let mut session = gateway.welcome(SLOW);
-    let mut next = 1;
-    take(&mut session, Class::Lifecycle, &mut next, |record| record.kind == "agent.ready");
-    supervisor.signal(Signal::SIGTERM);
-    take(&mut session, Class::Lifecycle, &mut next, |record| {
-        record.kind == "supervisor.stopped" && record.body["exit_code"] == 143
-    });
-    let (frames, _) = session.rest();
-    assert!(matches!(frames.last(), Some(FromSupervisor::Bye { last: true, .. })), "{frames:?}");
-    assert_eq!(supervisor.wait_code(), 143);
-}
-
-#[test]
-fn an_acknowledgement_of_what_was_never_sent_ends_the_session() {
-    let gateway = Gateway::new();
-    let _supervisor = linked(&gateway).start();
-    let mut session = gateway.welcome(SLOW);
-    session.send(&FromGateway::Ack { acks: [(Class::Lifecycle, i64::MAX)].into() });
-    assert_eq!(session.rest().1, Some(close::MALFORMED));
 }
