@@ -184,7 +184,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let (feed, buffer) = match config.link.clone() {
         Some(settings) => {
             let buffer = open_buffer(&config, &state, &metrics).await?;
-            let (feed, writer) = Feed::new(buffer.clone());
+            let (feed, writer) = Feed::new(buffer.clone()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
             tokio::spawn(writer.run());
             tokio::spawn(feed.clone().follow(agent.status.clone()));
             let workspace = config.launch.workspace.clone();

@@ -281,6 +281,11 @@ impl<D: Disk> Buffer<D> {
         lanes.map(|lane| (lane.class, lane.extent())).collect()
     }
 
+    /// The number that the next record of `class` gets. Every smaller one was given out, by this life or an earlier one.
+    pub fn next(&self, class: Class) -> i64 {
+        self.lanes[class as usize].next
+    }
+
     /// Names this log: another one begins its numbers anew.
     pub fn epoch(&self) -> String {
         self.ground.epoch.iter().map(|byte| format!("{byte:02x}")).collect()

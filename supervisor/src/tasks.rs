@@ -36,6 +36,7 @@ use row::{Row, written};
 
 use crate::launch::Launcher;
 use crate::link::Feed;
+use crate::link::feed::Written;
 use crate::metrics::Metrics;
 use crate::workspace::seeds::Seed;
 use crate::workspace::workers::Workers;
@@ -62,8 +63,6 @@ pub struct Tasks {
     /// Ended tasks and the output that is kept of them, since retention last counted.
     ended: (usize, u64),
     log_root: PathBuf,
-    /// What an earlier supervisor left unfinished and nobody was told of yet.
-    lost: Vec<String>,
 }
 
 /// What a run tells its owner.
@@ -104,7 +103,6 @@ impl Tasks {
             stopping: None,
             ended: (0, 0),
             log_root: directory,
-            lost: Vec::new(),
         };
         for record in records {
             tasks.take_over(record);
@@ -115,11 +113,7 @@ impl Tasks {
 
     /// Until all handles are gone.
     pub async fn run(mut self) {
-        for id in std::mem::take(&mut self.lost) {
-            if let Some(row) = self.table.get(&id) {
-                self.feed.task(&row.record.task).await;
-            }
-        }
+        self.tell_what_was_left().await;
         let mut retention = tokio::time::interval(Duration::from_secs(60));
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -131,6 +125,35 @@ impl Tasks {
                 },
                 Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
+            }
+        }
+    }
+
+    /// What an earlier supervisor left untold: what ended with it, and where it was killed between the journal and the buffer
+    /// an end of which the gateway does not know. Recorded and told before anybody can ask.
+    async fn tell_what_was_left(&mut self) {
+        let before = self.feed.before();
+        for row in self.table.values_mut() {
+            let record = &mut row.record;
+            let written = match (&record.told, &before) {
+                (Some(told), Some(before)) => told.written(before),
+                (None, _) if record.ended_just_now() => Written::default(),
+                _ => continue,
+            };
+            if written == Written::ALL {
+                continue;
+            }
+            let turn = self.feed.turn().await;
+            record.create = None;
+            record.told = turn.as_ref().map(|turn| match &record.told {
+                Some(told) => turn.numbers.clone().after(told, written),
+                None => turn.numbers.clone(),
+            });
+            if let Err(error) = self.ledger.write(record).await {
+                tracing::error!(error, "a task's state could not be recorded");
+            }
+            if let Some(turn) = turn {
+                turn.end(&record.task, written).await;
             }
         }
     }
@@ -191,8 +214,15 @@ impl Tasks {
             let root = std::path::Path::new(&task.runtime.artifact_root).with_file_name("workspace");
             task.runtime.workspace_root = Some(root.display().to_string());
         }
-        let record =
-            Record { v: Record::VERSION, task, create: Some(create), key, digest: Some(digest), deleted: false };
+        let record = Record {
+            v: Record::VERSION,
+            task,
+            create: Some(create),
+            key,
+            digest: Some(digest),
+            told: None,
+            deleted: false,
+        };
         self.ledger.write(&record).await.map_err(Refused::Journal)?;
         self.metrics.task_states.get_or_create(&vec![("state", State::Queued.name().into())]).inc();
         let entry = self.insert(record, Some(spec));
@@ -235,7 +265,7 @@ impl Tasks {
         entry
     }
 
-    /// A task of an earlier supervisor: reported once, as what it is now.
+    /// A task of an earlier supervisor, as what it is now.
     fn take_over(&mut self, mut record: Record) {
         let spec = record.create.as_ref().and_then(|create| Spec::new(create, &self.config).ok());
         let spec = spec.filter(|_| record.task.state == State::Queued && self.config.requeue);
@@ -243,10 +273,8 @@ impl Tasks {
         if record.task.apply.as_mut().is_some_and(patch::forget_the_answer) {
             self.ledger.write_later(&record);
         }
-        if spec.is_none() && record.create.take().is_some() {
-            self.lost.push(record.task.task_id.clone());
+        if record.ended_just_now() {
             record.task.finished_at.get_or_insert_with(identity::now);
-            self.ledger.write_later(&record);
         }
         let id = record.task.task_id.clone();
         let entry = self.insert(record, spec);
@@ -311,6 +339,8 @@ impl Tasks {
             self.ended = (self.ended.0 + 1, self.ended.1 + kept(&task.output));
         }
         let (state, exit_code) = (task.state, task.exit_code);
+        let turn = if ended { self.feed.turn().await } else { None };
+        row.record.told = turn.as_ref().map(|turn| turn.numbers.clone());
         let recorded = self.ledger.write(&row.record).await;
         if let Err(error) = &recorded {
             tracing::error!(error, task_id = update.id, "a task's state could not be recorded");
@@ -320,7 +350,10 @@ impl Tasks {
             }
         }
         // Before anybody is told, as with the journal.
-        self.feed.task(&row.record.task).await;
+        match turn {
+            Some(turn) => turn.end(&row.record.task, Written::default()).await,
+            None => self.feed.task(&row.record.task).await,
+        }
         tracing::info!(task_id = update.id, state = state.name(), exit_code, "a task");
         self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
         row.view.send_replace(row.record.task.clone());

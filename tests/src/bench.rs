@@ -7,6 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 pub mod buffer;
 pub mod endings;
 pub mod kills;
+pub mod link;
 pub mod memory;
 pub mod orphans;
 pub mod row;

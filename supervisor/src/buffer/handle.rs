@@ -22,6 +22,7 @@ pub(super) enum Ask {
     Peek { class: Class, from: i64, max: usize, reply: oneshot::Sender<Result<Vec<Piece>, BufferError>> },
     Acknowledge { class: Class, seq: i64, reply: oneshot::Sender<Result<(), BufferError>> },
     Extents { reply: oneshot::Sender<BTreeMap<Class, Extent>> },
+    Next { reply: oneshot::Sender<BTreeMap<Class, i64>> },
     Close { reply: oneshot::Sender<Result<(), BufferError>> },
 }
 
@@ -124,6 +125,13 @@ impl Handle {
     pub async fn extents(&self) -> Result<BTreeMap<Class, Extent>, BufferError> {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Extents { reply }).await.map_err(|_| BufferError::Closed)?;
+        answer.await.map_err(|_| BufferError::Closed)
+    }
+
+    /// The numbers that the next records get. Every smaller one was given out, by this life or an earlier one.
+    pub async fn next(&self) -> Result<BTreeMap<Class, i64>, BufferError> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Next { reply }).await.map_err(|_| BufferError::Closed)?;
         answer.await.map_err(|_| BufferError::Closed)
     }
 

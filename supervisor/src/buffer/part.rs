@@ -191,6 +191,9 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
             Ask::Peek { class, from, max, reply } => drop(reply.send(buffer.peek(class, from, max))),
             Ask::Acknowledge { class, seq, reply } => drop(reply.send(buffer.acknowledge(class, seq))),
             Ask::Extents { reply } => drop(reply.send(buffer.extents())),
+            Ask::Next { reply } => {
+                drop(reply.send(Class::ALL.into_iter().map(|class| (class, buffer.next(class))).collect()));
+            }
             Ask::Close { reply } => close = Some(reply),
         }
     }

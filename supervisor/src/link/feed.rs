@@ -2,6 +2,10 @@
 //!
 //! Promises: records are numbered in the order in which they are told; a result is in the buffer before a client sees that
 //! its task has ended; nobody waits for the gateway, and without a link nothing is written at all.
+//!
+//! Invariant of a task's end, over any kill: who tells it takes a [`Turn`], notes the turn's [`Numbers`] in the journal, and
+//! then tells. Nobody else is given a number meanwhile. So a later life knows of each of the two records whether it was
+//! written: it was if, and only if, its number had been given out. One that was not is told then, once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +14,14 @@ use std::time::Duration;
 use protocol::control::Exit;
 use protocol::session::{Class, Record};
 use protocol::task::Task;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{clock, sample};
 use crate::agent::Status;
-use crate::buffer::Handle;
+use crate::buffer::{BufferError, Handle};
 use crate::exit::reason;
 use crate::metrics::Metrics;
 
@@ -27,12 +32,29 @@ const SAMPLES: Duration = Duration::from_secs(60);
 
 /// Where parts tell what happened. Without a link it takes everything and keeps nothing.
 #[derive(Clone, Default)]
-pub struct Feed(Option<mpsc::Sender<Item>>);
+pub struct Feed {
+    items: Option<mpsc::Sender<Item>>,
+    before: Option<Arc<Numbers>>,
+}
 
-struct Item {
-    class: Class,
-    record: Record,
-    written: Option<oneshot::Sender<()>>,
+enum Item {
+    Record { class: Class, record: Record, written: Option<oneshot::Sender<()>> },
+    Turn(oneshot::Sender<Turn>),
+}
+
+/// While it is held, only what is told to its own feed is written.
+pub struct Turn {
+    /// Of the next records.
+    pub numbers: Numbers,
+    feed: Feed,
+}
+
+/// What the next lifecycle record and the next result are numbered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    epoch: String,
+    lifecycle: i64,
+    results: i64,
 }
 
 /// Writes what was told, one after the other.
@@ -41,11 +63,77 @@ pub struct Writer {
     buffer: Handle,
 }
 
+impl Numbers {
+    async fn of(buffer: &Handle) -> Result<Numbers, BufferError> {
+        let next = buffer.next().await?;
+        let of = |class| next.get(&class).copied().unwrap_or(1);
+        Ok(Numbers { epoch: buffer.epoch().into(), lifecycle: of(Class::Lifecycle), results: of(Class::Results) })
+    }
+
+    /// What was written of the two records that were to get these numbers, where the next ones are `now`. What another buffer
+    /// had is lost with it, and not told again.
+    pub fn written(&self, now: &Numbers) -> Written {
+        let other = self.epoch != now.epoch;
+        Written { state: other || self.lifecycle < now.lifecycle, result: other || self.results < now.results }
+    }
+
+    /// These, but for what was `written` with `earlier` ones.
+    pub fn after(mut self, earlier: &Numbers, written: Written) -> Numbers {
+        if written.state {
+            self.lifecycle = earlier.lifecycle;
+        }
+        if written.result {
+            self.results = earlier.results;
+        }
+        self
+    }
+}
+
+/// Which records of a task's end are in the buffer, or have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Its last state.
+    pub state: bool,
+    /// What came of it.
+    pub result: bool,
+}
+
+impl Written {
+    /// Both.
+    pub const ALL: Written = Written { state: true, result: true };
+}
+
+impl Turn {
+    /// A task has ended: its last state, then what came of it, each unless it is `written`. They are on return.
+    pub async fn end(self, task: &Task, written: Written) {
+        if !written.state {
+            self.feed.task(task).await;
+        }
+        if !written.result {
+            let result = serde_json::to_value(task).unwrap_or_default();
+            self.feed.tell_for_good(Class::Results, "task.result", result).await;
+        }
+    }
+}
+
 impl Feed {
-    /// A feed into `buffer`, and the part to run.
-    pub fn new(buffer: Handle) -> (Feed, Writer) {
+    /// A feed into `buffer`, to which nobody else appends these classes, and the part to run.
+    pub async fn new(buffer: Handle) -> Result<(Feed, Writer), BufferError> {
         let (sender, items) = mpsc::channel(QUEUE);
-        (Feed(Some(sender)), Writer { items, buffer })
+        let before = Some(Arc::new(Numbers::of(&buffer).await?));
+        Ok((Feed { items: Some(sender), before }, Writer { items, buffer }))
+    }
+
+    /// Where the buffer stood when this life began; nothing without a link.
+    pub fn before(&self) -> Option<Arc<Numbers>> {
+        self.before.clone()
+    }
+
+    /// The next turn; nothing without a link, or at the end of everything.
+    pub async fn turn(&self) -> Option<Turn> {
+        let (sender, turn) = oneshot::channel();
+        self.items.as_ref()?.send(Item::Turn(sender)).await.ok()?;
+        turn.await.ok()
     }
 
     /// Something happened.
@@ -57,14 +145,14 @@ impl Feed {
     pub async fn tell_for_good(&self, class: Class, kind: impl Into<String>, body: Value) {
         let (written, done) = oneshot::channel();
         self.send(class, kind.into(), body, Some(written)).await;
-        if self.0.is_some() {
+        if self.items.is_some() {
             let _ = done.await;
         }
     }
 
-    /// A task is in another state. Its result is written on return.
+    /// A task is in another state.
     pub async fn task(&self, task: &Task) {
-        if self.0.is_none() {
+        if self.items.is_none() {
             return;
         }
         let body = json!({
@@ -76,16 +164,12 @@ impl Feed {
             "reason": task.reason,
         });
         self.tell(format!("task.{}", task.state.name()), body).await;
-        if task.state.is_final() {
-            let result = serde_json::to_value(task).unwrap_or_default();
-            self.tell_for_good(Class::Results, "task.result", result).await;
-        }
     }
 
     async fn send(&self, class: Class, kind: String, body: Value, written: Option<oneshot::Sender<()>>) {
-        let Some(sender) = &self.0 else { return };
+        let Some(sender) = &self.items else { return };
         let record = record(kind, body);
-        let _ = sender.send(Item { class, record, written }).await;
+        let _ = sender.send(Item::Record { class, record, written }).await;
     }
 
     /// Tell every change of the agent; for as long as the supervisor runs.
@@ -147,15 +231,34 @@ fn agent(status: &Status) -> Value {
 impl Writer {
     /// Until nobody tells anything any more.
     pub async fn run(mut self) {
-        while let Some(Item { class, record, written }) = self.items.recv().await {
-            let bytes = serde_json::to_vec(&record).unwrap_or_default();
-            if let Err(error) = self.buffer.append(class, bytes).await {
-                // Its number is a gap; the buffer's own metrics and health tell of the disk.
-                tracing::warn!(kind = record.kind, error = %reason(&error), "a record could not be kept");
+        while let Some(item) = self.items.recv().await {
+            match item {
+                Item::Record { class, record, written } => self.write(class, record, written).await,
+                Item::Turn(holder) => self.turn(holder).await,
             }
-            if let Some(written) = written {
-                let _ = written.send(());
+        }
+    }
+
+    /// Write for nobody else until the holder lets go.
+    async fn turn(&self, holder: oneshot::Sender<Turn>) {
+        let Ok(numbers) = Numbers::of(&self.buffer).await else { return };
+        let (sender, mut items) = mpsc::channel(1);
+        let feed = Feed { items: Some(sender), before: None };
+        if holder.send(Turn { numbers, feed }).is_ok() {
+            while let Some(Item::Record { class, record, written }) = items.recv().await {
+                self.write(class, record, written).await;
             }
+        }
+    }
+
+    async fn write(&self, class: Class, record: Record, written: Option<oneshot::Sender<()>>) {
+        let bytes = serde_json::to_vec(&record).unwrap_or_default();
+        if let Err(error) = self.buffer.append(class, bytes).await {
+            // Its number is a gap; the buffer's own metrics and health tell of the disk.
+            tracing::warn!(kind = record.kind, error = %reason(&error), "a record could not be kept");
+        }
+        if let Some(written) = written {
+            let _ = written.send(());
         }
     }
 }

@@ -17,6 +17,8 @@ use std::time::Duration;
 use protocol::task::{Create, Task};
 use serde::{Deserialize, Serialize};
 
+use crate::link::feed::Numbers;
+
 /// The longest that a written record waits for the disk.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
 /// Small journals are not worth the rewriting.
@@ -38,6 +40,9 @@ pub struct Record {
     /// Digest of the request that came with the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What the records of its end are numbered for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Numbers>,
     /// Removed by a client or by retention.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
@@ -46,6 +51,11 @@ pub struct Record {
 impl Record {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
+
+    /// With an earlier supervisor, and nobody was told: what is needed to run it is let go of with its end.
+    pub fn ended_just_now(&self) -> bool {
+        self.task.state.is_final() && self.create.is_some()
+    }
 }
 
 /// What went wrong with the journal.

@@ -1,6 +1,7 @@
 //! kill -9 of the gateway in the middle of a stream of records.
 
 use protocol::session::{Class, FromGateway};
+use tests::bench::{link, report};
 use tests::control_plane::Gateway;
 use tests::dialler::{Dialler, Received, hello};
 
@@ -50,4 +51,9 @@ fn kill_9_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
     assert_eq!(stream(&gateway, most, None), most);
     let seqs: Vec<i64> = gateway.events("a").iter().filter_map(|event| event["seq"].as_i64()).collect();
     assert_eq!(seqs, (1..=most).collect::<Vec<_>>());
+}
+
+#[test]
+fn kill_9_of_supervisors_and_gateway_under_load_loses_and_doubles_no_record_and_no_end_of_a_task() {
+    assert!(report(&link::kills::measure(4)));
 }

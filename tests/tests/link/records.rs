@@ -1,8 +1,13 @@
 //! Records on their way from the buffer to the gateway.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
 use protocol::session::{Class, FromGateway, FromSupervisor, Record, close};
+use serde_json::json;
 use tests::gateway::{Gateway, Session};
+use tests::supervisor::Supervisor;
+use tests::tasks::Api;
 use tests::wait::wait_until;
 use tests::{http, scene};
 
@@ -110,6 +115,47 @@ fn records_wait_on_disk_while_there_is_no_gateway_also_over_a_kill() {
         record.kind == "task.result" && record.body["task_id"] == "t-9" && record.body["state"] == "succeeded"
     });
     assert_eq!(next, 2, "once");
+}
+
+#[test]
+fn an_end_that_was_noted_and_not_told_is_told_once_by_the_next_supervisor() {
+    let gateway = Gateway::new();
+    let mut supervisor = linked(&gateway).token().start();
+    let ended = Api::of(&supervisor).run(json!({"task_id": "t-1", "argv": ["true"]}));
+    assert_eq!(ended["state"], "succeeded");
+    let state = supervisor.paths().state.clone();
+    let kill = |supervisor: &mut Supervisor| {
+        supervisor.signal(Signal::SIGKILL);
+        supervisor.wait_exit();
+    };
+    kill(&mut supervisor);
+    // As if the kill had come between the journal and the buffer.
+    let results = fs::read_dir(state.join("buffer")).expect("there is a buffer").flatten().map(|entry| entry.path());
+    let removed = results.filter(|path| path.display().to_string().contains("/results-")).map(fs::remove_file).count();
+    assert_eq!(removed, 1);
+    for _ in 0..2 {
+        let mut again = linked(&gateway).set("state-dir", state.clone()).start();
+        again.wait_ready();
+        kill(&mut again);
+    }
+    let gateway = Gateway::new();
+    let again = linked(&gateway).token().set("state-dir", state).start();
+    let mut session = gateway.welcome(SLOW);
+    Api::of(&again).run(json!({"task_id": "t-2", "argv": ["true"]}));
+    let mut told = Vec::new();
+    while !told.contains(&("task.result".into(), "t-2".into())) {
+        let FromSupervisor::Data(data) = session.frame() else { continue };
+        let records = data.records.iter().map(|entry| serde_json::from_str(entry.record.get()).expect("a record"));
+        told.extend(
+            records.map(|record: Record| (record.kind, record.body["task_id"].as_str().unwrap_or_default().to_owned())),
+        );
+    }
+    for task in ["t-1", "t-2"] {
+        for kind in ["task.succeeded", "task.result"] {
+            let times = told.iter().filter(|one| **one == (kind.to_owned(), task.to_owned())).count();
+            assert_eq!(times, 1, "{kind} of {task} in {told:?}");
+        }
+    }
 }
 
 #[test]

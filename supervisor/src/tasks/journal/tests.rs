@@ -28,7 +28,7 @@ fn record(id: &str, state: State) -> Record {
         output: Output::default(),
         usage: Usage::default(),
     };
-    Record { v: Record::VERSION, task, create: None, key: None, digest: None, deleted: false }
+    Record { v: Record::VERSION, task, create: None, key: None, digest: None, told: None, deleted: false }
 }
 
 fn states(path: &Path) -> (Vec<(String, State)>, u64) {

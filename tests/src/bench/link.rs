@@ -1,0 +1,3 @@
+//! The link and both of its ends.
+
+pub mod kills;
