@@ -84,6 +84,7 @@ images: dist dist-tests
     }
     mkdir -p dist/images
     build supervisor dist --build-arg REVISION={{ revision }}
+    build gateway dist --build-arg REVISION={{ revision }}
     build tests dist/tests
     build sandbox images/sandbox --build-context codex=dist/codex --build-arg CODEX_VERSION={{ codex_version }}
 

@@ -177,19 +177,25 @@ impl Gateway {
         body.lines().find_map(value).unwrap_or(0.0)
     }
 
-    /// All events of a sandbox, page by page.
+    /// All events of a sandbox.
     #[track_caller]
     pub fn events(&self, sandbox: &str) -> Vec<Value> {
-        let (api, mut all, mut cursor) = (self.api(), Vec::new(), "0".to_string());
-        loop {
-            let answer = api.get(&format!("/v1/sandboxes/{sandbox}/events?limit=1000&cursor={cursor}"));
-            assert_eq!(answer.status(), 200, "{}", answer.json());
-            let page = answer.json();
-            cursor = page["cursor"].as_str().expect("a cursor").to_string();
-            match page["events"].as_array() {
-                Some(events) if !events.is_empty() => all.extend(events.iter().cloned()),
-                _ => return all,
-            }
+        events(&self.api(), sandbox)
+    }
+}
+
+/// All events of a sandbox that this gateway has, page by page.
+#[track_caller]
+pub fn events(api: &Api, sandbox: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), "0".to_string());
+    loop {
+        let answer = api.get(&format!("/v1/sandboxes/{sandbox}/events?limit=1000&cursor={cursor}"));
+        assert_eq!(answer.status(), 200, "{}", answer.json());
+        let page = answer.json();
+        cursor = page["cursor"].as_str().expect("a cursor").to_string();
+        match page["events"].as_array() {
+            Some(events) if !events.is_empty() => all.extend(events.iter().cloned()),
+            _ => return all,
         }
     }
 }

@@ -11,8 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::output::Output;
+use crate::tasks::Api;
 use crate::wait::{wait_for, wait_until};
-use crate::{binaries, processes};
+use crate::{binaries, control_plane, processes};
 
 /// A home, and what runs in it. Its processes end with this value.
 pub struct Home {
@@ -108,6 +109,14 @@ impl Home {
     /// The directory of `gateway dev`.
     pub fn directory(&self) -> PathBuf {
         self.dir.path().join("state/chaperone/dev")
+    }
+
+    /// All events of a sandbox, as the API tells them to this user.
+    #[track_caller]
+    pub fn events(&self, sandbox: &str) -> Vec<Value> {
+        let read = |name| fs::read_to_string(self.directory().join(name)).expect("it has been started");
+        let address = read("address").trim().parse().expect("an address");
+        control_plane::events(&Api::at(address, read("token").trim()), sandbox)
     }
 
     /// The running supervisor of a sandbox.

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tests::dev::Home;
 use tests::output::Output;
 use tests::scripted_model;
@@ -49,4 +50,14 @@ fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
     assert_eq!(said.matches("The work is done.").count(), 1, "{said}");
     assert!(stderr.text().contains("went on"), "{}", stderr.text());
     assert!(workspace.join("main.rs").exists());
+    // What the gateway has of it: each step once, and one result.
+    let events = wait_for("the result among the events", || {
+        let events = home.events("dev");
+        events.iter().any(|event| event["record"]["kind"] == "task.result").then_some(events)
+    });
+    assert!(events.iter().all(|event| event["gap"].is_null()), "{events:?}");
+    let of_task = |event: &&Value| event["record"]["kind"].as_str().is_some_and(|kind| kind.starts_with("task."));
+    let mut kinds: Vec<_> = events.iter().filter(of_task).map(|event| event["record"]["kind"].clone()).collect();
+    kinds.sort_by_key(Value::to_string);
+    assert_eq!(kinds, ["task.result", "task.running", "task.starting", "task.succeeded"]);
 }
