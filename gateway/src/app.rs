@@ -21,7 +21,7 @@ use crate::listener;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sessions::{self, Sessions};
-use crate::store::{Reading, Store, StoreError, Wake};
+use crate::store::{Keep, Reading, Store, StoreError, Wake};
 use crate::tls::Identity;
 use crate::tokens::Tokens;
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub admission_rate: u32,
     /// T.
     pub beat: Duration,
+    /// Of the events of each sandbox.
+    pub keep: Keep,
     /// From a stop signal to the end.
     pub grace: Duration,
 }
@@ -63,6 +65,10 @@ impl Config {
             sandboxes: reader.optional("sandbox_tokens_file", parse::path),
             admission_rate: reader.value("admission_rate", parse::number(1, 100_000)),
             beat: reader.value("beat", parse::duration),
+            keep: Keep {
+                age: reader.value("events_keep_age", parse::duration),
+                count: reader.value("events_keep_count", parse::number(1, u32::MAX)),
+            },
             grace: reader.value("grace", parse::duration),
         };
         let mistakes = reader.finish();
@@ -143,6 +149,7 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     let address = listener.local_addr().map_err(internal)?;
     let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, backend }));
     let (closing, closed) = watch::channel(false);
+    tokio::spawn(config.keep.enforce(sessions.store.clone(), metrics.clone()));
     let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));

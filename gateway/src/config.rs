@@ -36,6 +36,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("admission_rate", "500", "NUMBER", "sessions that may begin in one second; others get a reserved time"),
     setting("beat", "30s", "DURATION", "T: between two beats of a session; silence of 1.5 T + 5 s ends it"),
+    setting("events_keep_age", "168h", "DURATION", "events of a sandbox that are older are removed"),
+    setting("events_keep_count", "100000", "NUMBER", "so many of the newest events of each sandbox are kept"),
     setting("grace", "25s", "DURATION", "from a stop signal to the end; one deadline for everything"),
     setting("log_format", "json", "json|plain", "log lines on stderr"),
     setting("log_level", "info", "error|warn|info|debug", "least severity that is logged"),

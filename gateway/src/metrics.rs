@@ -23,6 +23,8 @@ pub struct Metrics {
     pub lost: Labelled,
     /// Transactions that the database refused.
     pub store_failures: Counter,
+    /// Events that are kept no more, by age or by count.
+    pub events_removed: Counter,
     /// Panics caught in a connection or session.
     pub panics: Counter,
     /// Connections closed because too many were open.

@@ -18,7 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 mod commands;
 mod events;
 mod followers;
+mod lock;
 pub mod migrate;
+mod retention;
 mod sandboxes;
 mod sessions;
 mod writer;
@@ -26,6 +28,7 @@ mod writer;
 pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
+pub use retention::Keep;
 pub use sandboxes::{Forget, Reading, Register, Registered, Row, Wake};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
 pub use writer::{Write, Writer};
@@ -43,6 +46,17 @@ pub enum StoreError {
     /// The database cannot be opened.
     #[error("the database cannot be opened")]
     Open(#[source] Arc<sqlx::Error>),
+    /// Another gateway has it.
+    #[error("another gateway works with the database {0}: stop that one first, or name another database")]
+    Taken(PathBuf),
+    /// Nobody can know whether another gateway has it.
+    #[error("the lock {path} beside the database cannot be taken")]
+    Lock {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: Arc<std::io::Error>,
+    },
     /// There is no database yet.
     #[error("there is no database at {0}: run `gateway migrate up`")]
     Missing(PathBuf),
@@ -71,18 +85,21 @@ pub struct Store {
     writes: writer::Queue,
     waiting: Arc<Semaphore>,
     followers: Followers,
+    _lock: Option<lock::Lock>,
 }
 
 impl Store {
-    /// Open a database whose schema is current.
+    /// Open a database whose schema is current, and that no other gateway has.
     pub async fn open(url: &str, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
+        require_database(url)?;
+        let lock = lock(url)?;
         let readers = connect(url, false, READERS).await?;
         migrate::require_current(&readers).await?;
         let followers = Followers::default();
         let pool = connect(url, false, 1).await?;
         let (writes, writer) = Writer::new(pool.clone(), metrics);
         let waiting = Arc::new(Semaphore::new(WAITING));
-        Ok((Store { readers, writer: pool, writes, waiting, followers }, writer))
+        Ok((Store { readers, writer: pool, writes, waiting, followers, _lock: lock }, writer))
     }
 
     /// Write, and answer when it is on the disk.
@@ -116,12 +133,29 @@ impl Store {
 /// Comes when the write is on the disk.
 pub type Receipt<A> = oneshot::Receiver<Result<A, StoreError>>;
 
+/// The file of an SQLite database.
+fn file(url: &str) -> Option<&Path> {
+    url.strip_prefix("sqlite:").map(Path::new)
+}
+
+/// For one process at a time, where the database is a file of ours.
+fn lock(url: &str) -> Result<Option<lock::Lock>, StoreError> {
+    file(url).map(lock::Lock::take).transpose()
+}
+
+fn require_database(url: &str) -> Result<(), StoreError> {
+    match file(url).filter(|path| !path.exists()) {
+        Some(path) => Err(StoreError::Missing(path.into())),
+        None => Ok(()),
+    }
+}
+
 /// Connections to the database at `url`; `create` makes an empty one where there is none.
 async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreError> {
     sqlx::any::install_default_drivers();
     let open = |error: sqlx::Error| StoreError::Open(Arc::new(error));
-    if let Some(path) = url.strip_prefix("sqlite:").map(Path::new).filter(|path| !create && !path.exists()) {
-        return Err(StoreError::Missing(path.into()));
+    if !create {
+        require_database(url)?;
     }
     let mode = if create { "rwc" } else { "rw" };
     let options: AnyConnectOptions = format!("{url}?mode={mode}").parse().map_err(open)?;

@@ -16,6 +16,8 @@ mod crash;
 mod openapi;
 #[path = "gateway/records.rs"]
 mod records;
+#[path = "gateway/retention.rs"]
+mod retention;
 #[path = "gateway/settings.rs"]
 mod settings;
 #[path = "gateway/stop.rs"]

@@ -1,4 +1,7 @@
 //! Events of a sandbox: its records and gaps, in pages, or followed as server-sent events.
+//!
+//! No reader misses one without being told: whose cursor is older than what is kept gets 410, which says where to go on.
+//! Without a cursor, or with 0, it begins with the oldest that is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,10 +76,17 @@ pub(super) async fn events(
     query.finish()?;
     api.row(&id).await?;
     if follow {
-        let after = last_event_id(&headers)?.unwrap_or(cursor);
-        return Ok(followed(api, id, Page { class, after, limit: LIMIT.1 }));
+        let page = Page { class, after: last_event_id(&headers)?.unwrap_or(cursor), limit: LIMIT.1 };
+        check_kept(&api, &id, page).await?;
+        return Ok(followed(api, id, page));
     }
     page(&api, &id, Page { class, after: cursor, limit }).await
+}
+
+/// To be asked after a page was read: what was removed before is missing in it.
+async fn check_kept(api: &Api, id: &str, page: Page) -> Result<(), Problem> {
+    let removed = if page.after > 0 { api.sessions.store.removed(id).await? } else { 0 };
+    if page.after < removed { Err(Problem::removed(removed)) } else { Ok(()) }
 }
 
 async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
@@ -87,6 +97,7 @@ async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
         cursor: String,
     }
     let events = api.sessions.store.events(id, page).await?;
+    check_kept(api, id, page).await?;
     let cursor = events.last().map_or(page.after, |event| event.position).to_string();
     Ok(reply::json(StatusCode::OK, &Body { events: events.into_iter().map(Event::from).collect(), cursor }))
 }
@@ -115,9 +126,10 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
     let mut following = api.sessions.store.followers().follow(&id);
     let mut draining = api.sessions.draining.clone();
     loop {
-        let Ok(events) = api.sessions.store.events(&id, page).await else {
-            // Broken off, so that the reader comes again with the id of the last event.
-            let _ = body.send(Err(std::io::Error::other("the store cannot be read now"))).await;
+        let events = api.sessions.store.events(&id, page).await.map_err(Problem::from);
+        let (Ok(events), Ok(())) = (events, check_kept(&api, &id, page).await) else {
+            // Broken off, so that the reader comes again with the id of the last event, and is told where it is too old.
+            let _ = body.send(Err(std::io::Error::other("the events behind cannot be read now"))).await;
             return;
         };
         let mut text = String::new();

@@ -71,6 +71,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     }
     for (name, help, counter) in [
         ("store_failures", "Transactions that the database refused", &m.store_failures),
+        ("events_removed", "Events that are kept no more, by age or by count", &m.events_removed),
         ("panics", "Panics caught in a connection or session", &m.panics),
         ("connections_refused", "Connections closed because too many were open", &m.connections_refused),
     ] {

@@ -26,12 +26,13 @@ pub struct Problem {
     detail: String,
     field: Option<String>,
     retry_after: Option<u64>,
+    cursor: Option<i64>,
 }
 
 impl Problem {
     /// Any error.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), field: None, retry_after: None }
+        Problem { status, detail: detail.into(), field: None, retry_after: None, cursor: None }
     }
 
     /// The request is wrong.
@@ -54,6 +55,13 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, format!("there is no sandbox {id}"))
     }
 
+    /// What was behind this cursor is kept no more, up to the event `removed`.
+    pub fn removed(removed: i64) -> Problem {
+        let detail =
+            format!("events behind this cursor are kept no more; the oldest that are follow on cursor {removed}");
+        Problem { cursor: Some(removed), ..Problem::new(StatusCode::GONE, detail) }
+    }
+
     /// Trying again after so many seconds may help.
     pub fn retry_after(self, seconds: u64) -> Problem {
         Problem { retry_after: Some(seconds), ..self }
@@ -69,12 +77,21 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = problem::Problem {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(flatten)]
+            problem: problem::Problem<'a>,
+            /// Where the reader can go on.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cursor: Option<String>,
+        }
+        let problem = problem::Problem {
             title: self.status.canonical_reason().unwrap_or("error"),
             status: self.status.as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
         };
+        let body = Body { problem, cursor: self.cursor.map(|cursor| cursor.to_string()) };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = with_type(self.status, problem::MEDIA_TYPE, bytes);
         if let Some(seconds) = self.retry_after {

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use sqlx::{AnyPool, Executor};
 
-use super::{StoreError, connect};
+use super::{StoreError, connect, lock};
 
 /// In order; the version of a schema is how many of them it has.
 const MIGRATIONS: &[(&str, &str)] = &[("0001_sessions", include_str!("migrations/0001_sessions.sql"))];
@@ -52,8 +52,9 @@ pub async fn status(url: &str) -> Result<Status, StoreError> {
     found(&connect(url, false, 1).await?).await
 }
 
-/// Apply what is missing, in a database that is made where there is none; their names.
+/// Apply what is missing, in a database that is made where there is none and that no gateway works with; their names.
 pub async fn up(url: &str) -> Result<Vec<&'static str>, StoreError> {
+    let _lock = lock(url)?;
     let pool = connect(url, true, 1).await?;
     let status = found(&pool).await?;
     if status.found > status.wanted {

@@ -111,3 +111,20 @@ fn a_database_that_cannot_be_opened_is_not_served() {
     let (code, _, stderr) = builder.run(&["serve"]);
     assert_eq!(code, 75, "{stderr}");
 }
+
+#[test]
+fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_however_it_went() {
+    let mut first = Gateway::start();
+    let url = format!("sqlite:{}", first.database().display());
+    let second = Gateway::build().set("database_url", &url);
+    for command in [&["serve"][..], &["migrate", "up"]] {
+        let (code, _, stderr) = second.run(command);
+        assert_eq!(code, 75, "{stderr}");
+        assert!(stderr.contains("another gateway") && stderr.contains(&first.database().display().to_string()));
+    }
+    assert_eq!(first.api().get("/v1/sandboxes").status(), 200, "the first goes on");
+    first.kill();
+    assert_eq!(second.run(&["migrate", "up"]), (0, "the schema is current\n".into(), String::new()));
+    drop(second.start());
+    first.start_again();
+}
