@@ -25,6 +25,8 @@ pub const PATH: &str = "/v1/session";
 pub const SUBPROTOCOL: &str = "chaperone.v1";
 /// The largest text message, bytes; a longer one closes the session with [`close::TOO_LARGE`].
 pub const MAX_TEXT: usize = 256 * 1024;
+/// Commands that may be under way and not applied; a gateway sends no more, and one that does ends the session.
+pub const COMMANDS: usize = 16;
 /// The protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
 
@@ -103,11 +105,12 @@ pub enum FromSupervisor {
     Data(Data),
     /// Records that will never come.
     Gap(Gap),
-    /// Commands up to this sequence have been applied, or refused for good.
+    /// Commands up to this sequence have been applied, or refused for good. Told again in the next session, until the gateway
+    /// has acknowledged it.
     Applied {
-        /// The newest one.
+        /// The newest one; never one that was not sent in this session or covered by its hello.
         n: i64,
-        /// What became of those that this frame newly covers.
+        /// What became of those that are not acknowledged.
         outcomes: Vec<Outcome>,
     },
     /// The supervisor ends the session on purpose and says whether it will come back.
@@ -290,6 +293,9 @@ pub enum FromGateway {
     Ack {
         /// Cumulative, for each class that moved.
         acks: BTreeMap<Class, i64>,
+        /// What became of commands up to this one is stored too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        applied: Option<i64>,
     },
     /// Something to do, once. Sequences are the agent's and go on across sessions.
     Command(Box<Command>),

@@ -67,6 +67,9 @@ struct App {
     listener: JoinHandle<()>,
     reaper: Reaper,
     stops: watch::Receiver<Stops>,
+    stopper: watch::Sender<Stops>,
+    /// The link's word that the sandbox is to end.
+    endings: mpsc::Receiver<link::Ending>,
     /// Stop signals that the agent was told of.
     heard: u32,
     forwards: mpsc::Receiver<i32>,
@@ -129,9 +132,10 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let reaper = Reaper::new(metrics.clone());
     let (stop_sender, mut stops) = watch::channel(Stops::default());
     let (forward_sender, forwards) = mpsc::channel(16);
+    let (ending_sender, endings) = mpsc::channel(1);
     let rules = Rules { shield: init::is_pid_1() && !config.signals_from_inside, metrics: metrics.clone() };
-    let init =
-        Init::new(reaper.clone(), rules, stop_sender, forward_sender).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let init = Init::new(reaper.clone(), rules, stop_sender.clone(), forward_sender)
+        .map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
     let (outputs, ends) = outputs(&edges, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
@@ -194,6 +198,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
                 routes,
                 buffer: buffer.clone(),
                 directory: state.directory.clone(),
+                feed: feed.clone(),
+                endings: ending_sender,
                 metrics: metrics.clone(),
             };
             tokio::spawn(Link::new(settings, link_ends, inputs).run());
@@ -245,6 +251,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         listener,
         reaper,
         stops,
+        stopper: stop_sender,
+        endings,
         heard: 0,
         forwards,
         stage,

@@ -55,6 +55,18 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "reconnect window until the gateway has told one: 1.25 × fleet / admission rate",
     ),
+    setting(
+        "link_offline_after",
+        "24h",
+        "DURATION",
+        "a time without the gateway after which link_offline_action is taken",
+    ),
+    setting(
+        "link_offline_action",
+        "keep",
+        "keep|stop|stop-after-tasks",
+        "what a sandbox does then: go on, end as a stop signal ends it, or end once the running dev-tasks have ended",
+    ),
     setting("link_plain", "false", "BOOL", "allow ws and http to another machine; the token then travels in the open"),
     setting("pod_name", "", "TEXT", "name of the Pod, from the downward API").alias(&["POD_NAME"]),
     setting("pod_namespace", "", "TEXT", "its namespace").alias(&["POD_NAMESPACE"]),

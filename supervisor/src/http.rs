@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -19,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -54,6 +56,8 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const STALL_MILLIS: u32 = 120_000;
 /// hyper's read buffer, and so the largest head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// A task as it is told is far smaller.
+const ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Listen on `address`. Where it is the default and this kernel has no IPv6, on all IPv4 addresses.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -133,6 +137,19 @@ struct Place {
 /// supervisor itself puts it on a request; nothing that a client sends does.
 #[derive(Clone)]
 pub(crate) struct Trusted;
+
+/// One call as if it came on such a connection; the body is null where the answer has none.
+pub(crate) async fn post(routes: Router, path: String, key: Option<String>, body: String) -> (StatusCode, Value) {
+    let mut request = hyper::Request::post(path).extension(Trusted);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    let Ok(request) = request.body(Body::from(body)) else { return (StatusCode::BAD_REQUEST, Value::Null) };
+    let Ok(response) = TowerToHyperService::new(routes).call(request).await;
+    let (head, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, ANSWER_BYTES).await.unwrap_or_default();
+    (head.status, serde_json::from_slice(&body).unwrap_or_default())
+}
 
 async fn connection(stream: TcpStream, routes: Router, place: Place) {
     // Health answers are one small segment; waiting for more of them would only add delay.

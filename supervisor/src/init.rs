@@ -4,7 +4,7 @@
 //! a call; [`Reaper`] is the only place in the process that waits for children; starting a child and reaping happen
 //! on one thread, so that an exit is never seen before its owner is known.
 
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use tokio::sync::{mpsc, watch};
 
 pub mod leftovers;
@@ -66,6 +66,19 @@ pub struct Stops {
     pub count: u32,
     /// The last.
     pub signal: i32,
+}
+
+impl Stops {
+    /// Stop as SIGTERM would. Where a signal came before, that stop is under way, and this is no second one.
+    pub fn begin(stops: &watch::Sender<Stops>) {
+        stops.send_if_modified(|stops| {
+            let first = stops.count == 0;
+            if first {
+                *stops = Stops { count: 1, signal: Signal::SIGTERM as i32 };
+            }
+            first
+        });
+    }
 }
 
 impl Init {

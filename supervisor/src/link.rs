@@ -14,18 +14,20 @@ use std::time::Duration;
 
 use axum::Router;
 use protocol::session::{Class, Extent, Hello, Pace, Range, Welcome};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 mod alarm;
 mod beat;
 mod clock;
+mod commands;
 pub mod config;
 mod deliver;
 mod dial;
 mod end;
 pub mod feed;
 mod kept;
+mod offline;
 mod reconnect;
 mod sample;
 mod session;
@@ -33,7 +35,7 @@ mod socket;
 mod state;
 mod streams;
 
-use alarm::Alarm;
+use commands::Inbox;
 pub use config::Config;
 use dial::{Connection, DialError, Dialler};
 use end::End;
@@ -137,7 +139,17 @@ pub struct Link {
     reconnect: Reconnect,
     /// Of this start.
     boot_id: String,
+    inbox: Inbox,
     trouble: Trouble,
+}
+
+/// The sandbox is to end: the gateway says so, or it was away for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Not before the tasks that run have ended; no other one is started.
+    pub after_tasks: bool,
+    /// Who wants it, for people.
+    pub reason: String,
 }
 
 /// What the link works with.
@@ -150,6 +162,10 @@ pub struct Inputs {
     pub buffer: buffer::Handle,
     /// Where the link remembers.
     pub directory: Arc<StateDir>,
+    /// Takes what happened.
+    pub feed: Feed,
+    /// Takes the end of the sandbox.
+    pub endings: mpsc::Sender<Ending>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -164,7 +180,17 @@ struct Trouble {
 impl Link {
     /// Nothing is dialled yet. Blocks on the disk for a moment.
     pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Link {
-        let Inputs { view, routes, buffer, directory, metrics } = inputs;
+        let Inputs { view, routes, buffer, directory, feed, endings, metrics } = inputs;
+        let offline = offline::watch(config.offline, ends.phase.subscribe(), feed, endings.clone(), metrics.clone());
+        tokio::spawn(offline);
+        let (inbox, commands) = commands::new(commands::Inputs {
+            routes: routes.clone(),
+            epoch: buffer.epoch().into(),
+            endings,
+            directory: directory.clone(),
+            metrics: metrics.clone(),
+        });
+        tokio::spawn(commands.run());
         let kept = Kept::load(&directory);
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
@@ -172,7 +198,21 @@ impl Link {
         let boot_id = format!("{:016x}{:016x}", random_bits(), random_bits());
         ends.phase.send_replace(Phase::Waiting);
         let trouble = Trouble::default();
-        Link { config, ends, dialler, view, routes, buffer, directory, metrics, kept, reconnect, boot_id, trouble }
+        Link {
+            config,
+            ends,
+            dialler,
+            view,
+            routes,
+            buffer,
+            directory,
+            metrics,
+            kept,
+            reconnect,
+            boot_id,
+            inbox,
+            trouble,
+        }
     }
 
     /// Until the supervisor stops.
@@ -220,21 +260,10 @@ impl Link {
 
     /// Until then by the boot clock. `None` when the supervisor stops.
     async fn pause(&mut self, wait: Duration) -> Option<()> {
-        let until = clock::now() + wait;
-        let rung = async {
-            match Alarm::new() {
-                Ok(mut alarm) => alarm.at(until).await,
-                Err(error) => Err(error),
-            }
-        };
         tokio::select! {
-            rung = rung => if rung.is_err() {
-                // Out of descriptors, for instance: less exact, and never a reason to stop dialling.
-                tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
-            },
-            () = stopped(&mut self.ends.stop) => return None,
+            () = alarm::until(clock::now() + wait) => Some(()),
+            () = stopped(&mut self.ends.stop) => None,
         }
-        Some(())
     }
 
     async fn talk(&mut self, connection: Connection) -> End {
@@ -247,7 +276,7 @@ impl Link {
         };
         let hello = self.hello(extents.clone());
         let opened = tokio::select! {
-            opened = Session::open(connection, hello, state, streams, &metrics) => opened,
+            opened = Session::open(connection, hello, state, streams, self.inbox.clone(), &metrics) => opened,
             () = stopped(&mut self.ends.stop) => return End::Stopped,
         };
         let (mut session, welcome) = match opened {
@@ -293,7 +322,7 @@ impl Link {
         self.kept.set_window(window, &self.directory).await;
     }
 
-    fn hello(&self, classes: BTreeMap<Class, Extent>) -> Hello {
+    fn hello(&mut self, classes: BTreeMap<Class, Extent>) -> Hello {
         let identity = &self.view.identity;
         Hello {
             protocol: Range::OURS,
@@ -306,8 +335,8 @@ impl Link {
             boot_id: self.boot_id.clone(),
             log_epoch: self.buffer.epoch().into(),
             classes,
-            applied: 0,
-            offline: None,
+            applied: self.inbox.report().applied,
+            offline: Some(self.config.offline),
             boot_ms: clock::boot_ms(),
             wall_ms: clock::wall_ms(),
         }

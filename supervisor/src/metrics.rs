@@ -68,6 +68,10 @@ pub struct Metrics {
     pub link_states: Counter,
     /// Frames of a later protocol that were skipped.
     pub link_skipped: Counter,
+    /// Commands of the gateway, by what was to be done and what became of it.
+    pub link_commands: Family<Vec<(&'static str, String)>, Counter>,
+    /// Times without a gateway that were longer than allowed, by what was done then.
+    pub link_offline: Family<Vec<(&'static str, String)>, Counter>,
     /// Connections closed because too many were open.
     pub connections_refused: Counter,
 }

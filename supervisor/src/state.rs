@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
+use serde::de::DeserializeOwned;
 
 const PRIVATE: Mode = Mode::S_IRWXU;
 /// Others pass through to what they know the name of; every file and every other directory in there is private itself.
@@ -165,6 +166,12 @@ impl StateDir {
             return Err(StateError::TooLong { file: name.to_owned(), limit });
         }
         Ok(Some(bytes))
+    }
+
+    /// The same for a file of JSON.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<Option<T>, StateError> {
+        let corrupt = |source| StateError::Corrupt { file: name.to_owned(), source };
+        self.read(name, limit)?.map(|bytes| serde_json::from_slice(&bytes).map_err(corrupt)).transpose()
     }
 
     /// Puts back what others changed of the modes of the directory and of these files, between two uses of them.

@@ -168,6 +168,7 @@ impl Tasks {
             Ask::List { query, reply } => drop(reply.send(self.list(&query))),
             Ask::Control { id, control, reply } => drop(reply.send(self.control(&id, control).await)),
             Ask::Delete { id, reply } => drop(reply.send(self.delete(&id).await)),
+            Ask::Drain { done } => self.drain(done),
             Ask::Stop { deadline, done } => self.stop(deadline, done),
         }
     }
@@ -331,7 +332,7 @@ impl Tasks {
         if ended {
             task.finished_at = Some(identity::now());
             task.output = written(&row.entry);
-            if task.state == State::Cancelled && self.stopping.is_some() {
+            if task.state == State::Cancelled && row.stopped {
                 task.reason.get_or_insert_with(|| "the supervisor stopped".into());
             }
             row.record.create = None;
@@ -434,13 +435,18 @@ impl Tasks {
     }
 
     /// What waits stays in the journal and is the next supervisor's.
-    fn stop(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
+    fn drain(&mut self, done: oneshot::Sender<()>) {
         self.stopping.get_or_insert_default().push(done);
+        self.tell_who_waits_for_the_end();
+    }
+
+    fn stop(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
         for row in self.table.values_mut().filter(|row| row.orders.is_none() && row.spec.is_none()) {
             row.cancelled = true;
+            row.stopped = true;
             let grace = deadline.saturating_duration_since(Instant::now());
             let _ = row.entry.control.try_send(Control::End(grace));
         }
-        self.tell_who_waits_for_the_end();
+        self.drain(done);
     }
 }

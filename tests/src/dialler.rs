@@ -165,7 +165,7 @@ impl Dialler {
     #[track_caller]
     pub fn until_acknowledged(&mut self, class: Class, seq: i64) {
         self.receive_until(|frame| match frame {
-            FromGateway::Ack { acks } => acks.get(&class).filter(|acked| **acked >= seq).map(|_| ()),
+            FromGateway::Ack { acks, .. } => acks.get(&class).filter(|acked| **acked >= seq).map(|_| ()),
             _ => None,
         });
     }

@@ -208,6 +208,11 @@ impl Session {
         self.send_text(&encode(frame));
     }
 
+    /// Send a frame to a supervisor that may have closed already.
+    pub fn try_send(&mut self, frame: &FromGateway) -> bool {
+        self.socket.send(Message::text(encode(frame))).is_ok()
+    }
+
     /// Send any text.
     #[track_caller]
     pub fn send_text(&mut self, text: &str) {

@@ -2,6 +2,10 @@
 
 #[path = "link/calls.rs"]
 mod calls;
+#[path = "link/commands.rs"]
+mod commands;
+#[path = "link/offline.rs"]
+mod offline;
 #[path = "link/records.rs"]
 mod records;
 

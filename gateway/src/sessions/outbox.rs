@@ -12,6 +12,8 @@ pub(super) struct Outbox {
     /// The number of the newest beat, and whether its state is wanted.
     pub(super) beat: Option<(u64, bool)>,
     pub(super) acks: BTreeMap<Class, i64>,
+    /// Up to here the outcomes of commands are stored.
+    pub(super) applied: Option<i64>,
     pub(super) goaway: Option<(&'static str, u64)>,
     pub(super) pace: Option<Pace>,
     /// Refilled from the store when it is empty.
@@ -25,8 +27,8 @@ impl Outbox {
             welcome
         } else if let Some((n, state)) = self.beat.take() {
             FromGateway::Beat { n, state }
-        } else if !self.acks.is_empty() {
-            FromGateway::Ack { acks: std::mem::take(&mut self.acks) }
+        } else if !self.acks.is_empty() || self.applied.is_some() {
+            FromGateway::Ack { acks: std::mem::take(&mut self.acks), applied: self.applied.take() }
         } else if let Some((reason, reconnect_in_ms)) = self.goaway.take() {
             FromGateway::Goaway { reason: reason.into(), reconnect_in_ms }
         } else if let Some(pace) = self.pace.take() {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use protocol::session::{Class, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms};
+use protocol::session::{
+    COMMANDS, Class, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -26,8 +28,6 @@ const HELLO: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(10);
 /// The longest state, bytes: it is kept in memory.
 const MAX_STATE: usize = 16 * 1024;
-/// Commands that are read from the store at once.
-const COMMANDS: i64 = 16;
 
 /// Speak with whoever has the token of `sandbox`, until the session is over.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, sandbox: String, stream: S) {
@@ -56,6 +56,8 @@ struct Session<'p> {
     under_way: UnderWay,
     /// The newest command that was sent.
     commanded: i64,
+    /// The newest command that was applied.
+    applied: i64,
     window: Duration,
     /// By the awake clock.
     heard_ms: i64,
@@ -91,6 +93,7 @@ impl<'p> Session<'p> {
             next: begun.next.clone(),
             under_way: UnderWay::default(),
             commanded: hello.applied,
+            applied: hello.applied,
             window: part.admission.window(),
             heard_ms: part.awake.now(),
         };
@@ -184,8 +187,9 @@ impl<'p> Session<'p> {
 
     /// Put on the wire what has a place there.
     async fn fill<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> Result<(), End> {
-        if self.outbox.commands.is_empty() && self.live.take_commands() {
-            self.load_commands().await?;
+        let room = COMMANDS as i64 - (self.commanded - self.applied);
+        if self.outbox.commands.is_empty() && room > 0 && self.live.take_commands() {
+            self.load_commands(room).await?;
         }
         while wire.has_room() {
             if let Some(text) = self.outbox.next() {
@@ -199,9 +203,10 @@ impl<'p> Session<'p> {
         Ok(())
     }
 
-    async fn load_commands(&mut self) -> Result<(), End> {
-        let waiting = self.part.store.waiting_commands(&self.live.sandbox, self.commanded, COMMANDS).await?;
-        if waiting.len() as i64 == COMMANDS {
+    /// At most `room`: more may not be under way.
+    async fn load_commands(&mut self, room: i64) -> Result<(), End> {
+        let waiting = self.part.store.waiting_commands(&self.live.sandbox, self.commanded, room).await?;
+        if waiting.len() as i64 == room {
             // There may be more.
             self.live.tell_of_commands();
         }
@@ -244,9 +249,12 @@ impl<'p> Session<'p> {
     fn stored(&mut self, stored: Stored) {
         // Where we did not read, silence was ours.
         self.heard_ms = self.part.awake.now();
-        if let Stored::Records { class, last } = stored {
-            self.outbox.acks.insert(class, last);
-            self.part.store.followers().wake(&self.live.sandbox);
+        match stored {
+            Stored::Records { class, last } => {
+                self.outbox.acks.insert(class, last);
+                self.part.store.followers().wake(&self.live.sandbox);
+            }
+            Stored::Outcomes { n } => self.outbox.applied = Some(n),
         }
     }
 
@@ -303,7 +311,8 @@ impl<'p> Session<'p> {
             FromSupervisor::Applied { n, outcomes } => {
                 let (sandbox, fence) = (self.live.sandbox.clone(), self.live.fence);
                 let receipt = self.part.store.submit(Outcomes { sandbox, fence, n, outcomes }).await?;
-                self.under_way.outcomes(receipt);
+                self.applied = self.applied.max(n);
+                self.under_way.outcomes(n, receipt);
                 Ok(())
             }
             FromSupervisor::Bye { last, .. } => Err(End::Bye { last }),

@@ -22,15 +22,15 @@ pub(super) struct UnderWay {
 
 enum Write {
     Records { class: Class, last: i64, bytes: usize, receipt: Receipt<Appended>, _room: OwnedSemaphorePermit },
-    Outcomes(Receipt<Applied>),
+    Outcomes { n: i64, receipt: Receipt<Applied> },
 }
 
 /// What is on the disk now.
 pub(super) enum Stored {
     /// Of this class, up to this sequence.
     Records { class: Class, last: i64 },
-    /// Of commands.
-    Outcomes,
+    /// Of commands, up to this one.
+    Outcomes { n: i64 },
 }
 
 impl UnderWay {
@@ -57,9 +57,9 @@ impl UnderWay {
         self.writes.push_back(Write::Records { class, last, bytes, receipt, _room: room });
     }
 
-    /// Outcomes of commands.
-    pub(super) fn outcomes(&mut self, receipt: Receipt<Applied>) {
-        self.writes.push_back(Write::Outcomes(receipt));
+    /// Outcomes of commands up to `n`.
+    pub(super) fn outcomes(&mut self, n: i64, receipt: Receipt<Applied>) {
+        self.writes.push_back(Write::Outcomes { n, receipt });
     }
 
     /// The oldest, once it is on the disk; for ever where there is none. It may be given up and asked for again.
@@ -77,8 +77,8 @@ impl UnderWay {
                     Appended::Moved => return Err(End::close(close::INTERNAL, "the cursor moved elsewhere")),
                 }
             }
-            Some(Write::Outcomes(receipt)) => match receipt.await.map_err(|_| stopped())?? {
-                Applied::Stored => Stored::Outcomes,
+            Some(Write::Outcomes { n, receipt }) => match receipt.await.map_err(|_| stopped())?? {
+                Applied::Stored => Stored::Outcomes { n: *n },
                 Applied::Fenced => return Err(End::fenced()),
             },
         };

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{App, Outputs, Stage};
 use crate::agent::{Failed, Order, Outcome};
 use crate::exit::{self, Fault};
-use crate::init::{self, leftovers};
+use crate::init::{self, Stops, leftovers};
+use crate::link;
 
 /// A shim that has not ended its tree this long after the deadline is itself ended.
 const SHIM_PATIENCE: Duration = Duration::from_millis(500);
@@ -39,6 +40,7 @@ impl App {
                 ended = &mut self.init => break bug(&format!("signals are no longer handled: {ended:?}")),
                 ended = &mut self.listener => break bug(&format!("the listener has ended: {ended:?}")),
                 Ok(()) = self.stops.changed() => deadline = Some(self.stop(deadline).await),
+                Some(ending) = self.endings.recv() => self.end(ending),
                 Some(signal) = self.forwards.recv() => self.agent.order(Order::Forward(signal)).await,
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     tracing::error!("the agent's shim did not end its tree in time and is killed");
@@ -67,6 +69,20 @@ impl App {
             Err(_) => tracing::warn!("the buffer could not be closed in time"),
         }
         code
+    }
+
+    /// Not ready from here on; the stop itself is that of a signal.
+    fn end(&self, link::Ending { after_tasks, reason }: link::Ending) {
+        tracing::info!(reason, after_tasks, "the sandbox is to end");
+        self.stage.send_replace(Stage::Draining);
+        let (feed, tasks, stopper) = (self.feed.clone(), self.tasks.clone(), self.stopper.clone());
+        tokio::spawn(async move {
+            feed.tell("supervisor.draining", json!({ "reason": reason, "after_tasks": after_tasks })).await;
+            if after_tasks {
+                tasks.drain().await;
+            }
+            Stops::begin(&stopper);
+        });
     }
 
     async fn stop(&mut self, earlier: Option<Instant>) -> Instant {

@@ -67,6 +67,16 @@ fn counters(registry: &mut Registry, view: &View) {
     registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
     registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
     registry.register("link_dials", "Dials of the gateway, by what became of them", m.link_dials.clone());
+    registry.register(
+        "link_commands",
+        "Commands of the gateway, by what was to be done and what became of it",
+        m.link_commands.clone(),
+    );
+    registry.register(
+        "link_offline",
+        "Times without a gateway that were longer than allowed, by what was done then",
+        m.link_offline.clone(),
+    );
     registry.register("link_ends", "Ends of sessions with the gateway, by reason", m.link_ends.clone());
     registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
 }

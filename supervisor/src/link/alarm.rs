@@ -28,6 +28,18 @@ impl AsRawFd for Timer {
     }
 }
 
+/// Until that moment.
+pub(super) async fn until(when: Duration) {
+    let rung = match Alarm::new() {
+        Ok(mut alarm) => alarm.at(when).await,
+        Err(error) => Err(error),
+    };
+    if rung.is_err() {
+        // Out of descriptors, for instance: less exact, and never a reason to stop waiting.
+        tokio::time::sleep(when.saturating_sub(now()).max(Duration::from_secs(1))).await;
+    }
+}
+
 impl Alarm {
     pub(super) fn new() -> io::Result<Alarm> {
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;

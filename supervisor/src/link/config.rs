@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::Uri;
-use protocol::session::Pod;
+use protocol::session::{Offline, OfflineAction, Pod};
 
+use super::offline;
 use crate::config::{Reader, parse};
 use crate::tls;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub tls: tls::Config,
     /// P until the gateway has told a newer one.
     pub window: Option<Duration>,
+    /// How long the sandbox goes on without a gateway, and what it does then.
+    pub offline: Offline,
     /// The Pod, where there is one.
     pub pod: Option<Pod>,
 }
@@ -72,6 +75,10 @@ impl Config {
         }
         let tls = tls::Config { ca_file: file("link_ca_file"), identity: certificate.zip(key) };
         let window = reader.optional("link_window", parse::duration);
+        let offline = Offline {
+            after_ms: reader.value("link_offline_after", parse::positive_duration).as_millis() as i64,
+            action: reader.value("link_offline_action", offline_action),
+        };
         let plain = reader.value("link_plain", parse::boolean);
         let pod = pod(reader);
         if token_file.is_none() && tls.identity.is_none() {
@@ -95,8 +102,14 @@ impl Config {
                            is trusted";
             reader.mistake(reader.origin("gateway_url"), problem);
         }
-        Some(Config { gateway, agent_id: agent_id.into(), token_file, tls, window, pod })
+        Some(Config { gateway, agent_id: agent_id.into(), token_file, tls, window, offline, pod })
     }
+}
+
+fn offline_action(text: &str) -> Result<OfflineAction, String> {
+    let actions = [OfflineAction::Keep, OfflineAction::Stop, OfflineAction::StopAfterTasks];
+    let named = actions.into_iter().find(|action| offline::name(*action) == text);
+    named.ok_or_else(|| "is neither keep, stop nor stop-after-tasks".into())
 }
 
 fn pod(reader: &mut Reader<'_>) -> Option<Pod> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::session::close;
+use protocol::session::{COMMANDS, close};
 
 use super::reconnect::Why;
 use crate::buffer::BufferError;
@@ -31,6 +31,8 @@ pub(super) enum End {
     Malformed,
     #[error("a message of the gateway is too long")]
     TooLarge,
+    #[error("the gateway has more than {COMMANDS} commands under way")]
+    Commands,
     #[error("the gateway speaks protocol {0}, which this supervisor does not")]
     Protocol(u32),
     #[error("the buffer cannot be read: {0}")]
@@ -59,6 +61,7 @@ impl End {
             End::Stalled => "stalled",
             End::Malformed => "malformed",
             End::TooLarge => "too-large",
+            End::Commands => "commands",
             End::Protocol(_) => "protocol",
             End::Buffer(_) => "buffer",
             End::Clock(_) => "clock",
@@ -83,7 +86,7 @@ impl End {
             End::Broken(_) | End::Closed { .. } | End::Stalled => None,
             End::Stopped | End::Goaway { .. } | End::Buffer(_) | End::Clock(_) => Some(1000),
             End::NoWelcome | End::Silent(_) => Some(close::TIMEOUT),
-            End::Malformed => Some(close::MALFORMED),
+            End::Malformed | End::Commands => Some(close::MALFORMED),
             End::TooLarge => Some(close::TOO_LARGE),
             End::Protocol(_) => Some(close::PROTOCOL),
         }

@@ -22,14 +22,11 @@ pub(super) struct Kept {
 impl Kept {
     /// What was kept; nothing where that cannot be read: all of it will be told again.
     pub(super) fn load(state: &StateDir) -> Kept {
-        let read = state.read(FILE, LIMIT).map_err(|e| e.to_string());
-        let kept = read.and_then(|bytes| {
-            bytes.map_or(Ok(Kept::default()), |bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
+        let kept = state.read_json(FILE, LIMIT).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the link remembered cannot be read");
+            None
         });
-        kept.unwrap_or_else(|error| {
-            tracing::warn!(error, "what the link remembered cannot be read");
-            Kept::default()
-        })
+        kept.unwrap_or_default()
     }
 
     pub(super) fn window(&self) -> Option<Duration> {

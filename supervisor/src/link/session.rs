@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::alarm::Alarm;
 use super::beat::Beats;
+use super::commands::Inbox;
 use super::deliver::Delivery;
 use super::end::End;
 use super::socket::{Event, Socket};
@@ -35,6 +36,11 @@ pub(super) struct Session<'a, S> {
     alarm: Alarm,
     state: Watch,
     streams: Streams,
+    commands: Inbox,
+    /// The newest command that the gateway knows that we know.
+    commanded: i64,
+    /// The newest one of which it was told what became.
+    told_of: i64,
     /// From the welcome on.
     delivery: Option<Delivery>,
     metrics: &'a Metrics,
@@ -56,6 +62,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         hello: Hello,
         state: Watch,
         streams: Streams,
+        commands: Inbox,
         metrics: &'a Metrics,
     ) -> Result<(Session<'a, S>, Welcome), End> {
         let mut session = Session {
@@ -63,6 +70,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             alarm: Alarm::new().map_err(End::Clock)?,
             state,
             streams,
+            commands,
+            commanded: hello.applied,
+            told_of: 0,
             delivery: None,
             metrics,
             queue: VecDeque::new(),
@@ -134,6 +144,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Pace>, End> {
+        self.tell_outcomes();
         self.send().await?;
         let wake = self.wake();
         let frame = tokio::select! {
@@ -143,6 +154,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             () = super::stopped(stop) => return Err(End::Stopped),
             () = news(&mut self.delivery) => None,
             () = self.streams.wanted(), if self.socket.is_free() => None,
+            () = self.commands.changed() => None,
             () = self.state.changed() => {
                 self.changed = true;
                 None
@@ -165,8 +177,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 return Ok(Some(new));
             }
             Some(FromGateway::Goaway { reconnect_in_ms, .. }) => return Err(End::goaway(reconnect_in_ms)),
-            Some(FromGateway::Ack { acks }) => self.acknowledged(acks).await?,
-            Some(FromGateway::Unknown | FromGateway::Command(_)) => {
+            Some(FromGateway::Ack { acks, applied }) => {
+                self.acknowledged(acks).await?;
+                applied.into_iter().for_each(|n| self.commands.stored(n));
+            }
+            Some(FromGateway::Command(command)) => {
+                self.commanded = self.commanded.max(command.n);
+                if !self.commands.take(*command) {
+                    return Err(End::Commands);
+                }
+            }
+            Some(FromGateway::Unknown) => {
                 self.metrics.link_skipped.inc();
             }
             Some(FromGateway::Welcome(_)) => return Err(End::Malformed),
@@ -237,7 +258,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         digest
     }
 
+    /// What became of commands, as far as the gateway knows that we know them.
+    fn tell_outcomes(&mut self) {
+        let (told_of, commanded) = (self.told_of, self.commanded);
+        let mut outcomes = Vec::from(self.commands.report().outcomes);
+        outcomes.retain(|outcome| outcome.n > told_of && outcome.n <= commanded);
+        if let Some(newest) = outcomes.last() {
+            self.told_of = newest.n;
+            self.queue.push_back(encode(&FromSupervisor::Applied { n: newest.n, outcomes }));
+        }
+    }
+
     fn say_goodbye(&mut self) {
+        self.tell_outcomes();
         self.beat();
         let bye = FromSupervisor::Bye { reason: "the supervisor stops".into(), last: true };
         self.queue.push_back(encode(&bye));

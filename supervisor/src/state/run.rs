@@ -77,10 +77,7 @@ impl RunRecord {
 
     /// The record that the supervisor before this one left, `None` on the first start.
     pub fn load(state: &StateDir) -> Result<Option<RunRecord>, StateError> {
-        let Some(bytes) = state.read(Self::FILE, LIMIT)? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| StateError::Corrupt { file: Self::FILE.to_owned(), source })
+        state.read_json(Self::FILE, LIMIT)
     }
 
     /// `lost` where the run was under way when its supervisor fell silent; `None` where it had left its last word.

@@ -172,6 +172,9 @@ pub(super) enum Ask {
         id: String,
         reply: Reply<()>,
     },
+    Drain {
+        done: oneshot::Sender<()>,
+    },
     Stop {
         deadline: Instant,
         done: oneshot::Sender<()>,
@@ -230,6 +233,14 @@ impl Handle {
     /// Forget an ended task with all that it left.
     pub async fn delete(&self, id: String) -> Result<(), Refused> {
         self.ask(|reply| Ask::Delete { id, reply }).await
+    }
+
+    /// Refuse new tasks and start none; answers when those that run have ended. What waits is the next supervisor's.
+    pub async fn drain(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.asks.send(Ask::Drain { done }).await.is_ok() {
+            let _ = ended.await;
+        }
     }
 
     /// Refuse new tasks and end all, by KILL at `deadline`; answers when nobody is left.

@@ -22,6 +22,8 @@ pub(super) struct Row {
     /// Taken by the run when it starts.
     pub(super) orders: Option<Orders>,
     pub(super) cancelled: bool,
+    /// By the stop of the supervisor.
+    pub(super) stopped: bool,
 }
 
 /// The run's ends of what its clients and its owner say.
@@ -44,7 +46,15 @@ impl Row {
         let (view, view_receiver) = watch::channel(record.task.clone());
         let (stdout, stderr) = (stream("stdout"), stream("stderr"));
         let entry = Entry { view: view_receiver, stdout, stderr, size, control: to_control, typed: to_typed };
-        Row { entry: Arc::new(entry), view, record, spec, orders: Some(Orders { control, typed }), cancelled: false }
+        Row {
+            entry: Arc::new(entry),
+            view,
+            record,
+            spec,
+            orders: Some(Orders { control, typed }),
+            cancelled: false,
+            stopped: false,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Commands: numbered in the store, sent in order, applied once.
 
-use protocol::session::{Command, FromGateway, FromSupervisor, Outcome};
+use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Outcome};
 use serde_json::json;
 use tests::control_plane::Gateway;
-use tests::dialler::{Dialler, hello};
+use tests::dialler::{Dialler, Received, hello};
 use tests::wait::wait_until;
 
 fn next_command(session: &mut Dialler) -> Command {
@@ -46,12 +46,49 @@ fn commands_wait_for_a_sandbox_that_is_away_and_come_in_order() {
         assert_eq!(gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#).status(), 202);
     }
     let (mut session, _) = Dialler::begin(&gateway, "a");
-    let came: Vec<i64> = (0..40).map(|_| next_command(&mut session).n).collect();
-    assert_eq!(came, (1..=40).collect::<Vec<_>>());
+    let came: Vec<i64> = (0..COMMANDS).map(|_| next_command(&mut session).n).collect();
+    assert_eq!(came, (1..=COMMANDS as i64).collect::<Vec<_>>());
     drop(session);
     // Not applied, so they come again.
     let (mut session, _) = Dialler::begin(&gateway, "a");
-    assert_eq!(next_command(&mut session).n, 1);
+    for n in 1..=40 {
+        assert_eq!(next_command(&mut session).n, n);
+        session.send(&applied(n));
+    }
+}
+
+#[test]
+fn no_more_commands_are_under_way_than_a_supervisor_takes() {
+    let gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    for _ in 0..40 {
+        gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    }
+    for n in 1..=COMMANDS as i64 {
+        assert_eq!(next_command(&mut session).n, n);
+    }
+    // What comes next answers this, so no further command was on its way.
+    session.send(&FromSupervisor::Beat { n: 1, d: "0".into() });
+    assert!(matches!(session.receive(), Received::Frame(FromGateway::Beat { n: 1, .. })));
+    session.send(&applied(3));
+    for n in 1..=3 {
+        assert_eq!(next_command(&mut session).n, COMMANDS as i64 + n);
+    }
+}
+
+#[test]
+fn an_outcome_is_acknowledged_once_it_is_stored() {
+    let gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    next_command(&mut session);
+    session.send(&applied(1));
+    let stored = session.receive_until(|frame| match frame {
+        FromGateway::Ack { applied, .. } => applied,
+        _ => None,
+    });
+    assert_eq!(stored, 1);
+    assert_eq!(gateway.api().get("/v1/sandboxes/a/commands/1").json()["status"], "applied");
 }
 
 #[test]

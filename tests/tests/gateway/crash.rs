@@ -25,7 +25,7 @@ fn stream(gateway: &Gateway, most: i64, kill_at: Option<i64>) -> i64 {
             }
         }
         match session.receive() {
-            Received::Frame(FromGateway::Ack { acks }) => {
+            Received::Frame(FromGateway::Ack { acks, .. }) => {
                 acknowledged = acks.get(&Class::Lifecycle).copied().unwrap_or(acknowledged);
             }
             Received::Frame(_) | Received::Binary(_) => {}

@@ -18,7 +18,7 @@ fn a_stop_says_goodbye_with_a_reserved_time_and_ends_with_0() {
         session.receive_until(|frame| {
             match frame {
                 FromGateway::Goaway { reconnect_in_ms, .. } => goaway = Some(reconnect_in_ms),
-                FromGateway::Ack { acks } => acknowledged = acks[&Class::Logs],
+                FromGateway::Ack { acks, .. } => acknowledged = acks[&Class::Logs],
                 _ => {}
             }
             Some(())

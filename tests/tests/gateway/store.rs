@@ -44,7 +44,7 @@ fn a_database_that_takes_nothing_ends_the_session_with_4503_and_what_was_sent_co
     let code = loop {
         match session.receive() {
             Received::Closed(code) => break code,
-            Received::Frame(protocol::session::FromGateway::Ack { acks }) => panic!("{acks:?}"),
+            Received::Frame(protocol::session::FromGateway::Ack { acks, .. }) => panic!("{acks:?}"),
             Received::Lost => panic!("no close"),
             _ => {}
         }

@@ -13,18 +13,20 @@ use tests::{http, scene};
 
 use super::{SLOW, linked, post};
 
-/// Takes records and gaps of one class, acknowledges each frame, until `enough` says so; they come in order without a hole.
-fn take(session: &mut Session, class: Class, next: &mut i64, mut enough: impl FnMut(&Record) -> bool) {
+/// Takes records and gaps of one class, acknowledges each frame, until `enough` says so; they come in order without a hole,
+/// from `next` on, or where that is 0 from anywhere.
+pub(super) fn take(session: &mut Session, class: Class, next: &mut i64, mut enough: impl FnMut(&Record) -> bool) {
     loop {
         match session.frame() {
             FromSupervisor::Data(data) => {
                 let last = data.records.last().expect("at least one").seq;
-                session.send(&FromGateway::Ack { acks: [(data.class, last)].into() });
+                session.send(&FromGateway::Ack { acks: [(data.class, last)].into(), applied: None });
                 if data.class != class {
                     continue;
                 }
                 let mut done = false;
                 for entry in data.records {
+                    *next = if *next == 0 { entry.seq } else { *next };
                     assert_eq!(entry.seq, *next, "in order, without a hole");
                     *next += 1;
                     done |= enough(&serde_json::from_str(entry.record.get()).expect("a record"));
@@ -180,6 +182,6 @@ fn an_acknowledgement_of_what_was_never_sent_ends_the_session() {
     let gateway = Gateway::new();
     let _supervisor = linked(&gateway).start();
     let mut session = gateway.welcome(SLOW);
-    session.send(&FromGateway::Ack { acks: [(Class::Lifecycle, i64::MAX)].into() });
+    session.send(&FromGateway::Ack { acks: [(Class::Lifecycle, i64::MAX)].into(), applied: None });
     assert_eq!(session.rest().1, Some(close::MALFORMED));
 }
