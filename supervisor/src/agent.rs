@@ -3,6 +3,7 @@
 //! One task owns the state. Everybody else reads [`Status`] through a `watch` and sends [`Order`]s; what is told is
 //! always what happened, in this order: starting, running, (ready), stopping or ended.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub mod config;
-mod memory;
 pub mod notify;
 pub mod readiness;
 pub mod restart;
@@ -22,6 +22,7 @@ pub use config::Config;
 use restart::{Decision, Restart};
 use watching::{Observation, Watcher};
 
+use crate::cgroup::Cgroup;
 use crate::exit::Fault;
 use crate::launch::{Event, LaunchError, Launcher, Request, Streams, Tree};
 use crate::metrics::Metrics;
@@ -217,6 +218,7 @@ struct Run {
     main_ended: bool,
     /// When its whole tree gets KILL, once it has been told to end.
     kill_at: Option<Instant>,
+    /// A KILL without a count before and after is reported as unknown, never guessed.
     oom_kills_before: Option<u64>,
 }
 
@@ -293,7 +295,7 @@ impl Agent {
             stopped: false,
             main_ended: false,
             kill_at: None,
-            oom_kills_before: memory::oom_kills(),
+            oom_kills_before: Cgroup::own(Path::new("/proc")).oom_kills(),
         };
         let mut running = false;
         loop {
@@ -373,7 +375,8 @@ impl Agent {
         let exit = run.exit;
         let killed = exit == Exit::Signal(libc::SIGKILL);
         let overran = killed && run.kill_at.is_some_and(|at| Instant::now() >= at);
-        let counts = run.oom_kills_before.zip(memory::oom_kills()).filter(|_| killed && !overran);
+        let counts =
+            run.oom_kills_before.filter(|_| killed && !overran).zip(Cgroup::own(Path::new("/proc")).oom_kills());
         let oom = counts.map(|(before, after)| after > before);
         tracing::info!(exit_code = exit.code(), oom, "the agent has ended");
         self.metrics.exits.get_or_create(&vec![("code", exit.code().to_string())]).inc();

@@ -15,6 +15,7 @@ pub mod backoff;
 pub(crate) mod bearer;
 pub mod bootstrap;
 pub mod buffer;
+pub mod cgroup;
 pub mod config;
 pub mod http;
 pub mod init;

@@ -3,15 +3,15 @@
 //! Reading never fails as a whole: what cannot be read is absent from the answer. No secret's content is read beyond
 //! its first byte, and that byte is dropped.
 
-mod cgroup;
 mod files;
+mod limits;
 mod render;
 mod report;
 mod status;
 mod trial;
 
-pub use cgroup::Cgroup;
 pub use files::{Access, Place};
+pub use limits::Limits;
 pub use render::render;
 pub use report::{Report, check};
 pub use status::{Capabilities, Ids, Seccomp};
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::cgroup::Cgroup;
 use crate::mounts;
 
 /// Where to look.
@@ -67,7 +68,7 @@ pub struct Facts {
     /// This process is PID 1 of its namespace.
     pub pid_one: bool,
     /// Limits of the container.
-    pub cgroup: Cgroup,
+    pub cgroup: Limits,
     /// The mounts that matter.
     pub places: Vec<Place>,
     /// Whether the token file can be read.
@@ -86,7 +87,6 @@ pub fn facts(inputs: &Inputs) -> Facts {
     let status = status::parse(&text("self/status"));
     let uid_map = status::parse_uid_map(&text("self/uid_map"));
     let table = mounts::read(&inputs.proc).unwrap_or_default();
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
     Facts {
         kernel: text("sys/kernel/osrelease").trim_end().to_owned(),
         landlock_abi: inputs.landlock_abi,
@@ -97,7 +97,7 @@ pub fn facts(inputs: &Inputs) -> Facts {
         user_namespace: status::is_user_namespace(&uid_map),
         uid_map,
         pid_one: std::process::id() == 1,
-        cgroup: cgroup::facts(&cgroup::parse(&text("self/cgroup")), &table, read),
+        cgroup: Limits::of(&Cgroup::at(Path::new("/"), &table, &text("self/cgroup"))),
         places: [
             ("supervisor", &inputs.binary),
             ("state", &inputs.state_dir),

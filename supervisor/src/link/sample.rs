@@ -7,10 +7,8 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use serde_json::{Map, Value};
 
+use crate::cgroup::Cgroup;
 use crate::metrics::Metrics;
-
-/// A container sees its own cgroup here, in either version.
-const CGROUP: &str = "/sys/fs/cgroup";
 
 /// Since when nothing happens.
 pub(super) struct Activity {
@@ -51,25 +49,16 @@ pub(super) fn take(workspace: &Path, idle: Duration) -> Value {
             sample.insert(name.into(), value.into());
         }
     };
-    let cpu = field("cpu.stat", "usage_usec").or_else(|| number("cpuacct/cpuacct.usage").map(|nanos| nanos / 1000));
-    put("cpu_us", cpu);
-    put("memory_bytes", number("memory.current").or_else(|| number("memory/memory.usage_in_bytes")));
-    put("processes", number("pids.current").or_else(|| number("pids/pids.current")));
+    let cgroup = Cgroup::own(Path::new("/proc"));
+    put("cpu_us", cgroup.cpu_time_us());
+    put("memory_bytes", cgroup.memory_current());
+    put("processes", cgroup.pids_current());
     if let Ok(disk) = statvfs(workspace) {
         put("workspace_bytes", Some((disk.blocks() - disk.blocks_free()) * disk.fragment_size()));
         put("workspace_free_bytes", Some(disk.blocks_available() * disk.fragment_size()));
     }
     put("idle_s", Some(idle.as_secs()));
     Value::Object(sample)
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::fs::read_to_string(Path::new(CGROUP).join(name)).ok()?.trim().parse().ok()
-}
-
-fn field(name: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(Path::new(CGROUP).join(name)).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
 }
 
 #[cfg(test)]
