@@ -20,7 +20,7 @@ pub fn prefer_dist() {
     let dist = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist"));
     if std::env::var_os("CHAPERONE_BIN_DIR").is_none() && dist.join("supervisor").exists() {
         let dist = dist.canonicalize().unwrap_or_else(|_| dist.into());
-        let _ = DIRECTORY.set(open_to_all(dist, &["supervisor", "shim"]));
+        let _ = DIRECTORY.set(open_to_all(dist, &["supervisor", "shim", "gateway"]));
     }
 }
 
@@ -45,6 +45,8 @@ pub fn gateway() -> PathBuf {
     static GATEWAY: OnceLock<PathBuf> = OnceLock::new();
     let built = || match std::env::var_os("CHAPERONE_BIN_DIR") {
         Some(given) => std::path::absolute(PathBuf::from(given)).expect("a directory name").join("gateway"),
+        // `just dist` left one beside the others.
+        None if DIRECTORY.get().is_some_and(|dist| dist.join("gateway").exists()) => directory().join("gateway"),
         None => {
             build(&["--package", "gateway"]);
             own().join("gateway")
