@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
-use supervisor::config::{SETTINGS, nearest};
+use supervisor::config::{SETTINGS, nearest, parse};
+use supervisor::netcheck::{self, Target};
 
 /// Values by setting, in the order given.
 pub(crate) type Flags = BTreeMap<&'static str, Vec<String>>;
@@ -34,6 +36,12 @@ pub(crate) enum Command {
     Probe {
         flags: Flags,
         path: &'static str,
+    },
+    Netcheck {
+        open: Vec<Target>,
+        closed: Vec<Target>,
+        settle: Duration,
+        json: bool,
     },
     Settings,
     Worker {
@@ -65,7 +73,7 @@ struct Verb {
     more: &'static str,
 }
 
-const VERBS: [Verb; 6] = [
+const VERBS: [Verb; 7] = [
     Verb {
         name: "run",
         about: "Run the agent; without one, answer probes only",
@@ -107,6 +115,19 @@ const VERBS: [Verb; 6] = [
         shape: "[OPTIONS] live|ready|startup",
         settings: true,
         own: &[],
+        more: "",
+    },
+    Verb {
+        name: "netcheck",
+        about: "Say what can be reached from here and what cannot; exit 1 where it is not as said",
+        shape: "--open HOST:PORT... [--closed HOST:PORT...] [--json]",
+        settings: false,
+        own: &[
+            ("open", "HOST:PORT", "must take a TCP connection; can be repeated"),
+            ("closed", "HOST:PORT", "must not, while the others do; can be repeated"),
+            ("settle", "DURATION", "how long to look again while something is not as said [30s]"),
+            ("json", "", "for programs"),
+        ],
         more: "",
     },
     Verb { name: "settings", about: "Print the table of all settings", shape: "", settings: false, own: &[], more: "" },
@@ -244,6 +265,22 @@ impl Words {
                 Some(other) => return Err(wrong(format!("`{other}` is none of live, ready, startup"))),
                 None => return Err(wrong("one of live, ready, startup is missing".into())),
             },
+            "netcheck" => {
+                let json = self.own.contains_key("json");
+                let mut targets = |name| {
+                    let given = self.own.remove(name).unwrap_or_default();
+                    given.iter().map(|text| Target::parse(text)).collect::<Result<Vec<_>, _>>()
+                };
+                let open = targets("open").map_err(|problem| wrong(format!("--open: {problem}")))?;
+                let closed = targets("closed").map_err(|problem| wrong(format!("--closed: {problem}")))?;
+                if open.is_empty() {
+                    return Err(wrong("--open is missing: closed proves nothing where nothing is open".into()));
+                }
+                let settle = self.own.remove("settle").and_then(|mut given| given.pop());
+                let settle = settle.map_or(Ok(netcheck::SETTLE), |text| parse::duration(&text));
+                let settle = settle.map_err(|problem| wrong(format!("--settle {problem}")))?;
+                Command::Netcheck { open, closed, settle, json }
+            }
             _ => Command::Settings,
         })
     }
@@ -335,6 +372,8 @@ mod tests {
             (&["probe"], "live, ready, startup"),
             (&["probe", "dead"], "`dead`"),
             (&["run", "--relay-token", "x"], "`--relay-token`"),
+            (&["netcheck", "--closed", "x:1"], "--open"),
+            (&["netcheck", "--open", "x"], "HOST:PORT"),
         ] {
             let wrong = of(words).expect_err("not to be understood");
             assert!(wrong.problem.contains(named), "{words:?}: {wrong}");

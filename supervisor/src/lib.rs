@@ -26,6 +26,7 @@ pub mod logs;
 pub mod metrics;
 pub mod mounts;
 pub mod names;
+pub mod netcheck;
 pub mod preflight;
 pub mod probe;
 pub mod provider;

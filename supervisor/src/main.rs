@@ -16,7 +16,7 @@ use supervisor::launch::output::Sink;
 use supervisor::metrics::Metrics;
 use supervisor::provider::{self, Provider};
 use supervisor::termination::{self, TerminationLog};
-use supervisor::{bootstrap, init, logs, preflight, probe};
+use supervisor::{bootstrap, init, logs, netcheck, preflight, probe};
 
 mod cli;
 mod words;
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Install { destination } => install_command(&destination),
         Command::Preflight { flags, json } => preflight_command(flags, json),
         Command::Probe { flags, path } => probe_command(flags, path),
+        Command::Netcheck { open, closed, settle, json } => netcheck_command(&open, &closed, settle, json),
         Command::Worker { work } => supervisor::worker::run(&work),
         Command::Settings => answer(&protocol::setting::markdown(supervisor::config::SETTINGS), 0),
         Command::Tell(text) => answer(&text, 0),
@@ -156,6 +157,20 @@ fn probe_command(flags: Flags, path: &str) -> u8 {
             u8::from(!(200..300).contains(&status))
         }
         Err(error) => complain(&Fault::new(1, &error), None),
+    }
+}
+
+fn netcheck_command(open: &[netcheck::Target], closed: &[netcheck::Target], settle: Duration, json: bool) -> u8 {
+    match netcheck::check(open, closed, netcheck::PATIENCE, settle) {
+        Ok(findings) => {
+            let text = if json {
+                serde_json::to_string(&findings).unwrap_or_default() + "\n"
+            } else {
+                netcheck::table(&findings)
+            };
+            answer(&text, u8::from(!findings.iter().all(|finding| finding.ok)))
+        }
+        Err(error) => complain(&Fault::new(exit::INTERNAL, &error), None),
     }
 }
 
