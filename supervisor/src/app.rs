@@ -26,7 +26,7 @@ use crate::http;
 use crate::init::{self, Init, Reaper, Stops, signals::Rules};
 use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
-use crate::link::{self, Feed, Link};
+use crate::link::{self, Feed, Lines, Link};
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::tasks::{self, Tasks};
@@ -82,6 +82,7 @@ struct App {
     tasks: tasks::Handle,
     link: link::Handle,
     feed: Feed,
+    lines: Lines,
     /// What waits for the gateway, where there is a link.
     buffer: Option<buffer::Handle>,
     outputs: Outputs,
@@ -138,7 +139,9 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         .map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
-    let (outputs, ends) = outputs(&edges, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let lines = Lines::new(config.link.as_ref().and_then(|link| link.logs));
+    let (outputs, ends) =
+        outputs(&edges, &lines, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let launcher = Launcher::new(config.launch.clone(), shim, reaper.clone(), metrics.clone(), ends);
     let (agent, agent_part) = Agent::new(config.agent.clone(), launcher.clone(), metrics.clone());
@@ -190,6 +193,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
             let buffer = open_buffer(&config, &state, &metrics).await?;
             let (feed, writer) = Feed::new(buffer.clone()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
             tokio::spawn(writer.run());
+            lines.open(buffer.clone());
+            tokio::spawn(lines.clone().run());
             tokio::spawn(feed.clone().follow(agent.status.clone()));
             let workspace = config.launch.workspace.clone();
             tokio::spawn(feed.clone().sample(buffer.clone(), workspace, metrics.clone()));
@@ -212,7 +217,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         config.tasks.clone(),
         launcher.clone(),
         metrics.clone(),
-        feed.clone(),
+        (feed.clone(), lines.clone()),
         state.directory.path().join("tasks"),
         asks,
     )
@@ -263,6 +268,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         tasks,
         link,
         feed,
+        lines,
         buffer,
         outputs,
     })
@@ -335,13 +341,14 @@ fn boot_bytes(id: &str) -> [u8; 16] {
 type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);
 
 /// Pipes for what is not a terminal; a terminal is given to the agent as it is.
-fn outputs(edges: &Edges, for_other_uid: bool) -> io::Result<(Outputs, AgentEnds)> {
+fn outputs(edges: &Edges, lines: &Lines, for_other_uid: bool) -> io::Result<(Outputs, AgentEnds)> {
     let mut outputs = Outputs { finish: Vec::new(), tasks: Vec::new() };
-    let mut pipe = |sink: &Arc<Sink>, terminal: bool, bytes: &crate::metrics::Counter| {
+    let mut pipe = |name, sink: &Arc<Sink>, terminal: bool, bytes: &crate::metrics::Counter| {
         if terminal {
             return Ok::<_, io::Error>(None);
         }
-        let (output, end) = Output::new(sink.clone(), bytes.clone())?;
+        let mut copier = lines.of(None, name);
+        let (output, end) = Output::new(sink.clone(), bytes.clone(), Box::new(move |bytes| copier.take(bytes)))?;
         if for_other_uid {
             // A pipe belongs to who made it; opening /dev/stdout anew is a check of its mode. runc gives the owner
             // away instead, which takes CAP_CHOWN.
@@ -354,8 +361,8 @@ fn outputs(edges: &Edges, for_other_uid: bool) -> io::Result<(Outputs, AgentEnds
     };
     let (stdout, stderr) = &edges.sinks;
     let ends = (
-        pipe(stdout, isatty(io::stdout()).unwrap_or(false), &edges.metrics.stdout_bytes)?,
-        pipe(stderr, isatty(io::stderr()).unwrap_or(false), &edges.metrics.stderr_bytes)?,
+        pipe("stdout", stdout, isatty(io::stdout()).unwrap_or(false), &edges.metrics.stdout_bytes)?,
+        pipe("stderr", stderr, isatty(io::stderr()).unwrap_or(false), &edges.metrics.stderr_bytes)?,
     );
     Ok((outputs, ends))
 }

@@ -35,8 +35,8 @@ use retain::kept;
 use row::{Row, written};
 
 use crate::launch::Launcher;
-use crate::link::Feed;
 use crate::link::feed::Written;
+use crate::link::{Feed, Lines};
 use crate::metrics::Metrics;
 use crate::workspace::seeds::Seed;
 use crate::workspace::workers::Workers;
@@ -47,6 +47,7 @@ pub struct Tasks {
     launcher: Launcher,
     metrics: Arc<Metrics>,
     feed: Feed,
+    lines: Lines,
     workers: Workers,
     ledger: Ledger,
     asks: mpsc::Receiver<Ask>,
@@ -78,7 +79,7 @@ impl Tasks {
         config: Config,
         launcher: Launcher,
         metrics: Arc<Metrics>,
-        feed: Feed,
+        (feed, lines): (Feed, Lines),
         directory: PathBuf,
         Asks(asks): Asks,
     ) -> Result<Tasks, journal::JournalError> {
@@ -91,6 +92,7 @@ impl Tasks {
             launcher,
             metrics,
             feed,
+            lines,
             ledger,
             asks,
             updates,
@@ -313,6 +315,7 @@ impl Tasks {
                 workers: self.workers.clone(),
                 seed: self.log_root.join(&row.record.task.task_id).join(run::SEED),
                 streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
+                lines: self.lines.clone(),
                 control: orders.control,
                 typed: orders.typed,
                 size: row.entry.size.subscribe(),

@@ -4,6 +4,8 @@
 mod calls;
 #[path = "link/commands.rs"]
 mod commands;
+#[path = "link/lines.rs"]
+mod lines;
 #[path = "link/offline.rs"]
 mod offline;
 #[path = "link/records.rs"]

@@ -54,6 +54,7 @@ impl App {
         self.end_everything().await;
         self.drain(deadline).await;
         let (link, feed, buffer) = (self.link.clone(), self.feed.clone(), self.buffer.clone());
+        self.lines.declare();
         let code = self.last_word(outcome).await;
         let last = async {
             feed.tell_for_good(Class::Lifecycle, "supervisor.stopped", json!({ "exit_code": code })).await;

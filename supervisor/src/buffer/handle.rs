@@ -26,10 +26,22 @@ pub(super) enum Ask {
     Close { reply: oneshot::Sender<Result<(), BufferError>> },
 }
 
-/// A record that nobody waits for.
-pub(super) struct Offer {
-    pub(super) class: Class,
-    pub(super) bytes: Vec<u8>,
+/// What nobody waits for.
+pub(super) enum Offer {
+    /// A record.
+    Record { class: Class, bytes: Vec<u8> },
+    /// So many records that were dropped, and their bytes.
+    Lost { class: Class, count: i64, bytes: u64 },
+}
+
+impl Offer {
+    /// What it holds in memory.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Offer::Record { bytes, .. } => bytes.len(),
+            Offer::Lost { .. } => 0,
+        }
+    }
 }
 
 /// What is on its way from those who offer.
@@ -42,6 +54,14 @@ struct State {
     bytes: u64,
     /// Records that were dropped, and their bytes.
     dropped: BTreeMap<Class, (i64, u64)>,
+}
+
+impl State {
+    fn count_dropped(&mut self, class: Class, count: i64, bytes: u64) {
+        let dropped = self.dropped.entry(class).or_default();
+        dropped.0 += count;
+        dropped.1 += bytes;
+    }
 }
 
 impl Offered {
@@ -101,14 +121,22 @@ impl Handle {
         let mut state = self.offered.lock();
         if state.bytes + length <= OFFERED_BYTES
             && bytes.len() <= MAX_RECORD
-            && self.offers.try_send(Offer { class, bytes }).is_ok()
+            && self.offers.try_send(Offer::Record { class, bytes }).is_ok()
         {
             state.bytes += length;
             return;
         }
-        let dropped = state.dropped.entry(class).or_default();
-        dropped.0 += 1;
-        dropped.1 += length;
+        state.count_dropped(class, 1, length);
+    }
+
+    /// So many records were dropped by the one who had them: they get their numbers behind what was offered before, and
+    /// these are a gap, `budget`.
+    pub fn lose(&self, class: Class, count: i64, bytes: u64) {
+        let mut state = self.offered.lock();
+        if self.offers.try_send(Offer::Lost { class, count, bytes }).is_err() {
+            // Told with the offers that fill the queue.
+            state.count_dropped(class, count, bytes);
+        }
     }
 
     /// What stands at `from` and after it; see [`Buffer::peek`](super::Buffer::peek).

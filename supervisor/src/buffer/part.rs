@@ -112,12 +112,14 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
             Some(offer) = offers.recv() => batch.offers.push(offer),
             () = timer => {}
         }
-        while batch.offers.len() < BATCH
+        // At the end nothing stays behind.
+        let ends = batch.asks.iter().any(|ask| matches!(ask, Ask::Close { .. }));
+        while (ends || batch.offers.len() < BATCH)
             && let Ok(offer) = offers.try_recv()
         {
             batch.offers.push(offer);
         }
-        batch.offers.iter().for_each(|offer| self.ends.offered.taken(offer.bytes.len()));
+        batch.offers.iter().for_each(|offer| self.ends.offered.taken(offer.length()));
         batch.dropped = self.ends.offered.dropped().into_iter().map(|(class, (n, bytes))| (class, n, bytes)).collect();
         let now = Instant::now();
         batch.sync =
@@ -197,13 +199,17 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
             Ask::Close { reply } => close = Some(reply),
         }
     }
-    for Offer { class, bytes } in batch.offers {
-        let answer = buffer.append(class, &bytes);
-        done.appended(class, &answer);
+    for offer in batch.offers {
+        match offer {
+            Offer::Record { class, bytes } => {
+                let answer = buffer.append(class, &bytes);
+                done.appended(class, &answer);
+            }
+            Offer::Lost { class, count, bytes } => done.lost(buffer, class, count, bytes),
+        }
     }
     for (class, count, bytes) in batch.dropped {
-        buffer.lose(class, count, bytes, Reason::Budget);
-        done.news = true;
+        done.lost(buffer, class, count, bytes);
     }
     // One sync for all that wait.
     let mut due = batch.sync;
@@ -230,6 +236,11 @@ impl Done {
             Ok(_) => self.records.push(class),
             Err(error) => self.refused(class, error),
         }
+    }
+
+    fn lost<D: Disk>(&mut self, buffer: &mut Buffer<D>, class: Class, count: i64, bytes: u64) {
+        buffer.lose(class, count, bytes, Reason::Budget);
+        self.news = true;
     }
 
     fn refused(&mut self, class: Class, error: &BufferError) {

@@ -155,29 +155,35 @@ impl Stream {
     }
 }
 
+/// Sees what has been passed on. Never waits.
+pub type Tap = Box<dyn FnMut(&[u8]) + Send>;
+
 /// One stream of the agent: what it writes into, and the copy to the sink.
 pub struct Output {
     write_end: OwnedFd,
     read_end: Receiver,
     sink: Arc<Sink>,
     bytes: Counter,
+    copy: Tap,
 }
 
 impl Output {
-    /// A pipe into `sink`. Returns the end that the agent writes to, for the launcher.
-    pub fn new(sink: Arc<Sink>, bytes: Counter) -> io::Result<(Output, OwnedFd)> {
+    /// A pipe into `sink`, of which `copy` sees what went through. Returns the end that the agent writes to, for the launcher.
+    pub fn new(sink: Arc<Sink>, bytes: Counter, copy: Tap) -> io::Result<(Output, OwnedFd)> {
         let (read_end, write_end) = pipe_to_read()?;
         let for_agent = write_end.try_clone()?;
-        Ok((Output { write_end, read_end, sink, bytes }, for_agent))
+        Ok((Output { write_end, read_end, sink, bytes, copy }, for_agent))
     }
 
     /// Copy until the reader of the sink has gone, or `finish` is notified and the pipe is empty.
     pub async fn run(self, finish: Arc<Notify>) {
         // Held here: it keeps the pipe open between two runs of the agent.
-        let Output { write_end: _write_end, read_end, sink, bytes } = self;
+        let Output { write_end: _write_end, read_end, sink, bytes, copy } = self;
+        let copy = Mutex::new(copy);
         let write: Arc<Write> = Arc::new(move |chunk| {
             sink.write(chunk)?;
             bytes.inc_by(chunk.len() as u64);
+            lock(&copy)(chunk);
             Ok(())
         });
         loop {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use protocol::session::{Offline, OfflineAction, Pod};
 
+use super::lines::Budget;
 use super::offline;
 use crate::config::{Reader, parse};
 use crate::tls;
@@ -28,6 +29,8 @@ pub struct Config {
     pub offline: Offline,
     /// The Pod, where there is one.
     pub pod: Option<Pod>,
+    /// Of the log lines that go to the gateway; `None` where none is to go.
+    pub logs: Option<Budget>,
 }
 
 /// A gateway's address.
@@ -81,6 +84,8 @@ impl Config {
         };
         let plain = reader.value("link_plain", parse::boolean);
         let pod = pod(reader);
+        let logs = reader.value("link_logs", parse::boolean);
+        let (rate, burst) = (reader.value("link_logs_rate", parse::size), reader.value("link_logs_burst", parse::size));
         if token_file.is_none() && tls.identity.is_none() {
             return None;
         }
@@ -102,7 +107,8 @@ impl Config {
                            is trusted";
             reader.mistake(reader.origin("gateway_url"), problem);
         }
-        Some(Config { gateway, agent_id: agent_id.into(), token_file, tls, window, offline, pod })
+        let logs = logs.then_some(Budget { rate, burst });
+        Some(Config { gateway, agent_id: agent_id.into(), token_file, tls, window, offline, pod, logs })
     }
 }
 

@@ -209,7 +209,7 @@ impl Feed {
 }
 
 /// Of this moment.
-fn record(kind: String, body: Value) -> Record {
+pub(super) fn record(kind: String, body: Value) -> Record {
     Record { wall_ms: clock::wall_ms(), boot_ms: clock::boot_ms(), kind, body }
 }
 

@@ -21,6 +21,7 @@ use super::request::Spec;
 use super::{Config, Control, Update, identity};
 use crate::exit::reason;
 use crate::launch::{Event, Launcher, Request, Task as Overrides, Tree};
+use crate::link::Lines;
 use crate::workspace::failure::Failure;
 use crate::workspace::work::Work;
 use crate::workspace::workers::{Input as Content, Workers};
@@ -103,6 +104,7 @@ pub(super) struct Run {
     pub(super) seed: PathBuf,
     pub(super) workers: Workers,
     pub(super) streams: (Arc<Stream>, Arc<Stream>),
+    pub(super) lines: Lines,
     pub(super) control: mpsc::Receiver<Control>,
     /// Its standard input, from whoever is a client.
     pub(super) typed: mpsc::Receiver<Typed>,
@@ -268,7 +270,7 @@ impl Run {
             return Ends::terminal(size, &self.streams.0).map_err(|e| format!("a terminal cannot be made: {e}"));
         }
         let takes_input = part == Part::Program && (self.spec.stdin.is_some() || self.spec.stdin_open);
-        Ends::pipes(takes_input.then_some(&mut self.spec), &self.streams)
+        Ends::pipes(takes_input.then_some(&mut self.spec), &self.streams, (&self.lines, &self.id))
             .map_err(|e| format!("a pipe cannot be made: {e}"))
     }
 

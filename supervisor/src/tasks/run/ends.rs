@@ -4,8 +4,8 @@
 //! terminal shows is its standard output, so cursors, bounds and readers are the same for both.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::task::Terminal;
 use tokio::net::unix::pipe::Receiver;
@@ -15,6 +15,7 @@ use super::input::Input;
 use crate::launch::Streams;
 use crate::launch::output::{drain, pipe_to_read};
 use crate::launch::terminal::Master;
+use crate::link::{Lines, lines};
 use crate::tasks::output::Stream;
 use crate::tasks::request::Spec;
 
@@ -29,18 +30,27 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// A pipe each; without `takes_input` nothing is read.
-    pub(super) fn pipes(takes_input: Option<&mut Spec>, into: &(Arc<Stream>, Arc<Stream>)) -> io::Result<Ends> {
+    /// A pipe each; without `takes_input` nothing is read. `lines` gets a copy for the gateway, as of task `id`.
+    pub(super) fn pipes(
+        takes_input: Option<&mut Spec>,
+        into: &(Arc<Stream>, Arc<Stream>),
+        (lines, id): (&Lines, &str),
+    ) -> io::Result<Ends> {
         let ((out, stdout), (err, stderr)) = (pipe_to_read()?, pipe_to_read()?);
         let (input, stdin) = match takes_input {
             Some(spec) => Input::pipe(spec).map(|(input, end)| (input, Some(end)))?,
             None => (Input::none(), None),
         };
-        let keep = |stream: &Arc<Stream>| {
-            let stream = stream.clone();
-            move |bytes: &[u8]| stream.append(bytes)
+        let keep = |stream: &Arc<Stream>, copy: lines::Copier| {
+            let (stream, copy) = (stream.clone(), Mutex::new(copy));
+            move |bytes: &[u8]| {
+                stream.append(bytes)?;
+                copy.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+                Ok(())
+            }
         };
-        let pumps = vec![pump(out, keep(&into.0)), pump(err, keep(&into.1))];
+        let (stdout_copy, stderr_copy) = (lines.of(Some(id), "stdout"), lines.of(Some(id), "stderr"));
+        let pumps = vec![pump(out, keep(&into.0, stdout_copy)), pump(err, keep(&into.1, stderr_copy))];
         Ok(Ends { streams: Streams::Task { stdin, stdout, stderr }, pumps, input })
     }
 
