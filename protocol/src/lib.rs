@@ -2,6 +2,7 @@
 //!
 //! - [`attach`]: the words of a client that is attached to a dev-task.
 //! - [`exit`]: the exit codes of our own, and a fault that ends a program.
+//! - [`percent`]: `%XX` of URLs.
 //! - [`policy`]: what the shim obeys when it starts one program.
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
@@ -18,6 +19,7 @@ pub mod control;
 pub mod exit;
 pub mod guarantee;
 pub mod health;
+pub mod percent;
 pub mod policy;
 pub mod problem;
 pub mod session;

@@ -71,6 +71,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("link_logs", "true", "BOOL", "send what the agent and tasks write, line by line"),
     setting("link_logs_rate", "64KiB", "SIZE", "of all these lines, so much in a second; each counts 128 bytes more"),
     setting("link_logs_burst", "256KiB", "SIZE", "so much at once, after some quiet"),
+    setting(
+        "link_proxy",
+        "",
+        "URL|none",
+        "HTTP proxy on the way to the gateway, or `none`; default: HTTPS_PROXY and NO_PROXY; environment only",
+    )
+    .secret(),
     setting("pod_name", "", "TEXT", "name of the Pod, from the downward API").alias(&["POD_NAME"]),
     setting("pod_namespace", "", "TEXT", "its namespace").alias(&["POD_NAMESPACE"]),
     setting("pod_uid", "", "TEXT", "its uid").alias(&["POD_UID"]),

@@ -21,6 +21,7 @@ pub mod http;
 pub mod init;
 pub mod install;
 pub mod launch;
+pub(crate) mod line;
 pub mod link;
 pub mod logs;
 pub mod metrics;

@@ -29,6 +29,7 @@ pub mod feed;
 mod kept;
 pub mod lines;
 mod offline;
+mod proxy;
 mod reconnect;
 mod sample;
 mod session;

@@ -68,15 +68,20 @@ impl Gateway {
     #[track_caller]
     pub fn dial(&self) -> Dial {
         loop {
-            let stream = self.connection();
-            let stream: Box<dyn Stream> = match &self.tls {
-                None => Box::new(stream),
-                Some(server) => Box::new(server.take(stream)),
-            };
-            if let Ok(dial) = Dial::read(stream) {
+            if let Ok(dial) = self.try_dial() {
                 return dial;
             }
         }
+    }
+
+    /// The next connection: its request, or why none came.
+    #[track_caller]
+    pub fn try_dial(&self) -> io::Result<Dial> {
+        let stream = self.connection();
+        Dial::read(match &self.tls {
+            None => Box::new(stream),
+            Some(server) => Box::new(server.take(stream)),
+        })
     }
 
     /// The next dial, upgraded, with its hello read.

@@ -33,6 +33,7 @@ pub mod openapi;
 pub mod output;
 pub mod probes;
 pub mod processes;
+pub mod proxy;
 pub mod relay;
 pub mod scene;
 pub mod scripted_model;

@@ -8,6 +8,8 @@ mod commands;
 mod lines;
 #[path = "link/offline.rs"]
 mod offline;
+#[path = "link/proxy.rs"]
+mod proxy;
 #[path = "link/records.rs"]
 mod records;
 

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use protocol::percent;
+
 use super::reply::Problem;
 
 /// The parameters that have not been asked for yet.
 pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Values here are words, numbers and ids: no character of theirs needs `%XX`.
     pub(super) fn parse(query: Option<&str>) -> Result<Query, Problem> {
         let mut parameters = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if parameters.insert(name.to_string(), value.to_string()).is_some() {
-                return Err(Problem::field(name, "is given twice"));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if parameters.insert(name.clone(), value).is_some() {
+                return Err(Problem::field(&name, "is given twice"));
             }
         }
         Ok(Query(parameters))
@@ -46,4 +48,9 @@ impl Query {
             Some(name) => Err(Problem::field(&name, "is no parameter of this path")),
         }
     }
+}
+
+fn decode(text: &str) -> Result<String, Problem> {
+    let bytes = percent::decode_form(text).ok_or_else(|| Problem::field("query", "has a % that is not %XX"))?;
+    String::from_utf8(bytes).map_err(|_| Problem::field("query", "is not UTF-8"))
 }

@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 
+use protocol::percent;
+
 use super::reply::{self, Problem};
 use crate::workspace::failure::{Failure, Kind};
 use crate::workspace::files::Opened;
@@ -39,18 +41,7 @@ pub(super) fn path(uri: &Uri, skip: usize) -> Result<Option<Relative>, Problem> 
     if rest.is_empty() {
         return Ok(None);
     }
-    let mut bytes = Vec::with_capacity(rest.len());
-    let mut left = rest.bytes();
-    while let Some(byte) = left.next() {
-        let mut digit = || left.next().and_then(|b| char::from(b).to_digit(16));
-        bytes.push(match byte {
-            b'%' => match (digit(), digit()) {
-                (Some(high), Some(low)) => (high * 16 + low) as u8,
-                _ => return Err(Problem::field("path", "has a % that is not %XX")),
-            },
-            other => other,
-        });
-    }
+    let bytes = percent::decode(rest).ok_or_else(|| Problem::field("path", "has a % that is not %XX"))?;
     Relative::new(&bytes).map(Some).map_err(|e| Problem::field("path", e.to_string()))
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use protocol::percent;
+
 use super::reply::Problem;
 use crate::config::parse;
 
@@ -56,22 +58,7 @@ impl Query {
     }
 }
 
-/// `%XX` and `+` (the form encoding of HTML, which curl and browsers send).
 fn decode(text: &str) -> Result<String, Problem> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
-                match (digit(), digit()) {
-                    (Some(high), Some(low)) => (high * 16 + low) as u8,
-                    _ => return Err(Problem::bad("the query has a % that is not %XX")),
-                }
-            }
-            other => other,
-        });
-    }
+    let bytes = percent::decode_form(text).ok_or_else(|| Problem::bad("the query has a % that is not %XX"))?;
     String::from_utf8(bytes).map_err(|_| Problem::bad("the query is not UTF-8"))
 }

@@ -9,6 +9,7 @@ use protocol::session::{Offline, OfflineAction, Pod};
 
 use super::lines::Budget;
 use super::offline;
+use super::proxy::Proxy;
 use crate::config::{Reader, parse};
 use crate::tls;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub gateway: Address,
     /// Whose supervisor this is.
     pub agent_id: String,
+    /// On the way there.
+    pub proxy: Option<Proxy>,
     /// Read anew for each dial; `None` where the certificate says who we are.
     pub token_file: Option<PathBuf>,
     /// Whom to trust, and our own certificate.
@@ -108,7 +111,8 @@ impl Config {
             reader.mistake(reader.origin("gateway_url"), problem);
         }
         let logs = logs.then_some(Budget { rate, burst });
-        Some(Config { gateway, agent_id: agent_id.into(), token_file, tls, window, offline, pod, logs })
+        let proxy = Proxy::read(reader, &gateway);
+        Some(Config { gateway, proxy, agent_id: agent_id.into(), token_file, tls, window, offline, pod, logs })
     }
 }
 
@@ -148,7 +152,7 @@ fn address(text: &str) -> Result<Address, String> {
     Ok(Address { tls, host, port, authority, base: uri.path().trim_end_matches('/').to_owned() })
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 

@@ -1,10 +1,9 @@
-//! From an address to an upgraded connection: name, TCP, TLS, and the handshake of WebSocket over hyper.
+//! From an address to an upgraded connection: a line, through a proxy or not, and the handshake of WebSocket over hyper.
 //!
 //! Promises: one deadline for all of it; the token is read anew and stands in nothing but its header; redirects are not
 //! followed; an answer that names a time for the next dial is understood.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,28 +16,23 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use nix::sys::socket::{setsockopt, sockopt};
 use protocol::session::{PATH, Refusal, SUBPROTOCOL};
 use protocol::websocket;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::config::{Address, Config};
+use super::proxy::{Proxy, ProxyError};
 use super::reconnect::Why;
 use crate::backoff::random_bits;
 use crate::bearer;
-use crate::names::{NameError, Names};
+use crate::line::{self, Line, LineError};
+use crate::names::Names;
 use crate::streaming;
-use crate::tls::{Tls, TlsError};
+use crate::tls::Tls;
 
 /// The whole of it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// One address of several.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Bytes under way that nobody confirms for so long: the peer is gone (tcp(7)). The kernel's own patience is 15 minutes.
-const UNCONFIRMED_MILLIS: u32 = 20_000;
 /// Read of a refusal.
 const MAX_REFUSAL: usize = 4096;
 
@@ -52,11 +46,9 @@ pub(super) enum DialError {
     #[error("the token file cannot be read")]
     Token(#[source] io::Error),
     #[error(transparent)]
-    Name(#[from] NameError),
-    #[error("{address} cannot be reached")]
-    Connect { address: SocketAddr, source: io::Error },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    Line(#[from] LineError),
+    #[error("there is no way through the proxy")]
+    Proxy(#[from] ProxyError),
     #[error("the connection broke in the handshake")]
     Http(#[from] hyper::Error),
     #[error("the gateway refuses the token with {0}")]
@@ -74,9 +66,8 @@ impl DialError {
     pub(super) fn name(&self) -> &'static str {
         match self {
             DialError::Token(_) => "token",
-            DialError::Name(_) => "name",
-            DialError::Connect { .. } => "connect",
-            DialError::Tls(_) => "tls",
+            DialError::Line(error) => error.name(),
+            DialError::Proxy(_) => "proxy",
             DialError::Http(_) => "broken",
             DialError::Denied(_) => "denied",
             DialError::Refused { .. } => "refused",
@@ -98,6 +89,7 @@ impl DialError {
 /// Dials one gateway.
 pub(super) struct Dialler {
     gateway: Address,
+    proxy: Option<Proxy>,
     token_file: Option<std::path::PathBuf>,
     tls: Arc<Tls>,
     names: Names,
@@ -107,6 +99,7 @@ impl Dialler {
     pub(super) fn new(config: &Config) -> Dialler {
         Dialler {
             gateway: config.gateway.clone(),
+            proxy: config.proxy.clone(),
             token_file: config.token_file.clone(),
             tls: Tls::new(config.tls.clone()),
             names: Names::default(),
@@ -120,35 +113,20 @@ impl Dialler {
 
     async fn try_dial(&self) -> Result<Connection, DialError> {
         let token = self.token_file.as_deref().map(token).transpose().map_err(DialError::Token)?;
-        let stream = self.connect(self.names.resolve(&self.gateway.host).await?).await?;
-        if self.gateway.tls {
-            let stream = self.tls.connect(&self.gateway.host, stream).await?;
-            handshake(stream, &self.gateway, token).await
-        } else {
-            handshake(stream, &self.gateway, token).await
+        let line = self.line().await?;
+        if !self.gateway.tls {
+            return handshake(line, &self.gateway, token).await;
         }
+        let line = self.tls.connect(&self.gateway.host, line).await.map_err(LineError::Tls)?;
+        handshake(Box::new(line), &self.gateway, token).await
     }
 
-    /// One address after the other, beginning anywhere: a fleet spreads over them, and one that is dead costs each agent
-    /// some of its dials and not all.
-    async fn connect(&self, mut addresses: Vec<IpAddr>) -> Result<TcpStream, DialError> {
-        let begin = random_bits() as usize % addresses.len().max(1);
-        addresses.rotate_left(begin);
-        let mut last = DialError::Timeout;
-        for address in addresses {
-            let address = SocketAddr::new(address, self.gateway.port);
-            let connected = timeout(CONNECT, TcpStream::connect(address)).await;
-            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => {
-                    // A beat is one small segment; waiting for more would only delay it.
-                    let _ = stream.set_nodelay(true);
-                    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &UNCONFIRMED_MILLIS);
-                    return Ok(stream);
-                }
-                Err(source) => last = DialError::Connect { address, source },
-            }
-        }
-        Err(last)
+    async fn line(&self) -> Result<Box<dyn Line>, DialError> {
+        let Some(proxy) = &self.proxy else {
+            return Ok(Box::new(line::tcp(&self.names, &self.gateway.host, self.gateway.port).await?));
+        };
+        let stream = line::tcp(&self.names, &proxy.host, proxy.port).await.map_err(ProxyError::Unreachable)?;
+        Ok(proxy.tunnel(stream, &self.gateway).await?)
     }
 }
 
@@ -162,7 +140,13 @@ fn token(path: &Path) -> io::Result<HeaderValue> {
 }
 
 /// What drives a connection goes with whoever waits for its answer.
-struct Driver(JoinHandle<()>);
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Driver {
+    pub(super) fn of(connection: http1::Connection<TokioIo<impl Line + 'static>, Body>) -> Driver {
+        Driver(tokio::spawn(async move { drop(connection.with_upgrades().await) }))
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -170,13 +154,13 @@ impl Drop for Driver {
     }
 }
 
-async fn handshake<S>(stream: S, gateway: &Address, token: Option<HeaderValue>) -> Result<Connection, DialError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(16 * 1024).handshake(TokioIo::new(stream)).await?;
-    let driver = Driver(tokio::spawn(async move { drop(connection.with_upgrades().await) }));
+async fn handshake(
+    line: Box<dyn Line>,
+    gateway: &Address,
+    token: Option<HeaderValue>,
+) -> Result<Connection, DialError> {
+    let (mut sender, connection) = http1::Builder::new().max_buf_size(16 * 1024).handshake(TokioIo::new(line)).await?;
+    let driver = Driver::of(connection);
     let key = key();
     let response = sender.send_request(request(gateway, &key, token)?).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

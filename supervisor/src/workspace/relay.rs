@@ -15,13 +15,12 @@ use axum::http::{Method, Request, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use protocol::task::{ApplyState, Task};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::bearer;
 use crate::config::Reader;
 use crate::exit;
+use crate::line::{self, Line};
 use crate::names::Names;
 use crate::streaming;
 use crate::tls::{self, Tls};
@@ -39,11 +38,6 @@ pub struct Relay {
     /// For `https`.
     tls: Option<Arc<Tls>>,
 }
-
-/// TLS over TCP, or TCP alone.
-trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Line for S {}
 
 enum Token {
     None,
@@ -149,25 +143,13 @@ impl Relay {
         let host = self.uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let stream = connect(host, port).await?;
+        let stream = line::tcp(&Names::default(), host, port).await.map_err(|e| exit::reason(&e))?;
         match &self.tls {
             // The name is the operator's, so the certificate is checked against what was meant.
             Some(tls) => Ok(Box::new(tls.connect(host, stream).await.map_err(|e| exit::reason(&e))?)),
             None => Ok(Box::new(stream)),
         }
     }
-}
-
-/// All addresses of the name, one after the other.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let mut last = String::new();
-    for address in Names::default().resolve(host).await.map_err(|e| exit::reason(&e))? {
-        match TcpStream::connect((address, port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(last)
 }
 
 /// `https`, or `http` to this machine: a token must not travel in the open.
