@@ -25,6 +25,7 @@ fn only_bootstrap(builder: Builder) -> Builder {
     builder.command("bootstrap")
 }
 
+/// 000-28, 000-30.
 #[test]
 fn defaults_are_copied_with_modes_and_a_version_marker() {
     let mut supervisor = only_bootstrap(with_defaults(Supervisor::new())).set("bootstrap-version", "v7").start();
@@ -36,6 +37,7 @@ fn defaults_are_copied_with_modes_and_a_version_marker() {
     assert_eq!(read(&target.join(".version")).lines().next(), Some("v7"));
 }
 
+/// 000-29, 000-31, 000-32.
 #[test]
 fn an_edit_survives_and_new_defaults_appear() {
     let builder = with_defaults(Supervisor::new());
@@ -61,6 +63,16 @@ fn a_link_that_was_planted_in_the_volume_is_not_followed() {
     assert_eq!(planted, 0, "it wrote through a link; {}", supervisor.stderr.text());
 }
 
+/// 000-64.
+#[test]
+fn keys_come_from_the_environment_and_another_way_is_refused() {
+    let mut env = Supervisor::new().env("HIVE_SANDBOX_CODEX_AUTH_MODE", "env").shell("exit 3").start();
+    assert_eq!(env.wait_code(), 3);
+    let mut relay = Supervisor::new().env("HIVE_SANDBOX_CODEX_AUTH_MODE", "relay_helper").shell("exit 3").start();
+    assert_eq!(relay.wait_code(), 78);
+    assert!(relay.stderr.text().contains("HIVE_SANDBOX_CODEX_AUTH_MODE"), "{}", relay.stderr.text());
+}
+
 #[test]
 fn run_does_the_same_before_the_agent_starts() {
     let builder = with_defaults(Supervisor::new());
@@ -70,6 +82,7 @@ fn run_does_the_same_before_the_agent_starts() {
     assert_eq!(supervisor.stdout.to_end(), b"default");
 }
 
+/// 000-78.
 #[test]
 fn a_bootstrap_that_fails_keeps_the_pod_and_says_why() {
     let builder = Supervisor::new();

@@ -67,6 +67,7 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.split_once(':').map_or("", |(_, value)| value.trim())
 }
 
+/// 001-10, 001-34.
 #[test]
 fn the_agent_has_no_capability_in_any_set() {
     for profile in [Profile::Plain, Profile::Restricted, Profile::Baseline] {

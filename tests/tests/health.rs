@@ -8,6 +8,7 @@ use tests::supervisor::Supervisor;
 use tests::wait::wait_until;
 use tests::{binaries, http, scene, table};
 
+/// 000-79, 001-16, 003-12.
 #[test]
 fn every_health_path_answers_and_the_body_is_the_protocols() {
     let supervisor = Supervisor::new()
@@ -55,6 +56,7 @@ fn health_is_open_without_a_token_and_says_no_path_and_no_secret() {
     assert!(!supervisor.stderr.text().contains("CANARY"), "the log tells a secret");
 }
 
+/// 000-77.
 #[test]
 fn it_is_live_before_the_agent_is_ready() {
     let supervisor = Supervisor::new().set("agent-ready", "notify").shell("sleep 1000").start();

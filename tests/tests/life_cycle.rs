@@ -2,7 +2,7 @@
 
 use tests::stage::{Pids, Profile, available};
 use tests::supervisor::{Builder, End, Supervisor};
-use tests::{binaries, table};
+use tests::{binaries, scene, table};
 
 /// Signals whose default is to end a process, without those that the C library keeps for itself.
 fn terminating() -> impl Iterator<Item = i32> {
@@ -72,6 +72,7 @@ fn the_agent_gets_exactly_three_descriptors() {
     assert_eq!(String::from_utf8_lossy(&supervisor.stdout.to_end()), "[0, 1, 2]\n");
 }
 
+/// 000-63.
 #[test]
 fn the_agent_gets_the_allowed_environment_and_nothing_else() {
     let mut supervisor = Supervisor::new()
@@ -93,6 +94,30 @@ fn the_agent_gets_the_allowed_environment_and_nothing_else() {
     assert_eq!(names, ["ALSO", "HOME", "MINE", "OPENAI_API_KEY", "PATH", "PROVIDER_A", "PROVIDER_B"]);
 }
 
+/// 000-41, 003-19.
+#[test]
+fn the_agent_that_the_gateway_describes_runs_only_where_all_three_variables_are_given() {
+    let described = r#"{"argv":["/bin/sh","-c","echo $GREETING"],"env":{"GREETING":"hello"},"plugins":["its own"]}"#;
+    let given = [
+        ("HIVE_AGENT_CONFIG_JSON", described),
+        ("HIVE_GATEWAY_URL", "https://gateway.example"),
+        ("HIVE_INTERNAL_SECRET", scene::CANARY),
+    ];
+    let without = |missing: &str| {
+        let variables = given.iter().filter(|(name, _)| *name != missing);
+        variables.fold(Supervisor::new(), |builder, (name, value)| builder.env(name, *value)).start()
+    };
+    let mut supervisor = without("nothing");
+    assert_eq!(supervisor.wait_code(), 0, "{}", supervisor.stderr.text());
+    assert_eq!(supervisor.stdout.to_end(), b"hello\n");
+    for (name, _) in given {
+        let supervisor = without(name);
+        supervisor.wait_ready();
+        assert_eq!(supervisor.agent_state(), "absent", "without {name}");
+    }
+}
+
+/// 000-41.
 #[test]
 fn without_argv_it_is_the_health_only_baseline() {
     let mut supervisor = Supervisor::new().start();
@@ -116,6 +141,7 @@ fn what_a_main_program_leaves_behind_ends_with_it() {
     assert!(ended["killed"].as_u64() >= Some(3), "{ended}");
 }
 
+/// 003-19.
 #[test]
 fn the_agents_argv_need_not_be_utf_8() {
     use std::ffi::OsString;

@@ -22,6 +22,32 @@ fn random_bytes_come_out_unchanged_on_both_streams() {
     assert!(without_our_lines(&errors) == content, "standard error differs");
 }
 
+/// Issue 3, part 2.
+#[test]
+fn our_own_lines_are_json_or_plain_by_choice_and_only_as_severe_as_was_asked_for() {
+    let lines = |format: &str, level: &str| {
+        let mut supervisor =
+            Supervisor::new().set("log-format", format).set("log-level", level).shell("exit 3").start();
+        assert_eq!(supervisor.wait_code(), 3);
+        String::from_utf8(supervisor.stderr.to_end()).expect("text")
+    };
+    let json = lines("json", "info");
+    assert!(json.lines().count() >= 2, "{json}");
+    for line in json.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(value["timestamp"].is_string() && value["level"] == "INFO" && value["message"].is_string(), "{line}");
+    }
+    let plain = lines("plain", "info");
+    assert_eq!(plain.lines().count(), json.lines().count(), "{plain}");
+    for line in plain.lines() {
+        assert!(line.contains(" INFO ") && !line.contains(['{', '\u{1b}']), "{line}");
+    }
+    assert!(plain.contains("listening address=127.0.0.1:"), "{plain}");
+    for format in ["json", "plain"] {
+        assert_eq!(lines(format, "error"), "");
+    }
+}
+
 /// Everything but whole lines that are our own log. The agent's last line has no end, so ours after it gets one.
 fn without_our_lines(bytes: &[u8]) -> Vec<u8> {
     let ours = |line: &[u8]| {

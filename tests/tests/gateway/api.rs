@@ -12,6 +12,7 @@ fn status(gateway: &Gateway, sandbox: &str) -> String {
     gateway.api().get(&format!("/v1/sandboxes/{sandbox}")).json()["status"].as_str().unwrap_or_default().to_string()
 }
 
+/// 001-16.
 #[test]
 fn the_api_is_for_users_and_health_is_for_all() {
     let gateway = Gateway::start();

@@ -58,6 +58,7 @@ fn a_create_that_does_not_wait_answers_at_once_and_a_look_can_wait() {
     assert_eq!(api.wait_end(&id)["exit_code"], 3);
 }
 
+/// 002-3.
 #[test]
 fn a_task_gets_its_directory_environment_and_labels() {
     let (supervisor, api) = api();
@@ -73,6 +74,7 @@ fn a_task_gets_its_directory_environment_and_labels() {
     assert!(!output.contains("SUPERVISOR_"), "{output}");
 }
 
+/// 002-2.
 #[test]
 fn setup_and_teardown_run_around_the_program_and_their_failures_are_told() {
     let (_supervisor, api) = api();

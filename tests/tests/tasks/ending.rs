@@ -90,6 +90,7 @@ fn a_cancel_of_an_ended_task_changes_nothing() {
     assert_eq!((answer.status(), answer.json()), (200, task));
 }
 
+/// 002-16.
 #[test]
 fn a_task_that_is_cancelled_in_its_setup_never_runs_its_program_but_its_teardown() {
     let (_supervisor, api) = api();

@@ -1,0 +1,77 @@
+//! What operators were promised to find written down, and the scripts that the pages name.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tests::binaries;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// 000-81.
+#[test]
+fn the_operations_page_has_each_command_for_looking() {
+    let page = include_str!("../../docs/operations.md");
+    for command in [
+        "kubectl get pods -n",
+        "openhive hive-agents hive-sandbox",
+        "kubectl get pod NAME -o jsonpath='{.metadata.annotations}'",
+        "kubectl get cronjob,job -o json | jq '.items[].metadata.annotations'",
+        "kubectl logs NAME -c agent --tail=100",
+        "kubectl logs deploy/gateway --tail=100",
+        "kubectl logs deploy/dashboard --tail=100",
+        "kubectl get ingress -n openhive",
+    ] {
+        assert!(page.contains(command), "{command}");
+    }
+}
+
+/// 000-82.
+#[test]
+fn the_page_of_container_contracts_has_every_role_and_every_image() {
+    let page = include_str!("../../docs/container-runtime-contracts.md");
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    for role in ["Sandbox", "Agent", "Gateway", "config-bootstrap", "install", "Local mode"] {
+        assert!(headings.iter().any(|heading| heading.contains(role)), "{role} has no part of its own: {headings:?}");
+    }
+    for image in std::fs::read_dir(Path::new(ROOT).join("images")).expect("our own directory").flatten() {
+        let name = image.file_name();
+        let name = name.to_str().expect("a plain name");
+        // That of the tests is nobody's contract.
+        assert!(name == "tests" || page.contains(&format!("images/{name}")), "images/{name} is not on the page");
+    }
+    // A role is told by what a manifest needs: who it is, what it writes, where it is asked.
+    for word in ["uid", "read-only", "8090", "8091", "8080", "/data/config", "/home/codex", "HIVE_SANDBOX_URL"] {
+        assert!(page.contains(word), "{word}");
+    }
+}
+
+/// 000-83.
+#[test]
+fn run_sandbox_shows_an_agent_its_confinement_and_its_health_without_kubernetes() {
+    let script = std::fs::read_to_string(Path::new(ROOT).join("run-sandbox")).expect("our own file");
+    assert!(script.contains("SUPERVISOR_LISTEN:-127.0.0.1:8091"), "the port is 8091 where none is named");
+    let state = binaries::scratch();
+    // Free a moment ago; 8091 may be somebody's.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port();
+    let run = Command::new("./run-sandbox")
+        .current_dir(ROOT)
+        .env("SUPERVISOR_LISTEN", format!("127.0.0.1:{port}"))
+        .env("XDG_STATE_HOME", state.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell");
+    let (said, log) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(0), "{said}\n{log}");
+    for line in [
+        "can      write its workspace",
+        "cannot   write outside its workspace",
+        "cannot   read the supervisor's state",
+        "cannot   signal the supervisor",
+        "\"status\":\"ready\"",
+        "\"deployment_backend\":\"local\"",
+        "ended with the agent's own code: 143",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}\n{log}");
+    }
+}
