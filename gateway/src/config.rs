@@ -23,7 +23,7 @@ pub const SETTINGS: &[Setting] = &[
         "database_url",
         "sqlite:/var/lib/gateway/gateway.db",
         "URL",
-        "the store, sqlite:PATH; `gateway migrate up` makes it; environment only",
+        "the store, sqlite:PATH or postgres://…; `gateway migrate up` makes its schema; environment only",
     )
     .alias(&["DATABASE_URL"])
     .secret(),

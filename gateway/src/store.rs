@@ -48,7 +48,7 @@ pub enum StoreError {
     Open(#[source] Arc<sqlx::Error>),
     /// Another gateway has it.
     #[error("another gateway works with the database {0}: stop that one first, or name another database")]
-    Taken(PathBuf),
+    Taken(String),
     /// Nobody can know whether another gateway has it.
     #[error("the lock {path} beside the database cannot be taken")]
     Lock {
@@ -85,14 +85,14 @@ pub struct Store {
     writes: writer::Queue,
     waiting: Arc<Semaphore>,
     followers: Followers,
-    _lock: Option<lock::Lock>,
+    _lock: lock::Lock,
 }
 
 impl Store {
     /// Open a database whose schema is current, and that no other gateway has.
     pub async fn open(url: &str, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
         require_database(url)?;
-        let lock = lock(url)?;
+        let lock = lock(url).await?;
         let readers = connect(url, false, READERS).await?;
         migrate::require_current(&readers).await?;
         let followers = Followers::default();
@@ -138,9 +138,12 @@ fn file(url: &str) -> Option<&Path> {
     url.strip_prefix("sqlite:").map(Path::new)
 }
 
-/// For one process at a time, where the database is a file of ours.
-fn lock(url: &str) -> Result<Option<lock::Lock>, StoreError> {
-    file(url).map(lock::Lock::take).transpose()
+/// For one process at a time.
+async fn lock(url: &str) -> Result<lock::Lock, StoreError> {
+    match file(url) {
+        Some(path) => lock::Lock::beside(path),
+        None => lock::Lock::within(&connect(url, false, 1).await?).await,
+    }
 }
 
 fn require_database(url: &str) -> Result<(), StoreError> {
@@ -157,8 +160,12 @@ async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreErr
     if !create {
         require_database(url)?;
     }
-    let mode = if create { "rwc" } else { "rw" };
-    let options: AnyConnectOptions = format!("{url}?mode={mode}").parse().map_err(open)?;
+    let address = match file(url) {
+        Some(_) => format!("{url}?mode={}", if create { "rwc" } else { "rw" }),
+        // Whoever runs a PostgreSQL makes its databases.
+        None => url.to_owned(),
+    };
+    let options: AnyConnectOptions = address.parse().map_err(open)?;
     AnyPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(BUSY)
@@ -168,12 +175,14 @@ async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreErr
         .map_err(open)
 }
 
-/// An acknowledgement follows the commit, so a commit has to be on the disk: FULL, which WAL alone is not.
+/// An acknowledgement follows the commit, so a commit has to be on the disk: FULL, which WAL alone is not, and
+/// `synchronous_commit`, whatever the server's default is. No statement waits for ever.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    if connection.backend_name() == "SQLite" {
-        let busy = BUSY.as_millis();
-        let pragmas = format!("PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
-        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))).await?;
-    }
+    let busy = BUSY.as_millis();
+    let settings = match connection.backend_name() {
+        "SQLite" => format!("PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"),
+        _ => format!("SET synchronous_commit = on; SET statement_timeout = {}; SET lock_timeout = {busy}", 2 * busy),
+    };
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
     Ok(())
 }

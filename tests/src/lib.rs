@@ -31,6 +31,7 @@ pub mod http;
 pub mod kernel;
 pub mod openapi;
 pub mod output;
+pub mod postgres;
 pub mod probes;
 pub mod processes;
 pub mod proxy;

@@ -14,6 +14,8 @@ mod commands;
 mod crash;
 #[path = "gateway/openapi.rs"]
 mod openapi;
+#[path = "gateway/postgres.rs"]
+mod postgres;
 #[path = "gateway/records.rs"]
 mod records;
 #[path = "gateway/retention.rs"]

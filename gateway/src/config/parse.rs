@@ -25,9 +25,13 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|e| format!("`{text}` is not a path: {e}"))
 }
 
-/// `sqlite:PATH`. What it says may hold a password, so no error repeats it.
+/// `sqlite:PATH` or `postgres://…`. What it says may hold a password, so no error repeats it.
 pub fn database(text: &str) -> Result<String, String> {
-    let wrong = "is not a database that this gateway knows; write sqlite:PATH";
+    let wrong =
+        "is not a database that this gateway knows; write sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE";
+    if ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Ok(text.to_owned());
+    }
     let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()).ok_or(wrong)?;
     // They would mean something in a URL.
     if path.contains(['?', '#', '%']) {

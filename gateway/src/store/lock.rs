@@ -1,31 +1,60 @@
-//! One gateway for one SQLite store: two would each keep a registry of their own, and acknowledge what the other fences off.
+//! One gateway for one store: two would each keep a registry of their own, and acknowledge what the other fences off.
 //!
-//! The lock is of the process (flock(2) on a file beside the database), so that it ends with it, however it ends.
+//! SQLite: the lock is of the process (flock(2) on a file beside the database), so that it ends with it, however it ends.
+//! PostgreSQL: an advisory lock of a connection of its own. It ends with that connection, so a restart of the database frees
+//! it; fences keep the records right even then.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool};
+
 use super::StoreError;
 
+/// Of all advisory locks of a database, the one that means this: `chaperon` as a number.
+const ADVISORY: i64 = 0x6368_6170_6572_6f6e;
+
 /// Held for as long as the store is open.
-#[derive(Clone, Debug)]
-pub(super) struct Lock {
-    _file: Arc<File>,
+#[derive(Clone)]
+pub(super) enum Lock {
+    File { _file: Arc<File> },
+    Connection { _connection: Arc<PoolConnection<Any>> },
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lock::File { .. } => "Lock::File",
+            Lock::Connection { .. } => "Lock::Connection",
+        })
+    }
 }
 
 impl Lock {
-    /// Take it; nobody waits for it.
-    pub(super) fn take(database: &Path) -> Result<Lock, StoreError> {
+    /// On the file beside an SQLite database; nobody waits for it.
+    pub(super) fn beside(database: &Path) -> Result<Lock, StoreError> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
         let failed = |source: std::io::Error| StoreError::Lock { path: path.clone(), source: Arc::new(source) };
         let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: Arc::new(file) }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(database.into())),
+            Ok(()) => Ok(Lock::File { _file: Arc::new(file) }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(database.display().to_string())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+
+    /// In a PostgreSQL database, by a connection that is kept; nobody waits for it.
+    pub(super) async fn within(pool: &AnyPool) -> Result<Lock, StoreError> {
+        let mut connection = pool.acquire().await?;
+        let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(ADVISORY);
+        if !taken.fetch_one(&mut *connection).await? {
+            return Err(StoreError::Taken("of this URL".into()));
+        }
+        Ok(Lock::Connection { _connection: Arc::new(connection) })
     }
 }

@@ -54,7 +54,7 @@ pub async fn status(url: &str) -> Result<Status, StoreError> {
 
 /// Apply what is missing, in a database that is made where there is none and that no gateway works with; their names.
 pub async fn up(url: &str) -> Result<Vec<&'static str>, StoreError> {
-    let _lock = lock(url)?;
+    let _lock = lock(url).await?;
     let pool = connect(url, true, 1).await?;
     let status = found(&pool).await?;
     if status.found > status.wanted {

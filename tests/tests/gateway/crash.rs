@@ -37,7 +37,11 @@ fn stream(gateway: &Gateway, most: i64, kill_at: Option<i64>) -> i64 {
 
 #[test]
 fn kill_9_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
-    let mut gateway = Gateway::start();
+    kill_in_the_middle_of_streams(Gateway::start());
+}
+
+/// Whatever the store is.
+pub(super) fn kill_in_the_middle_of_streams(mut gateway: Gateway) {
     let mut acknowledged = 0;
     for round in 1..=10 {
         acknowledged = stream(&gateway, i64::MAX - FRAME, Some(round * 37)).max(acknowledged);
