@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool};
@@ -20,8 +20,13 @@ const ADVISORY: i64 = 0x6368_6170_6572_6f6e;
 /// Held for as long as the store is open.
 #[derive(Clone)]
 pub(super) enum Lock {
-    File { _file: Arc<File> },
-    Connection { _connection: Arc<PoolConnection<Any>> },
+    File {
+        _file: Arc<File>,
+    },
+    /// Nobody speaks on it; the mutex only lets it be shared.
+    Connection {
+        _connection: Arc<Mutex<PoolConnection<Any>>>,
+    },
 }
 
 impl fmt::Debug for Lock {
@@ -55,6 +60,6 @@ impl Lock {
         if !taken.fetch_one(&mut *connection).await? {
             return Err(StoreError::Taken("of this URL".into()));
         }
-        Ok(Lock::Connection { _connection: Arc::new(connection) })
+        Ok(Lock::Connection { _connection: Arc::new(Mutex::new(connection)) })
     }
 }

@@ -50,6 +50,10 @@ fn all_that_a_gateway_keeps_is_kept() {
     assert_eq!(welcome.next.get(&Class::Lifecycle), Some(&4));
     session.send_records(Class::Lifecycle, 4..=300);
     session.until_acknowledged(Class::Lifecycle, 300);
+    gateway.kill();
+    gateway.start_again();
+    wait_until("the oldest are removed", || gateway.metric("gateway_events_removed_total") == 200.0);
+    assert_eq!(server.sql("gateway", "SELECT MIN(seq), MAX(seq) FROM records"), "201|300");
     assert_eq!(gateway.api().call("DELETE", "/v1/sandboxes/new", &[], b"").status(), 204);
 }
 
