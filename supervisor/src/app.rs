@@ -170,6 +170,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         large: Arc::new(Semaphore::new(1)),
         upload: config.upload,
         attach_silence: config.attach_silence,
+        attached: metrics.attached.clone(),
     };
     let verifier = config.api_token_file.clone().map_or(http::Verifier::Closed, http::Verifier::TokenFile);
     let routes = http::routes(view.clone(), api, verifier);

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub log_lines_dropped: Counter,
     /// Changes of state of dev-tasks, by the state that was reached.
     pub task_states: Family<Vec<(&'static str, String)>, Counter>,
+    /// Clients that are attached to dev-tasks now.
+    pub attached: Level,
     /// Lines of the task journal that could not be read.
     pub journal_damaged: Counter,
     /// Group commits of the task journal that the disk refused.

@@ -9,6 +9,7 @@ use protocol::task::Task;
 use tokio::sync::Semaphore;
 
 use super::reply::Problem;
+use crate::metrics::Level;
 use crate::tasks::{Entry, Handle};
 use crate::workspace::relay::Relay;
 use crate::workspace::seeds::Seeds;
@@ -33,6 +34,8 @@ pub struct Api {
     pub upload: u64,
     /// An attached client that is not heard of for so long is cut.
     pub attach_silence: Duration,
+    /// How many are attached.
+    pub attached: Level,
 }
 
 impl FromRef<Api> for Handle {

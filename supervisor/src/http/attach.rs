@@ -33,6 +33,7 @@ use super::extract::Id;
 use super::query::Query;
 use super::reply::Problem;
 use super::websocket::{Handshake, Socket};
+use crate::metrics::Level;
 use crate::tasks::{self, Entry};
 
 /// The longest message of a client; a terminal's paste is cut into several by who sends it.
@@ -58,7 +59,8 @@ pub(super) async fn attach(
         .max_write_buffer_size(2 * MAX_MESSAGE)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    Ok(handshake.answer(config, move |socket| place.talk(socket, api.attach_silence)))
+    let counted = Counted::new(api.attached.clone());
+    Ok(handshake.answer(config, move |socket| place.talk(socket, api.attach_silence, counted)))
 }
 
 /// One client's place at one task.
@@ -89,6 +91,22 @@ async fn begin(api: &Api, id: String, query: Option<String>) -> Result<Place, Pr
     Ok(Place { entry, cursors, read_only })
 }
 
+/// A client in the metrics, for as long as this is there.
+struct Counted(Level);
+
+impl Counted {
+    fn new(level: Level) -> Counted {
+        level.inc();
+        Counted(level)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// When a client was last heard of; `None` while nobody listens to it, because its task does not take what it typed.
 type Life = watch::Sender<Option<Instant>>;
 
@@ -100,7 +118,7 @@ fn leave(code: CloseCode, why: impl Into<String>) -> Leave {
 }
 
 impl Place {
-    async fn talk(self, socket: Socket, silence: Duration) {
+    async fn talk(self, socket: Socket, silence: Duration, _counted: Counted) {
         let (mut sink, mut stream) = socket.split();
         let life = Life::new(Some(Instant::now()));
         let (typed_sender, typed) = mpsc::channel(TYPED);

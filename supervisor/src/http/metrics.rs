@@ -66,6 +66,7 @@ fn counters(registry: &mut Registry, view: &View) {
     registry.register("buffer_bytes", "Bytes of the buffer on disk", m.buffer_bytes.clone());
     registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
     registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
+    registry.register("attached_clients", "Clients that are attached to dev-tasks now", m.attached.clone());
     registry.register("link_dials", "Dials of the gateway, by what became of them", m.link_dials.clone());
     registry.register(
         "link_commands",

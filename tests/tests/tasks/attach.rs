@@ -327,9 +327,14 @@ fn no_other_task_of_the_same_user_opens_a_terminal() {
 
 #[test]
 fn an_attached_client_keeps_its_place_among_the_connections_and_gives_it_back() {
-    let (_supervisor, api) = api();
+    let (supervisor, api) = api();
     let id = api.start(terminal("echo up; exec sleep 1000"));
     api.wait_output(&id, "up");
+    let attached = || supervisor.metric("supervisor_attached_clients");
+    let first = Attach::to(&api, &id, "");
+    assert_eq!(attached(), Some(1.0));
+    drop(first);
+    wait_until("nobody to be attached", || attached() == Some(0.0));
     let path = format!("/dev-tasks/{id}");
     let mut clients = Vec::new();
     let full = || api.try_call("GET", &path, &[], b"").is_err();
