@@ -22,7 +22,7 @@ mod readonly;
 mod signals;
 pub mod stand_in;
 mod syscalls;
-mod terminal;
+pub mod terminal;
 mod throttle;
 
 /// One escape.

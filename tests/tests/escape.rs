@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use tests::probes::{self, Control, Outcome, Probe};
 use tests::stage::{Pids, Profile, Stage, available, container_available};
 use tests::supervisor::{Builder, Supervisor};
+use tests::tasks::Api;
 use tests::{binaries, scene, table};
 
 /// Try them all, and report what did not go as expected.
@@ -166,6 +167,34 @@ fn without_seccomp_the_escapes_that_it_stops_work() {
         "userfaultfd",
     ];
     weakened(libc::SYS_seccomp, &guarded);
+}
+
+/// Terminals are the one thing of a task that has a name which every other may guess.
+#[test]
+fn no_task_opens_the_terminal_of_another_which_nothing_else_would_keep_from_it() {
+    let probe = binaries::helper("probe");
+    let (master, name) = probes::terminal::make().expect("a terminal");
+    let control = Command::new(&probe).args(["open-terminal", &name]).output().expect("it starts");
+    assert!(matches!(verdict(&String::from_utf8_lossy(&control.stdout)), Outcome::Escaped(_)));
+    drop(master);
+    for profile in [Profile::Plain, Profile::Restricted, Profile::Baseline] {
+        if !available(Pids::First, profile) {
+            continue;
+        }
+        let supervisor = Supervisor::new().first().profile(profile).token().start();
+        supervisor.wait_ready();
+        let api = Api::of(&supervisor);
+        let size = serde_json::json!({"rows": 24, "cols": 80});
+        let other = api.start(serde_json::json!({"script": "tty; exec sleep 1000", "terminal": size}));
+        api.wait_output(&other, "/dev/pts/");
+        let name = String::from_utf8(api.output(&other, "stdout")).expect("a path");
+        let task = api.run(serde_json::json!({"argv": [probe.clone(), "open-terminal", name.trim()]}));
+        let said = api.output(task["task_id"].as_str().expect("an id"), "stdout");
+        let verdict = verdict(&String::from_utf8_lossy(&said));
+        // With a uid of its own it is kept out by the terminal's owner before that.
+        let why = if profile == Profile::Baseline { "denied" } else { "busy" };
+        assert!(matches!(&verdict, Outcome::Denied(said) if said.matches(why).count() == 3), "{profile:?}: {verdict}");
+    }
 }
 
 #[test]

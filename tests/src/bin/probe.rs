@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use tests::probes::{self, Target, outsider, stand_in};
+use tests::probes::{self, Outcome, Target, outsider, stand_in};
 use tests::scene::OUTSIDER;
 
 fn main() -> ExitCode {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         "setuid-child" => return probes::setuid_child(),
+        "open-terminal" => return tell(&probes::terminal::open_another(&operand)),
         _ => return attempt(&name),
     };
     match served {
@@ -35,7 +36,10 @@ fn attempt(name: &str) -> ExitCode {
         eprintln!("probe: there is no probe {name:?}; `probe list` shows all");
         return ExitCode::from(64);
     };
-    let outcome = (probe.run)(&Target::look());
+    tell(&(probe.run)(&Target::look()))
+}
+
+fn tell(outcome: &Outcome) -> ExitCode {
     println!("{outcome}");
     // the line is the verdict even where the exit code is lost with the shim
     let _ = std::io::stdout().flush();

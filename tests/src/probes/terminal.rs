@@ -1,6 +1,7 @@
 //! Typing into somebody else's terminal.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -26,19 +27,33 @@ pub(super) const PROBES: &[Probe] = &[
     probe("tioclinux-high-bits", SyscallsFiltered, |_| type_in(HIGH | TIOCLINUX)),
 ];
 
+/// A new terminal: its master, and where its other end is.
+pub fn make() -> io::Result<(File, String)> {
+    let master = open("/dev/ptmx")?;
+    let (mut number, mut unlocked) = (0u32, 0i32);
+    let fd = master.as_raw_fd() as u64;
+    kernel::call(libc::SYS_ioctl, &[fd, TIOCSPTLCK, address_mut(&mut unlocked)])?;
+    kernel::call(libc::SYS_ioctl, &[fd, TIOCGPTN, address_mut(&mut number)])?;
+    Ok((master, format!("/dev/pts/{number}")))
+}
+
+/// Open somebody else's terminal at `path`, in every way that shows or says something.
+pub fn open_another(path: &str) -> Outcome {
+    let ways = [(true, false), (false, true), (true, true)];
+    let tries = ways.map(|(read, write)| OpenOptions::new().read(read).write(write).open(path));
+    let opened = tries.iter().any(Result::is_ok);
+    let said: Vec<String> = tries.into_iter().filter_map(|attempt| Some(attempt.err()?.to_string())).collect();
+    if opened { Outcome::Escaped(format!("{path} is open")) } else { Outcome::Denied(said.join("; ")) }
+}
+
+fn open(path: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
 /// Make a terminal our own, then push a byte into its input, as into one shared with the supervisor.
 fn type_in(request: u64) -> Outcome {
     let _ = nix::unistd::setsid();
-    let attempt = || -> std::io::Result<(std::fs::File, std::fs::File)> {
-        let master = OpenOptions::new().read(true).write(true).open("/dev/ptmx")?;
-        let (mut number, mut unlocked) = (0u32, 0i32);
-        let fd = master.as_raw_fd() as u64;
-        kernel::call(libc::SYS_ioctl, &[fd, TIOCSPTLCK, address_mut(&mut unlocked)])?;
-        kernel::call(libc::SYS_ioctl, &[fd, TIOCGPTN, address_mut(&mut number)])?;
-        let slave = OpenOptions::new().read(true).write(true).open(format!("/dev/pts/{number}"))?;
-        Ok((master, slave))
-    };
-    match attempt() {
+    match make().and_then(|(master, path)| Ok((master, open(&path)?))) {
         Ok((master, slave)) => {
             let byte = [b'x', 0];
             let answer = kernel::call(libc::SYS_ioctl, &[slave.as_raw_fd() as u64, request, address(&byte)]);
