@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -133,19 +133,24 @@ impl Journal {
     pub fn rewrite<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<(), JournalError> {
         let failed = |source| JournalError::Write { path: self.path.clone(), source };
         let beside = self.path.with_extension("new");
-        let mut bytes = Vec::new();
-        for record in records.filter(|record| !record.deleted) {
-            bytes.extend(line(record)?);
-        }
-        let write = || -> io::Result<File> {
-            std::fs::write(&beside, &bytes)?;
-            let file = File::options().append(true).open(&beside)?;
-            file.sync_data()?;
-            std::fs::rename(&beside, &self.path)?;
-            Ok(file)
+        let begin = || {
+            // What a crash left of an earlier attempt.
+            std::fs::remove_file(&beside)
+                .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+            File::options().append(true).create_new(true).open(&beside)
         };
-        self.file = write().map_err(failed)?;
-        self.length = bytes.len() as u64;
+        // Line by line: a megabyte at once, now and then, is what leaves holes in a heap.
+        let mut file = BufWriter::new(begin().map_err(failed)?);
+        let mut length = 0;
+        for record in records.filter(|record| !record.deleted) {
+            let line = line(record)?;
+            file.write_all(&line).map_err(failed)?;
+            length += line.len() as u64;
+        }
+        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_data().and_then(|()| std::fs::rename(&beside, &self.path)).map_err(failed)?;
+        self.file = file;
+        self.length = length;
         self.settled = self.length;
         self.torn = false;
         Ok(())
