@@ -172,6 +172,19 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// How many bytes are known to be missing from the next frame; 0 when it is whole.
+    pub fn missing(&self) -> Result<usize, FrameError> {
+        let whole = match self.buffer.first_chunk::<4>() {
+            None => 4,
+            Some(head) => 4 + u32::from_le_bytes(*head) as usize,
+        };
+        if whole > 4 + MAX_FRAME {
+            Err(FrameError::TooLong(whole))
+        } else {
+            Ok(whole.saturating_sub(self.buffer.len()))
+        }
+    }
+
     /// The next whole frame, `None` until more bytes come.
     // Not an iterator: each frame may be of another type.
     #[allow(clippy::should_implement_trait)]

@@ -27,6 +27,8 @@ pub struct Policy {
     pub nice: Option<i8>,
     /// What the program may do with which path. A path that no rule covers cannot be opened at all.
     pub files: Vec<FileRule>,
+    /// It may also read what the shim's zygote holds open ([`crate::zygote::HOLD`]).
+    pub held: bool,
     /// Network and workspace class, enforced by seccomp and Landlock.
     pub class: ExecutionClass,
     /// For `networked`: the TCP ports the program may connect to (`None`: any). A guard rail, not a boundary.

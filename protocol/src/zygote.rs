@@ -1,15 +1,21 @@
-//! Between the supervisor and its zygote, a shim that forks itself into further shims (decision 0015).
+//! Between the supervisor and its zygote, a shim that forks itself into further shims (decisions 0015, 0019).
 //!
-//! One stream socket. An order is one byte with [`DESCRIPTORS`] descriptors beside it (`SCM_RIGHTS`, unix(7)): standard
-//! input, output and error of the new shim, and its own control socket. The answer is [`answer`]: its pid, or why there
-//! is none. When the supervisor's end closes, the zygote exits.
+//! One stream socket. An order is one byte with one descriptor beside it (`SCM_RIGHTS`, unix(7)): the control socket of the
+//! new shim. The answer is [`answer`]: its pid, or why there is none. When the supervisor's end closes, the zygote exits.
+//!
+//! A shim that is forked does at once what needs no policy. Beside the first byte of its policy come its [`STREAMS`].
+//!
+//! Between two orders [`HOLD`] and a frame ([`crate::control::encode`]) with a list of paths tell what most programs may
+//! read: the zygote holds these places open, so that a shim that is forked need not look each of them up.
 
 /// The argument that makes a shim a zygote; the number of its socket follows.
 pub const FLAG: &str = "--zygote";
 /// What an order says.
 pub const ORDER: [u8; 1] = [1];
-/// How many descriptors come with an order.
-pub const DESCRIPTORS: usize = 4;
+/// What comes before a list of paths.
+pub const HOLD: [u8; 1] = [2];
+/// Standard input, output and error, which come with the policy of a shim that was forked.
+pub const STREAMS: usize = 3;
 
 /// A pid, or an `errno`, as it goes over the socket.
 pub fn answer(forked: Result<i32, i32>) -> [u8; 4] {

@@ -23,7 +23,7 @@ pub const fn holds(set: u64, capability: u32) -> bool {
     set & 1 << capability != 0
 }
 
-/// Empty the bounding set where CAP_SETPCAP allows it, and the ambient set.
+/// Empty the bounding set where CAP_SETPCAP allows it.
 pub fn drop_bounding() -> Result<(), Failure> {
     let own = kernel::capabilities().map_err(because(Step::BoundingSet, "reading capabilities"))?;
     if holds(own.effective, SETPCAP) {
@@ -36,6 +36,11 @@ pub fn drop_bounding() -> Result<(), Failure> {
             }
         }
     }
+    Ok(())
+}
+
+/// Empty the ambient set.
+pub fn clear_ambient() -> Result<(), Failure> {
     match kernel::clear_ambient_set() {
         // Older than Linux 4.3: there is no ambient set.
         Ok(()) | Err(Errno::EINVAL) => Ok(()),

@@ -15,11 +15,12 @@ use protocol::policy::Policy;
 
 use crate::execute::Execution;
 use crate::failure::{because, failed};
+use crate::filesystem::Held;
 use crate::guarantees::Facts;
 use crate::readback::Status;
 use crate::syscalls::generator::{Protected, Target, generate};
 use crate::syscalls::profile::Architecture;
-use crate::{capabilities, descriptors, filesystem, identity, kernel, limits, session, syscalls};
+use crate::{capabilities, descriptors, filesystem, identity, limits, session, syscalls};
 
 /// What the child inherits from the steps before the fork.
 pub struct Child<'a> {
@@ -29,6 +30,8 @@ pub struct Child<'a> {
     pub execution: &'a Execution,
     /// What this kernel has.
     pub facts: &'a Facts,
+    /// What its zygote holds open.
+    pub held: &'a Held,
     /// The resident shim's pid.
     pub shim: i32,
     /// The supervisor's process group.
@@ -42,7 +45,10 @@ pub fn become_program(child: &Child<'_>) -> Result<Infallible, Failure> {
     session::enter(policy.session)?;
     umask(Mode::from_bits_truncate(policy.program.umask));
     limits::apply(policy)?;
-    capabilities::drop_bounding()?;
+    if !facts.bounding_empty {
+        capabilities::drop_bounding()?;
+    }
+    capabilities::clear_ambient()?;
     if let Some(identity) = &policy.identity {
         identity::assume(identity)?;
     }
@@ -50,11 +56,10 @@ pub fn become_program(child: &Child<'_>) -> Result<Infallible, Failure> {
     enter_working_directory(policy)?;
     let status = Status::open()?;
     prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
-    filesystem::confine(policy, facts.landlock_abi)?;
+    filesystem::confine(policy, child.held, facts.landlock_abi)?;
     capabilities::drop_all()?;
     status.check(policy, facts.bounding_stays())?;
     let filter = generate(Architecture::NATIVE, &target(child));
-    kernel::default_signal_actions();
     SigSet::empty().thread_set_mask().map_err(because(Step::Exec, "unblocking signals"))?;
     if facts.seccomp {
         syscalls::install(&filter)?;

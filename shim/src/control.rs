@@ -11,6 +11,10 @@ use protocol::control::{Command, Decoder, Failure, FrameError, Report, Step, enc
 use protocol::policy::Policy;
 
 use crate::failure::failed;
+use crate::zygote;
+
+/// Each page that is touched for the first time costs a fault, and most policies fit into one.
+const PAGE: usize = 4096;
 
 /// The shim's end.
 pub struct Control {
@@ -36,17 +40,23 @@ impl Control {
         Control { socket, decoder: Decoder::default(), unsent: Vec::new() }
     }
 
-    /// Wait for the policy, the first frame.
-    pub fn policy(&mut self) -> Result<Box<Policy>, Failure> {
+    /// Wait for the policy, the first frame, and what comes beside it.
+    pub fn policy(&mut self) -> Result<(Box<Policy>, Vec<OwnedFd>), Failure> {
+        let mut beside = Vec::new();
         loop {
             match self.command() {
-                Ok(Some(Command::Start(policy))) => return Ok(policy),
+                Ok(Some(Command::Start(policy))) => return Ok((policy, beside)),
                 Ok(Some(_)) => return Err(failed(Step::Policy, 0, "the first command was not the policy")),
                 Ok(None) => {}
                 Err(error) => return Err(failed(Step::Policy, 0, error.to_string())),
             }
-            if self.receive(MsgFlags::empty()).is_err() {
-                return Err(failed(Step::Policy, 0, "the supervisor closed the socket before it sent a policy"));
+            let mut bytes = [0u8; PAGE];
+            match zygote::receive(&self.socket, &mut bytes) {
+                Ok((count, came)) if count > 0 => {
+                    self.decoder.push(&bytes[..count]);
+                    beside.extend(came);
+                }
+                _ => return Err(failed(Step::Policy, 0, "the supervisor closed the socket before it sent a policy")),
             }
         }
     }
@@ -58,13 +68,8 @@ impl Control {
 
     /// Take in what has arrived.
     pub fn receive_what_is_there(&mut self) -> Result<(), ControlError> {
-        self.receive(MsgFlags::MSG_DONTWAIT)
-    }
-
-    fn receive(&mut self, flags: MsgFlags) -> Result<(), ControlError> {
-        // One page: each page that is touched for the first time costs a fault, and most policies fit.
-        let mut bytes = [0u8; 4096];
-        match recv(self.socket.as_raw_fd(), &mut bytes, flags) {
+        let mut bytes = [0u8; PAGE];
+        match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => Err(ControlError::Closed),
             Ok(count) => {
                 self.decoder.push(&bytes[..count]);

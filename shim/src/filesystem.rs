@@ -3,6 +3,7 @@
 //! A domain only allows; what no rule names is closed. Every access right of the ABI that both kernel and crate know
 //! is handled, none is degraded silently: below an ABI, what is missing shows in [`crate::guarantees`].
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use protocol::control::{Failure, Step};
@@ -18,6 +20,8 @@ use protocol::policy::{Access, ExecutionClass, FileRule, Policy};
 use crate::failure::{because, failed};
 
 mod place;
+
+use place::{Kernels, Place};
 
 /// The highest ABI that this build knows.
 pub const KNOWN_ABI: u32 = ABI::V9 as u32;
@@ -51,14 +55,31 @@ pub fn enclose_tree(abi: u32) -> Result<(), Failure> {
     enter().map_err(|error| refused("the tree's own domain", &error))
 }
 
+/// Places that a zygote holds open for those who may read them.
+#[derive(Default)]
+pub struct Held(Vec<Place>);
+
+impl Held {
+    /// What these paths mean now, as when a rule names them.
+    pub fn open(paths: &[OsString]) -> Result<Held, Failure> {
+        let open = |path: &OsString| place::open(Path::new(path)).map_err(|errno| unreadable(Path::new(path), errno));
+        paths.iter().filter_map(|path| open(path).transpose()).collect::<Result<_, _>>().map(Held)
+    }
+}
+
 /// The program's domain. Below [`FIRST_ABI`] there is none.
-pub fn confine(policy: &Policy, abi: u32) -> Result<(), Failure> {
+pub fn confine(policy: &Policy, held: &Held, abi: u32) -> Result<(), Failure> {
     if abi < FIRST_ABI {
         return Ok(());
     }
     let mut domain = domain(policy, abi).map_err(|error| refused("making the domain", &error))?;
+    for place in held.0.iter().filter(|_| policy.held) {
+        domain = add(domain, place, Access::Read, known(abi))
+            .map_err(|error| refused("allowing what most may read", &error))?;
+    }
+    let kernels = Kernels::look();
     for rule in &policy.files {
-        domain = allow(domain, rule, known(abi))?;
+        domain = allow(domain, rule, &kernels, known(abi))?;
     }
     domain.restrict_self().map_err(|error| refused("entering the domain", &error))?;
     Ok(())
@@ -87,22 +108,31 @@ fn known(abi: u32) -> ABI {
     ABI::from(i32::try_from(abi).unwrap_or(i32::MAX))
 }
 
-fn allow(domain: RulesetCreated, rule: &FileRule, abi: ABI) -> Result<RulesetCreated, Failure> {
+fn allow(domain: RulesetCreated, rule: &FileRule, kernels: &Kernels, abi: ABI) -> Result<RulesetCreated, Failure> {
     let path = Path::new(&rule.path);
-    let unreadable = |errno| because(Step::Landlock, format!("{}, a path of the confinement", path.display()))(errno);
-    let Some(place) = place::open(path).map_err(unreadable)? else { return Ok(domain) };
+    let Some(place) = place::open(path).map_err(|errno| unreadable(path, errno))? else { return Ok(domain) };
     // The supervisor refuses to be configured so; here the path may have become what it is since.
-    if rule.access != Access::Read && place::is_the_kernels(&place).map_err(unreadable)? {
+    if rule.access != Access::Read && kernels.own(&place).map_err(|errno| unreadable(path, errno))? {
         return Ok(domain);
     }
-    let is_directory = place::is_directory(&place).map_err(unreadable)?;
-    let mut access = rights(rule.access, abi);
-    if !is_directory {
+    add(domain, &place, rule.access, abi).map_err(|error| refused(&format!("allowing {}", path.display()), &error))
+}
+
+fn add(
+    domain: RulesetCreated,
+    place: &Place,
+    access: Access,
+    abi: ABI,
+) -> Result<RulesetCreated, landlock::RulesetError> {
+    let mut access = rights(access, abi);
+    if !place.is_directory() {
         access &= AccessFs::from_file(abi);
     }
-    domain
-        .add_rule(PathBeneath::new(place, access))
-        .map_err(|error| refused(&format!("allowing {}", path.display()), &error))
+    domain.add_rule(PathBeneath::new(&place.handle, access))
+}
+
+fn unreadable(path: &Path, errno: Errno) -> Failure {
+    because(Step::Landlock, format!("{}, a path of the confinement", path.display()))(errno)
 }
 
 fn rights(access: Access, abi: ABI) -> BitFlags<AccessFs> {

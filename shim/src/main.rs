@@ -18,7 +18,8 @@ use protocol::zygote::FLAG;
 use shim::confine::{Child, become_program};
 use shim::control::Control;
 use shim::execute::Execution;
-use shim::failure::because;
+use shim::failure::{because, failed};
+use shim::filesystem::Held;
 use shim::guarantees::{self, Facts};
 use shim::kernel::{self, Fork};
 use shim::oom::OomScore;
@@ -26,6 +27,8 @@ use shim::tree::{Program, Reach, Tree, wakeups};
 use shim::{capabilities, descriptors, session, zygote};
 
 fn main() -> ExitCode {
+    // Handed down by every fork; all but what is ignored would be reset by `execve` anyway.
+    kernel::default_signal_actions();
     let mut arguments = std::env::args_os().skip(1);
     let (first, second, more) = (arguments.next(), arguments.next(), arguments.next());
     match (first.as_deref().and_then(OsStr::to_str), second.as_deref().and_then(OsStr::to_str), more) {
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         (Some(FLAG), Some(number), None) => inherited(number).map_or_else(usage, serve),
-        (Some(number), None, None) => inherited(number).map_or_else(usage, run),
+        (Some(number), None, None) => inherited(number).map_or_else(usage, |control| run(control, Facts::read(), None)),
         _ => usage(),
     }
 }
@@ -51,17 +54,21 @@ fn inherited(number: &str) -> Option<OwnedFd> {
 
 /// Every shim that is forked comes back from the zygote's loop with its own control socket, and is one like any other.
 fn serve(orders: OwnedFd) -> ExitCode {
-    match hide().and_then(|()| zygote::serve(orders)) {
-        Ok(Some(control)) => run(control),
+    // Once for all of them: that of the programs goes anyway, and shims start none but these.
+    let prepared = hide().and_then(|()| capabilities::drop_bounding());
+    let facts = Facts::read();
+    match prepared.and_then(|()| zygote::serve(orders)) {
+        Ok(Some((control, held))) => run(control, facts, Some(held)),
         Ok(None) => ExitCode::SUCCESS,
         // Its supervisor starts shims the longer way, and says so.
         Err(_) => ExitCode::from(CONFINEMENT),
     }
 }
 
-fn run(socket: OwnedFd) -> ExitCode {
+/// `held` is what a shim that was forked has from its zygote.
+fn run(socket: OwnedFd, facts: Facts, held: Option<Held>) -> ExitCode {
     let mut control = Control::new(socket);
-    match start(&mut control) {
+    match start(&mut control, &facts, held) {
         Ok(tree) => tree.run(control),
         Err(failure) => {
             control.report(&Report::Failed(failure));
@@ -71,32 +78,37 @@ fn run(socket: OwnedFd) -> ExitCode {
     }
 }
 
-/// Every step up to the fork, and the fork; the child never returns from here.
-fn start(control: &mut Control) -> Result<Tree, Failure> {
-    descriptors::close_all_but(control.as_fd().as_raw_fd())?;
+/// Every step up to the fork, and the fork; the child never returns from here. What needs no policy comes first: a shim
+/// that waits for one has it behind it.
+fn start(control: &mut Control, facts: &Facts, held: Option<Held>) -> Result<Tree, Failure> {
+    if held.is_none() {
+        descriptors::close_all_but(control.as_fd().as_raw_fd())?;
+    }
     let score = OomScore::open();
     hide()?;
     SigSet::all().thread_block().map_err(because(Step::Session, "blocking signals"))?;
     let wakeups = wakeups()?;
-    let policy = control.policy()?;
-    let execution = Execution::new(&policy.program)?;
-
-    let facts = Facts::read();
-    let guarantees = guarantees::standings(&facts, &policy);
-    guarantees::refuse(&policy, &guarantees)?;
-
-    let supervisor_group = supervisor_group(&policy);
     prctl::set_child_subreaper(true).map_err(because(Step::Session, "becoming the tree's reaper"))?;
-    let left = session::leave(policy.session);
     prctl::set_no_new_privs().map_err(because(Step::NoNewPrivileges, "no_new_privs"))?;
-    let reach = Reach::establish(&facts)?;
-
+    let reach = Reach::establish(facts)?;
     let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(because(Step::Fork, "making the status pipe"))?;
+
+    let (policy, streams) = control.policy()?;
+    zygote::take_over(streams)?;
+    if policy.held && held.is_none() {
+        return Err(failed(Step::Policy, 0, "the policy counts on a zygote, and this shim has none"));
+    }
+    let held = held.unwrap_or_default();
+    let execution = Execution::new(&policy.program)?;
+    let guarantees = guarantees::standings(facts, &policy);
+    guarantees::refuse(&policy, &guarantees)?;
+    let supervisor_group = supervisor_group(&policy);
+    let left = session::leave(policy.session);
     let shim = getpid().as_raw();
     let lent = score.lend(policy.oom_score_adj)?;
     match kernel::fork().map_err(because(Step::Fork, "fork (is the limit of processes reached?)"))? {
         Fork::Child => {
-            let child = Child { policy: &policy, execution: &execution, facts: &facts, shim, supervisor_group };
+            let child = Child { policy: &policy, execution: &execution, facts, held: &held, shim, supervisor_group };
             let Err(failure) = become_program(&child);
             if let Ok(frame) = encode(&failure) {
                 let _ = write(&child_status, &frame);

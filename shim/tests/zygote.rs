@@ -2,22 +2,25 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, Read as _, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 
-use common::{LIMIT, NOBODY, root, script};
+use common::{LIMIT, NOBODY, Shim, root, script, wait_until};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use protocol::control::{Command, Decoder, Exit, Report, encode};
-use protocol::policy::Policy;
-use protocol::zygote::{FLAG, ORDER, read_answer};
+use protocol::control::{Command, Decoder, Exit, Report, Step, encode};
+use protocol::policy::Access::Read;
+use protocol::policy::{FileRule, Policy};
+use protocol::zygote::{FLAG, HOLD, ORDER, read_answer};
 
 struct Zygote {
     process: Child,
@@ -49,28 +52,46 @@ impl Zygote {
         Zygote { process, orders }
     }
 
+    fn hold(&self, paths: &[&Path]) {
+        let paths: Vec<OsString> = paths.iter().map(|path| path.as_os_str().into()).collect();
+        let frame = encode(&paths).expect("paths encode");
+        // In parts, as a full socket would take it.
+        for part in [&HOLD[..], &frame[..3], &frame[3..]] {
+            send(&self.orders, part, &[]);
+        }
+    }
+
     fn order(&self, descriptors: &[OwnedFd]) {
-        let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        let beside = [ControlMessage::ScmRights(&numbers)];
-        let bytes = [IoSlice::new(&ORDER)];
-        sendmsg::<()>(self.orders.as_raw_fd(), &bytes, &beside, MsgFlags::empty(), None).expect("it reads");
+        send(&self.orders, &ORDER, descriptors);
     }
 
     /// A shim that has been given `policy`: its pid, its control socket, and what its program writes.
     fn fork(&mut self, policy: &Policy) -> (i32, UnixStream, std::io::PipeReader) {
         let (mut control, theirs) = UnixStream::pair().expect("a socket pair");
         let (output, write) = std::io::pipe().expect("a pipe");
-        let null = File::open("/dev/null").expect("/dev/null");
         let error = write.try_clone().expect("a duplicate");
-        self.order(&[null.into(), write.into(), error.into(), theirs.into()]);
+        self.order(&[theirs.into()]);
         let mut answer = [0; 4];
         self.orders.read_exact(&mut answer).expect("an answer");
         let pid = read_answer(answer).expect("a fork");
         control.set_read_timeout(Some(LIMIT)).expect("a time limit");
         let frame = encode(&Command::Start(Box::new(policy.clone()))).expect("commands encode");
-        control.write_all(&frame).expect("the shim reads");
+        // In two parts: the streams come with the first.
+        let (first, rest) = frame.split_at(7);
+        send(&control, first, &[null(), write.into(), error.into()]);
+        control.write_all(rest).expect("the shim reads");
         (pid, control, output)
     }
+}
+
+fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
+    let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let beside = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &beside, MsgFlags::empty(), None).expect("it reads");
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").expect("/dev/null").into()
 }
 
 impl Drop for Zygote {
@@ -122,14 +143,53 @@ fn a_forked_shim_outlives_the_zygote_and_ends_with_its_own_lifeline() {
 #[test]
 fn a_shim_without_a_policy_ends_when_its_control_socket_closes() {
     let zygote = Zygote::start();
-    let null = || OwnedFd::from(File::open("/dev/null").expect("/dev/null"));
     let (control, theirs) = UnixStream::pair().expect("a socket pair");
-    zygote.order(&[null(), null(), null(), theirs.into()]);
+    zygote.order(&[theirs.into()]);
     let mut answer = [0; 4];
     (&zygote.orders).read_exact(&mut answer).expect("an answer");
     let pid = read_answer(answer).expect("a fork");
+    wait_until("it waits", || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "ready\n"));
     drop(control);
     assert!(matches!(waitpid(Pid::from_raw(pid), None), Ok(WaitStatus::Exited(..))));
+}
+
+#[test]
+fn what_a_zygote_holds_is_readable_by_whom_the_policy_says_and_stays_the_file_that_it_was() {
+    let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
+    let path = directory.path().join("held");
+    std::fs::write(&path, "first").expect("a file");
+    let mut zygote = Zygote::start();
+    zygote.hold(&[&path, &directory.path().join("missing")]);
+    let read = |zygote: &mut Zygote, held: bool| {
+        let mut policy = script(&format!("cat {} 2>&1", path.display()));
+        policy.files.retain(|rule| rule.path != "/");
+        policy
+            .files
+            .extend(["/bin", "/usr", "/lib", "/lib64"].map(|path| FileRule { path: path.into(), access: Read }));
+        policy.held = held;
+        let (pid, _control, mut output) = zygote.fork(&policy);
+        let mut said = String::new();
+        output.read_to_string(&mut said).expect("output");
+        assert!(matches!(waitpid(Pid::from_raw(pid), None), Ok(WaitStatus::Exited(..))));
+        said
+    };
+    assert_eq!(read(&mut zygote, true), "first");
+    assert!(read(&mut zygote, false).contains("Permission denied"));
+    // Another file by the same name is none that is held, until somebody says so.
+    std::fs::write(directory.path().join("new"), "second").expect("a file");
+    std::fs::rename(directory.path().join("new"), &path).expect("its name");
+    assert!(read(&mut zygote, true).contains("Permission denied"));
+    zygote.hold(&[&path]);
+    assert_eq!(read(&mut zygote, true), "second");
+    zygote.hold(&[]);
+    assert!(read(&mut zygote, true).contains("Permission denied"));
+}
+
+#[test]
+fn a_shim_that_was_started_holds_nothing_and_refuses_to_count_on_it() {
+    let mut policy = script("true");
+    policy.held = true;
+    assert_eq!(Shim::start(&policy).failed().step, Step::Policy);
 }
 
 #[test]
@@ -139,7 +199,7 @@ fn the_zygote_ends_with_its_orders_and_at_what_is_no_order() {
     assert_eq!(zygote.process.wait().expect("it ends").code(), Some(0));
 
     let mut zygote = Zygote::start();
-    zygote.order(&[File::open("/dev/null").expect("/dev/null").into()]);
+    zygote.order(&[null(), null()]);
     assert_ne!(zygote.process.wait().expect("it ends").code(), Some(0));
 }
 

@@ -131,6 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("agent_hung_failures", "3", "NUMBER", "failed checks in a row until the agent counts as hung and is ended"),
     setting("agent_check_timeout", "2s", "DURATION", "one readiness or hung check"),
     setting("task_concurrency", "", "NUMBER", "dev-tasks that run at once; default: twice the cores"),
+    setting("task_ready", "2", "NUMBER", "shims that are kept waiting for dev-tasks, from the first dev-task on"),
     setting("task_queue", "256", "NUMBER", "dev-tasks that wait; one more is refused with 429"),
     setting("task_timeout", "1h", "DURATION", "wall time of a dev-task: default and longest"),
     setting("task_output", "64MiB", "SIZE", "kept bytes of each output stream, head and tail: default and most"),

@@ -7,16 +7,18 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use protocol::control::Exit;
 use protocol::policy::{ExecutionClass, Limit, Resource, Session};
+use protocol::zygote::STREAMS;
 use tokio::sync::oneshot;
 
 pub mod config;
@@ -147,7 +149,8 @@ impl Launcher {
         metrics: Arc<Metrics>,
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
     ) -> Launcher {
-        let (zygote, remembered) = (Zygote::new(), Arc::new(Remembered::new()));
+        let remembered = Arc::new(Remembered::new());
+        let zygote = Zygote::new(config.ready, remembered.clone());
         Launcher { inner: Arc::new(Inner { config, shim, reaper, metrics, zygote, remembered, stdout, stderr }) }
     }
 
@@ -237,21 +240,24 @@ impl Launcher {
             Streams::Terminal(_) => Session::OwnTerminal,
             _ => Session::Own,
         };
-        let frame = async {
-            // The order goes out first, so that the zygote forks while the policy is made.
-            tokio::task::yield_now().await;
-            let policy = policy::build(&inner.config, request, session, &inner.remembered)?;
+        let frame = |held| {
+            let policy = policy::build(&inner.config, request, session, &inner.remembered, held)?;
             let start = protocol::control::Command::Start(Box::new(policy));
             protocol::control::encode(&start).map_err(LaunchError::TooLarge)
         };
-        let (frame, forked) = tokio::join!(frame, self.fork_shim(&request.streams));
-        // Where there is no policy, a shim that was forked for it ends with its control socket.
-        let frame = frame?;
-        let (ours, pid, exit) = match forked.map_err(LaunchError::Socket)? {
-            Some(shim) => shim,
-            None => self.start_shim(&request.streams)?,
+        let follow = |shim: Shim, frame| {
+            Tree::follow(shim.pid, shim.control, frame, shim.exit, inner.metrics.clone()).map_err(LaunchError::Socket)
         };
-        Tree::follow(pid, ours, frame, exit, inner.metrics.clone()).map_err(LaunchError::Socket)
+        if let Some(shim) = self.ready_shim(&request.streams).await {
+            // Where there is no policy it ends with its control socket.
+            let mut frame = frame(shim.held)?;
+            // It may have been killed a moment ago; then one is started.
+            if let Ok(shim) = shim.give(&mut frame, &request.streams) {
+                return follow(shim, frame);
+            }
+        }
+        let frame = frame(None)?;
+        follow(self.start_shim(&request.streams)?, frame)
     }
 
     /// End what a lost shim left behind: its tree is ours now, and nobody else's children are touched.
@@ -260,22 +266,16 @@ impl Launcher {
     }
 
     /// By the zygote; `None` where it cannot, or where the one shim of the agent is not worth having one.
-    async fn fork_shim(&self, streams: &Streams) -> io::Result<Option<Shim>> {
-        let Streams::Task { stdin, stdout, stderr } = streams else { return Ok(None) };
-        let (ours, theirs) = control_socket()?;
-        let stdin = match stdin {
-            Some(end) => end.try_clone()?,
-            None => File::open("/dev/null")?.into(),
-        };
-        let descriptors = [stdin, stdout.try_clone()?, stderr.try_clone()?, theirs.into()];
+    async fn ready_shim(&self, streams: &Streams) -> Option<Shim> {
+        let Streams::Task { .. } = streams else { return None };
         let Inner { zygote, shim, reaper, .. } = &*self.inner;
-        Ok(zygote.fork(shim, reaper, descriptors).await.map(|(pid, exit)| (ours, pid, exit)))
+        zygote.shim(shim, reaper).await
     }
 
     /// As a program of its own.
     fn start_shim(&self, streams: &Streams) -> Result<Shim, LaunchError> {
         let inner = &*self.inner;
-        let (ours, theirs) = control_socket().map_err(LaunchError::Socket)?;
+        let (control, theirs) = control_socket().map_err(LaunchError::Socket)?;
         let mut process = Process::new(&inner.shim);
         let pipe = |end: &Option<OwnedFd>| -> io::Result<Stdio> {
             end.as_ref().map_or_else(|| Ok(Stdio::inherit()), |end| Ok(end.try_clone()?.into()))
@@ -305,12 +305,36 @@ impl Launcher {
         }
         let failed = |source| LaunchError::Shim { path: inner.shim.clone(), source };
         let pid = spawn_with(&mut process, &theirs).map_err(failed)?;
-        Ok((ours, pid, inner.reaper.own(pid)))
+        Ok(Shim { control, pid, exit: inner.reaper.own(pid), held: None })
     }
 }
 
-/// A shim that waits for its policy: our end of its control socket, its pid, and how it will end.
-type Shim = (UnixStream, i32, oneshot::Receiver<Exit>);
+/// A shim that waits for its policy.
+struct Shim {
+    /// Our end of its control socket.
+    control: UnixStream,
+    pid: i32,
+    /// How it will end.
+    exit: oneshot::Receiver<Exit>,
+    /// What its zygote holds open, by number.
+    held: Option<u64>,
+}
+
+impl Shim {
+    /// To one that was forked: its standard streams, and beside them what fits of its first frame. Something does, since
+    /// its socket is empty.
+    fn give(self, frame: &mut Vec<u8>, streams: &Streams) -> io::Result<Shim> {
+        let Streams::Task { stdin, stdout, stderr } = streams else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let nothing = File::open("/dev/null")?;
+        let stdin = stdin.as_ref().map_or(nothing.as_fd(), AsFd::as_fd);
+        let numbers: [_; STREAMS] = [stdin, stdout.as_fd(), stderr.as_fd()].map(|end| end.as_raw_fd());
+        let beside = [ControlMessage::ScmRights(&numbers)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let sent = sendmsg::<()>(self.control.as_raw_fd(), &[IoSlice::new(frame)], &beside, flags, None)?;
+        frame.drain(..sent);
+        Ok(self)
+    }
+}
 
 fn control_socket() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;

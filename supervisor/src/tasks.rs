@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub mod config;
+mod folders;
 mod handle;
 pub(crate) mod identity;
 pub mod journal;
@@ -25,6 +26,7 @@ mod row;
 pub(crate) mod run;
 
 pub use config::Config;
+use folders::Folders;
 pub(crate) use handle::Control;
 use handle::{Amendment, Ask};
 pub use handle::{Asks, Entry, Handle, Page, Query, Refused, handle};
@@ -49,6 +51,7 @@ pub struct Tasks {
     feed: Feed,
     lines: Lines,
     workers: Workers,
+    folders: Folders,
     ledger: Ledger,
     asks: mpsc::Receiver<Ask>,
     updates: mpsc::Receiver<Update>,
@@ -86,8 +89,10 @@ impl Tasks {
         let (ledger, records) = Ledger::open(&directory.join("journal"), config.sync_always, metrics.clone())?;
         // A run has two updates under way at most, so that it never waits here for an owner who waits for it.
         let (update_sender, updates) = mpsc::channel(2 * config.concurrency);
+        let root = config.directory.as_ref().unwrap_or(&directory).clone();
         let mut tasks = Tasks {
             config,
+            folders: Folders::new(root, launcher.config().user.is_some()),
             workers: Workers::new(launcher.clone()),
             launcher,
             metrics,
@@ -207,7 +212,7 @@ impl Tasks {
             return Err(Refused::Full { waiting: self.queue.len() });
         }
         if create.task_id.is_some() {
-            self.remove_files(&id);
+            self.remove_folders(self.put_away(&id));
         }
         let root = self.config.directory.as_deref().unwrap_or(&self.log_root);
         let mut task = row::accepted(&id, &create, &spec, (root, &self.log_root));
@@ -313,6 +318,7 @@ impl Tasks {
                 artifacts: PathBuf::from(&row.record.task.runtime.artifact_root),
                 workspace: row.record.task.runtime.workspace_root.clone().map(PathBuf::from),
                 workers: self.workers.clone(),
+                folders: self.folders.clone(),
                 seed: self.log_root.join(&row.record.task.task_id).join(run::SEED),
                 streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
                 lines: self.lines.clone(),
@@ -418,7 +424,9 @@ impl Tasks {
         if !row.record.task.state.is_final() {
             return Err(Refused::State("the task has not ended; cancel it first"));
         }
-        self.forget(id).await.map_err(Refused::Journal)
+        let left = self.forget(id).await.map_err(Refused::Journal)?;
+        self.remove_folders(left);
+        Ok(())
     }
 
     fn list(&self, query: &Query) -> Page {

@@ -30,9 +30,10 @@ pub fn descendants(pid: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
-/// The same without the zygote, which outlives every tree.
+/// The same without the zygote and the shims that it keeps ready, which belong to no tree.
 pub fn trees(supervisor: Pid) -> Vec<Pid> {
-    descendants(supervisor).into_iter().filter(|&pid| name(pid) != "zygote").collect()
+    let belongs = |&pid: &Pid| !["zygote", "ready"].contains(&name(pid).as_str());
+    descendants(supervisor).into_iter().filter(belongs).collect()
 }
 
 /// The supervisor's zygote, where it has one.

@@ -18,8 +18,18 @@ const KERNEL: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, 
 /// which strips the flag with musl (where O_ACCMODE contains it).
 const HANDLE: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 
+/// What a path means, and what it is.
+pub(super) struct Place {
+    pub(super) handle: OwnedFd,
+    kind: libc::mode_t,
+    identity: Identity,
+}
+
+/// Device and number of a file.
+type Identity = (libc::dev_t, libc::ino_t);
+
 /// What is at `path`, an absolute one; `None` where nothing is, or a symlink is on the way.
-pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn open(path: &Path) -> Result<Option<Place>, Errno> {
     let how = OpenHow::new().flags(HANDLE).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     let opened = match openat2(AT_FDCWD, path, how) {
         // The kernel has it wherever it has Landlock, but a container's filter may be older than the call.
@@ -27,7 +37,10 @@ pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, Errno> {
         other => other,
     };
     match opened {
-        Ok(opened) => Ok(Some(opened)),
+        Ok(handle) => {
+            let stat = fstat(&handle)?;
+            Ok(Some(Place { handle, kind: kind(&stat), identity: (stat.st_dev, stat.st_ino) }))
+        }
         // Not there, or beneath a directory that these ids cannot enter: nothing to allow, and nothing that the program
         // could open if it were allowed. ELOOP is the symlink.
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP) => Ok(None),
@@ -53,19 +66,29 @@ fn walk(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(at)
 }
 
-/// Whether `place` is a directory, with everything beneath it.
-pub(super) fn is_directory(place: &OwnedFd) -> Result<bool, Errno> {
-    Ok(kind(&fstat(place)?) == libc::S_IFDIR)
+/// What is the kernel's own.
+pub(super) struct Kernels {
+    devices: Option<Identity>,
 }
 
-/// Whether `place` is the kernel's: on procfs, sysfs or cgroupfs, or `/dev` itself, where devices are made.
-pub(super) fn is_the_kernels(place: &OwnedFd) -> Result<bool, Errno> {
-    if KERNEL.contains(&fstatfs(place)?.filesystem_type()) {
-        return Ok(true);
+impl Kernels {
+    /// As it is now.
+    pub(super) fn look() -> Kernels {
+        Kernels { devices: stat("/dev").ok().map(|devices| (devices.st_dev, devices.st_ino)) }
     }
-    // Its type does not tell: devtmpfs says that it is a tmpfs, and a container's is one.
-    let (place, devices) = (fstat(place)?, stat("/dev"));
-    Ok(devices.is_ok_and(|devices| (devices.st_dev, devices.st_ino) == (place.st_dev, place.st_ino)))
+
+    /// Whether `place` is on procfs, sysfs or cgroupfs, or `/dev` itself, where devices are made.
+    pub(super) fn own(&self, place: &Place) -> Result<bool, Errno> {
+        // Its type does not tell for the last: devtmpfs says that it is a tmpfs, and a container's is one.
+        Ok(self.devices == Some(place.identity) || KERNEL.contains(&fstatfs(&place.handle)?.filesystem_type()))
+    }
+}
+
+impl Place {
+    /// With everything beneath it.
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
 }
 
 fn kind(stat: &FileStat) -> libc::mode_t {
@@ -79,9 +102,9 @@ mod tests {
 
     use super::*;
 
-    fn same(one: &OwnedFd, other: &OwnedFd) -> bool {
-        let [one, other] = [one, other].map(|place| fstat(place).expect("an open place"));
-        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    fn same(one: &Place, other: &OwnedFd) -> bool {
+        let other = fstat(other).expect("an open place");
+        one.identity == (other.st_dev, other.st_ino)
     }
 
     #[test]
@@ -105,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_kernels_own_places_are_known() {
-        let kernels = |path: &str| open(Path::new(path)).expect("no error").map(|place| is_the_kernels(&place));
+        let own = Kernels::look();
+        let kernels = |path: &str| open(Path::new(path)).expect("no error").map(|place| own.own(&place));
         for path in ["/proc", "/proc/sys", "/sys", "/sys/fs/cgroup/cgroup.procs", "/dev"] {
             assert!(matches!(kernels(path), None | Some(Ok(true))), "{path}");
         }

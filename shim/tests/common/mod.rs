@@ -46,6 +46,7 @@ pub fn policy(argv: &[&str]) -> Policy {
             rule("/dev/zero", Access::Device),
             rule("/dev/urandom", Access::Device),
         ],
+        held: false,
         class: ExecutionClass::Networked,
         connect_ports: None,
         supervisor_pid: std::process::id() as i32,

@@ -62,6 +62,8 @@ pub struct Config {
     pub enforcement: Enforcement,
     /// What must hold.
     pub guarantees: Vec<Guarantee>,
+    /// Shims that are kept ready for dev-tasks.
+    pub ready: usize,
 }
 
 impl Config {
@@ -99,6 +101,7 @@ impl Config {
             leftover_grace: reader.value("agent_leftover_grace", parse::duration),
             enforcement: reader.value("enforcement", enforcement),
             guarantees: if guarantees.is_empty() { Guarantee::DEFAULT.to_vec() } else { guarantees },
+            ready: reader.value("task_ready", |t| parse::number(1, 1000)(t).map(|n| n as usize)),
         }
     }
 }

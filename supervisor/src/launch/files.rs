@@ -5,6 +5,7 @@
 //! (`readable.rs` remembers what was found); what appears in them later stays closed for the running program.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::policy::{Access, ExecutionClass, FileRule};
 
@@ -45,16 +46,28 @@ pub fn writable(config: &super::Config, home: Option<&Path>) -> Vec<PathBuf> {
     scratch.iter().map(Path::new).chain(home).chain(workspace).chain(configured).map(PathBuf::from).collect()
 }
 
-/// The rules, in the order in which they matter to a reader: readable tree, devices, writable paths.
-pub fn rules(config: &super::Config, home: Option<&Path>, remembered: &Remembered) -> Vec<FileRule> {
-    let hidden = Hidden::new(&config.hide);
+/// What a program may do with which path.
+pub struct Files {
+    /// In the order in which they matter to a reader: readable tree, devices, writable paths.
+    pub rules: Vec<FileRule>,
+    /// The readable tree is left to the shim, whose zygote holds it open.
+    pub held: bool,
+}
+
+/// For a shim whose zygote holds open what was found with the number `held`.
+pub fn files(config: &super::Config, home: Option<&Path>, remembered: &Remembered, held: Option<u64>) -> Files {
     let mut rules = Vec::new();
-    if config.read_nothing_else {
+    let mut is_held = false;
+    let hidden = if config.read_nothing_else {
         let own = std::env::current_exe().ok();
         rules.extend(LIBRARIES.iter().map(Path::new).chain(own.as_deref()).map(|path| rule(path, Access::Read)));
+        Arc::new(Hidden::new(&config.hide))
     } else {
-        rules.extend(remembered.readable(&hidden).into_iter().map(|path| rule(&path, Access::Read)));
-    }
+        let readable = remembered.readable(&config.hide);
+        is_held = readable.number.is_some() && readable.number == held;
+        rules.extend(readable.paths.iter().filter(|_| !is_held).map(|path| rule(path, Access::Read)));
+        readable.hidden
+    };
     for path in &config.read {
         add(path.canonicalize().ok(), Access::Read, &hidden, &mut rules);
     }
@@ -63,7 +76,7 @@ pub fn rules(config: &super::Config, home: Option<&Path>, remembered: &Remembere
     for real in place::real(&writable) {
         add(real.filter(|real| place::may_be_written(real)), Access::Write, &hidden, &mut rules);
     }
-    rules
+    Files { rules, held: is_held }
 }
 
 /// The real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
@@ -107,7 +120,8 @@ mod tests {
         let own = std::env::current_exe().expect("a program");
         let known: Vec<&Path> = LIBRARIES.iter().chain(DEVICES).map(Path::new).chain([own.as_path()]).collect();
         let real = dir.path().canonicalize().expect("real");
-        let other: Vec<FileRule> = rules(&config, Some(Path::new("/home")), &Remembered::new())
+        let other: Vec<FileRule> = files(&config, Some(Path::new("/home")), &Remembered::new(), None)
+            .rules
             .into_iter()
             .filter(|rule| !known.contains(&Path::new(&rule.path)))
             .collect();

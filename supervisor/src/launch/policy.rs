@@ -15,12 +15,13 @@ use super::{Config, Request, environment, files};
 const MAX_STRING: usize = 128 * 1024;
 const MAX_STRINGS: usize = 2 * 1024 * 1024;
 
-/// The policy for one program.
+/// The policy for one program, and for a shim whose zygote holds open what was found with the number `held`.
 pub fn build(
     config: &Config,
     request: &Request,
     session: Session,
     remembered: &Remembered,
+    held: Option<u64>,
 ) -> Result<Policy, ProgramError> {
     let env = environment::build(&config.environment, &config.env_allow, &config.env, &request.env);
     refuse_what_exec_refuses(&request.argv, &env)?;
@@ -28,6 +29,7 @@ pub fn build(
     let name = request.argv.first().ok_or(ProgramError::Arguments("are empty"))?;
     let file = program::resolve(name, request.cwd.as_deref(), path)?;
     let home = variable(&operators_environment(config, request), "HOME").map(PathBuf::from);
+    let files = files::files(config, home.as_deref(), remembered, held);
     Ok(Policy {
         program: Program {
             path: file.into(),
@@ -41,7 +43,8 @@ pub fn build(
         limits: config.limits.clone(),
         oom_score_adj: Some(config.oom_score_adj),
         nice: config.nice,
-        files: files::rules(config, home.as_deref(), remembered),
+        files: files.rules,
+        held: files.held,
         class: config.class,
         connect_ports: (!config.connect_ports.is_empty()).then(|| config.connect_ports.clone()),
         supervisor_pid: std::process::id() as i32,

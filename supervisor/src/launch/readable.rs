@@ -3,14 +3,14 @@
 //! Finding it lists each directory on the way to a hidden path and looks at every entry: some two hundred calls for what
 //! hardly ever changes. It is what it was while the hidden paths mean the same files, no mount has come or gone, and none
 //! of the listed directories has changed: an entry that comes, goes or is replaced changes its directory's times
-//! (inode(7)). A directory that changed a moment ago can change again within one tick of its clock and show the same time,
+//! (inode(7)). For as long, each path also means the file that it meant, so that the zygote can hold it open. A directory that changed a moment ago can change again within one tick of its clock and show the same time,
 //! so what was found just after a change is used once and not remembered.
 
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,24 +20,40 @@ use super::hidden::Hidden;
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLED: Duration = Duration::from_secs(3);
 
+/// More places than a zygote can hold open beside what else it needs are not held.
+const MOST_HELD: usize = 200;
+
 /// Asked at each launch.
 pub struct Remembered {
-    found: Mutex<Option<Found>>,
+    found: Mutex<(u64, Option<Found>)>,
     /// The mount table: polling tells whether it has changed since the last time (proc_pid_mountinfo(5)).
     mounts: Option<File>,
 }
 
+/// What may be read, and what may not.
+#[derive(Clone)]
+pub(super) struct Readable {
+    pub(super) hidden: Arc<Hidden>,
+    pub(super) paths: Arc<[PathBuf]>,
+    /// Another one each time that it was found, as long as it is remembered.
+    pub(super) number: Option<u64>,
+}
+
 /// What was found once.
 struct Found {
-    hidden: Hidden,
-    paths: Vec<PathBuf>,
+    /// As configured, and what each meant.
+    hide: Vec<(PathBuf, Option<Identity>)>,
     listed: Vec<(PathBuf, Stamp)>,
+    readable: Readable,
 }
+
+/// Device and number of a file.
+type Identity = (u64, u64);
 
 /// What is another one after any change of the directory. In seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
-    identity: (u64, u64),
+    identity: Identity,
     modified: (i64, i64),
     changed: (i64, i64),
 }
@@ -50,23 +66,34 @@ impl Remembered {
     }
 
     /// Each file, and each directory with everything beneath it, but what is hidden.
-    pub(super) fn readable(&self, hidden: &Hidden) -> Vec<PathBuf> {
-        self.readable_beneath(Path::new("/"), hidden)
+    pub(super) fn readable(&self, hide: &[PathBuf]) -> Readable {
+        self.readable_beneath(Path::new("/"), hide)
     }
 
-    fn readable_beneath(&self, root: &Path, hidden: &Hidden) -> Vec<PathBuf> {
+    /// What the last launch found, for the zygote to hold open. Who counts on it asks whether it is so still.
+    pub(super) fn to_hold(&self) -> Option<Readable> {
+        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let readable = known.1.as_ref().map(|found| found.readable.clone());
+        readable.filter(|readable| readable.paths.len() <= MOST_HELD)
+    }
+
+    fn readable_beneath(&self, root: &Path, hide: &[PathBuf]) -> Readable {
         let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         // First: what is mounted from here on shows at the next launch.
         let same_mounts = self.same_mounts();
-        if let Some(found) = known.as_ref().filter(|found| same_mounts && found.holds(hidden)) {
-            return found.paths.clone();
+        if let Some(found) = known.1.as_ref().filter(|found| same_mounts && found.holds(hide)) {
+            return found.readable.clone();
         }
         let now = SystemTime::now();
-        let mut found = Found { hidden: hidden.clone(), paths: Vec::new(), listed: Vec::new() };
-        found.list(root);
-        let paths = found.paths.clone();
-        *known = Some(found).filter(|found| self.mounts.is_some() && found.has_settled(now));
-        paths
+        known.0 += 1;
+        let mut found = Found::beneath(root, hide, known.0);
+        let keep = self.mounts.is_some() && found.has_settled(now);
+        if !keep {
+            found.readable.number = None;
+        }
+        let readable = found.readable.clone();
+        known.1 = keep.then_some(found);
+        readable
     }
 
     fn same_mounts(&self) -> bool {
@@ -77,8 +104,24 @@ impl Remembered {
 }
 
 impl Found {
-    fn holds(&self, hidden: &Hidden) -> bool {
-        self.hidden == *hidden && self.listed.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+    fn beneath(root: &Path, hide: &[PathBuf], number: u64) -> Found {
+        // Before the rest, so that what changes meanwhile makes it old.
+        let hide_and_meaning = hide.iter().map(|path| (path.clone(), identity(path))).collect();
+        let hidden = Hidden::new(hide);
+        let (mut paths, mut listed) = (Vec::new(), Vec::new());
+        list(root, &hidden, &mut paths, &mut listed);
+        let readable = Readable { hidden: Arc::new(hidden), paths: paths.into(), number: Some(number) };
+        Found { hide: hide_and_meaning, listed, readable }
+    }
+
+    /// The directories on the way to what is hidden are listed, so that what is hidden by another name would show there.
+    fn holds(&self, hide: &[PathBuf]) -> bool {
+        let same = |(path, (known, meaning)): (&PathBuf, &(PathBuf, Option<Identity>))| {
+            path == known && identity(path) == *meaning
+        };
+        self.hide.len() == hide.len()
+            && hide.iter().zip(&self.hide).all(same)
+            && self.listed.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
     }
 
     fn has_settled(&self, now: SystemTime) -> bool {
@@ -87,28 +130,33 @@ impl Found {
         let latest = seconds(now - SETTLED);
         self.listed.iter().all(|(_, stamp)| stamp.modified.0.max(stamp.changed.0) < latest)
     }
+}
 
-    /// A directory that is opened up because of what lies beneath it.
-    fn list(&mut self, directory: &Path) {
-        // Before it is read, so that a change meanwhile makes what was read old.
-        let Some(stamp) = Stamp::of(directory) else { return };
-        self.listed.push((directory.into(), stamp));
-        let Ok(entries) = directory.read_dir() else { return };
-        let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        entries.sort();
-        for entry in entries {
-            // A symlink needs no rule: Landlock looks at where it leads. /dev is a list of its own.
-            let Ok(kind) = entry.symlink_metadata().map(|m| m.file_type()) else { continue };
-            if kind.is_symlink() || entry == Path::new("/dev") || self.hidden.is(&entry) {
-                continue;
-            }
-            if kind.is_dir() && self.hidden.has_beneath(&entry) {
-                self.list(&entry);
-            } else if kind.is_dir() || kind.is_file() {
-                self.paths.push(entry);
-            }
+/// A directory that is opened up because of what lies beneath it.
+fn list(directory: &Path, hidden: &Hidden, paths: &mut Vec<PathBuf>, listed: &mut Vec<(PathBuf, Stamp)>) {
+    // Before it is read, so that a change meanwhile makes what was read old.
+    let Some(stamp) = Stamp::of(directory) else { return };
+    listed.push((directory.into(), stamp));
+    let Ok(entries) = directory.read_dir() else { return };
+    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for entry in entries {
+        // A symlink needs no rule: Landlock looks at where it leads. /dev is a list of its own.
+        let Ok(kind) = entry.symlink_metadata().map(|m| m.file_type()) else { continue };
+        if kind.is_symlink() || entry == Path::new("/dev") || hidden.is(&entry) {
+            continue;
+        }
+        if kind.is_dir() && hidden.has_beneath(&entry) {
+            list(&entry, hidden, paths, listed);
+        } else if kind.is_dir() || kind.is_file() {
+            paths.push(entry);
         }
     }
+}
+
+/// What a path means, through symlinks.
+fn identity(path: &Path) -> Option<Identity> {
+    path.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl Stamp {
@@ -139,7 +187,7 @@ mod tests {
     }
 
     fn read(root: &Path, hide: &[PathBuf]) -> Vec<PathBuf> {
-        Remembered::new().readable_beneath(root, &Hidden::new(hide))
+        Remembered::new().readable_beneath(root, hide).paths.to_vec()
     }
 
     #[test]
@@ -178,7 +226,7 @@ mod tests {
         let root = dir.path().canonicalize().expect("real");
         let hide = [root.join("a/token")];
         let remembered = Remembered::new();
-        let readable = || remembered.readable_beneath(&root, &Hidden::new(&hide));
+        let readable = || remembered.readable_beneath(&root, &hide).paths.to_vec();
         let all = ["a/public", "a/secret", "b"].map(|name| root.join(name));
         assert_eq!(readable(), all);
         std::fs::remove_dir(root.join("a/public")).expect("rmdir");
@@ -195,22 +243,33 @@ mod tests {
     fn only_what_was_found_in_directories_that_have_settled_is_remembered() {
         let dir = tree();
         let root = dir.path().canonicalize().expect("real");
-        let hidden = Hidden::new(&[root.join("a/token")]);
+        let hide = [root.join("a/token")];
         let remembered = Remembered::new();
-        remembered.readable_beneath(&root, &hidden);
-        let is_known = || remembered.found.lock().expect("no panic").is_some();
-        assert!(!is_known(), "its directories were made just now");
+        assert_eq!(remembered.readable_beneath(&root, &hide).number, None, "its directories were made just now");
+        assert!(remembered.to_hold().is_none());
         // Their change time cannot be set back; let the clock be later instead.
-        let found = Found {
-            hidden: hidden.clone(),
-            paths: Vec::new(),
-            listed: vec![(root.clone(), Stamp::of(&root).expect("it is there"))],
-        };
+        let found = Found::beneath(&root, &hide, 1);
         assert!(!found.has_settled(SystemTime::now()) && found.has_settled(SystemTime::now() + 3 * SETTLED));
-        assert!(found.holds(&hidden) && !found.holds(&Hidden::new(&[root.join("b")])));
+        assert!(found.holds(&hide) && !found.holds(&[root.join("b")]) && !found.holds(&[]));
         // A time that is set back is a change too.
         let times = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
         File::open(&root).and_then(|directory| directory.set_times(times)).expect("our own");
-        assert!(!found.holds(&hidden));
+        assert!(!found.holds(&hide));
+    }
+
+    #[test]
+    fn a_hidden_path_that_means_another_file_is_seen_wherever_its_link_leads() {
+        let dir = tree();
+        let root = dir.path().canonicalize().expect("real");
+        let elsewhere = tempfile::tempdir().expect("tempdir");
+        let far = elsewhere.path().canonicalize().expect("real").join("token");
+        write(&far, "first").expect("write");
+        symlink(&far, root.join("token")).expect("symlink");
+        let hide = [root.join("token")];
+        let found = Found::beneath(&root, &hide, 1);
+        assert!(found.holds(&hide));
+        write(elsewhere.path().join("new"), "second").expect("write");
+        std::fs::rename(elsewhere.path().join("new"), &far).expect("rename");
+        assert!(!found.holds(&hide));
     }
 }

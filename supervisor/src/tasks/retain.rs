@@ -1,10 +1,11 @@
 //! What ended tasks leave, and when it goes: bounded by count, age and bytes, or on a client's word.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use protocol::task::Output;
 
+use super::folders::READY;
 use super::journal::Record;
 use super::{Tasks, identity};
 use crate::workspace::work::Work;
@@ -38,74 +39,78 @@ impl Tasks {
         let oldest_allowed = identity::time(SystemTime::now() - self.config.keep_age);
         let mut bytes: u64 = ended.iter().map(|(_, _, kept)| kept).sum();
         let mut count = ended.len();
+        let mut left = Vec::new();
         for (finished, id, kept) in ended {
             if count <= self.config.keep_count && bytes <= self.config.keep_bytes && finished >= oldest_allowed {
                 break;
             }
-            if let Err(error) = self.forget(&id).await {
-                tracing::error!(error, task_id = id, "an old task could not be forgotten");
-                return;
+            match self.forget(&id).await {
+                Ok(folders) => left.extend(folders),
+                Err(error) => {
+                    tracing::error!(error, task_id = id, "an old task could not be forgotten");
+                    break;
+                }
             }
             (count, bytes) = (count - 1, bytes - kept);
         }
+        self.remove_folders(left);
         self.ended = (count, bytes);
         self.ledger.tidy(self.table.values().map(|row| &row.record));
     }
 
-    /// First the record, then the files: after a crash between the two the files are found and removed.
-    pub(super) async fn forget(&mut self, id: &str) -> Result<(), String> {
-        let Some(row) = self.table.get(id) else { return Ok(()) };
+    /// First the record, then the files: after a crash between the two the files are found and removed. Answers what is
+    /// to be removed.
+    pub(super) async fn forget(&mut self, id: &str) -> Result<Vec<PathBuf>, String> {
+        let Some(row) = self.table.get(id) else { return Ok(Vec::new()) };
         let record = Record { deleted: true, ..row.record.clone() };
         self.ledger.write(&record).await?;
         self.table.remove(id);
         self.keys.retain(|_, known| known != id);
-        self.remove_files(id);
-        Ok(())
+        Ok(self.put_away(id))
     }
 
-    pub(super) fn remove_files(&self, id: &str) {
+    /// Move a task's folders at once, so that a new task of this name finds nothing.
+    pub(super) fn put_away(&self, id: &str) -> Vec<PathBuf> {
         let roots = [Some(self.log_root.clone()), self.config.directory.clone()];
-        // Moved at once, so that a new task of this name finds nothing.
         let moved = |root: PathBuf| {
             let away = root.join(format!("{REMOVED}{}", identity::run_id()));
             std::fs::rename(root.join(id), &away).is_ok().then_some(away)
         };
-        self.remove_folders(roots.into_iter().flatten().filter_map(moved).collect());
+        roots.into_iter().flatten().filter_map(moved).collect()
     }
 
     /// What no record tells of: its task was forgotten just before a crash, or its line was damaged.
     pub(super) fn remove_leftovers(&self) {
         let entries = |root: &PathBuf| std::fs::read_dir(root).into_iter().flatten().flatten();
         let roots = [Some(self.log_root.clone()), self.config.directory.clone()];
-        let is_removed =
-            |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes());
+        let is_removed = |entry: &std::fs::DirEntry| {
+            let name = entry.file_name();
+            [REMOVED, READY].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        };
         let removed = roots.iter().flatten().flat_map(entries).filter(is_removed);
         self.remove_folders(removed.map(|entry| entry.path()).collect());
         for entry in entries(&self.log_root).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let name = entry.file_name();
             if let Some(id) = name.to_str().filter(|id| !id.starts_with('.') && !self.table.contains_key(*id)) {
-                self.remove_files(id);
+                self.remove_folders(self.put_away(id));
             }
         }
     }
 
-    fn remove_folders(&self, folders: Vec<PathBuf>) {
+    /// Later, beside everything else.
+    pub(super) fn remove_folders(&self, folders: Vec<PathBuf>) {
         if folders.is_empty() {
             return;
         }
         let workers = self.workers.clone();
         let log_root = self.log_root.clone();
         tokio::spawn(async move {
-            for folder in folders {
-                let shared = SHARED.map(|name| folder.join(name));
-                if !remove_empty(shared.clone()).await {
-                    // What the task left is its own to walk: links may be planted there, and another uid's folders closed.
-                    for root in shared.clone() {
-                        let _ = workers.run(&Work::Clear { root }, Input::None).await;
-                    }
-                    remove_empty(shared).await;
+            for folder in remove(folders, log_root.clone()).await {
+                // What the task left is its own to walk: links may be planted there, and another uid's folders closed.
+                for root in SHARED.map(|name| folder.join(name)) {
+                    let _ = workers.run(&Work::Clear { root }, Input::None).await;
                 }
-                if !remove(folder.clone(), folder.starts_with(&log_root)).await {
+                for folder in remove(vec![folder], log_root.clone()).await {
                     tracing::warn!(folder = %folder.display(), "what a task left could not be removed");
                 }
             }
@@ -118,22 +123,20 @@ pub(super) fn kept(output: &Output) -> u64 {
     (output.stdout_bytes + output.stderr_bytes).saturating_sub(output.cut_bytes)
 }
 
-/// Remove directories without opening them; whether none is left.
-async fn remove_empty(directories: [PathBuf; SHARED.len()]) -> bool {
+/// Remove tasks' folders with one waking of a thread; answers those that are still there.
+async fn remove(mut folders: Vec<PathBuf>, log_root: PathBuf) -> Vec<PathBuf> {
     let removing = tokio::task::spawn_blocking(move || {
-        directories.iter().fold(true, |all, directory| all & is_gone(std::fs::remove_dir(directory)))
+        folders.retain(|folder| !remove_one(folder, folder.starts_with(&log_root)));
+        folders
     });
-    removing.await.unwrap_or(false)
+    removing.await.unwrap_or_default()
 }
 
-/// Remove a task's folder, with `ours` also what it holds; whether it is gone.
-async fn remove(folder: PathBuf, ours: bool) -> bool {
-    let removing = tokio::task::spawn_blocking(move || {
-        // What a task could write in is gone from here, or the folder is kept as it is.
-        let emptied = SHARED.iter().all(|name| folder.join(name).symlink_metadata().is_err());
-        emptied && is_gone(if ours { std::fs::remove_dir_all(folder) } else { std::fs::remove_dir(folder) })
-    });
-    removing.await.unwrap_or(false)
+/// Remove a task's folder, with `ours` also what it holds; whether it is gone. What a task could write in is removed without
+/// being opened, or the folder is kept as it is.
+fn remove_one(folder: &Path, ours: bool) -> bool {
+    SHARED.iter().all(|name| is_gone(std::fs::remove_dir(folder.join(name))))
+        && is_gone(if ours { std::fs::remove_dir_all(folder) } else { std::fs::remove_dir(folder) })
 }
 
 fn is_gone(removed: std::io::Result<()>) -> bool {

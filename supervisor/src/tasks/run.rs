@@ -5,7 +5,6 @@
 //! a process that escaped into nothing cannot hold it back, because it was killed.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use protocol::task::{State, Task, Terminal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::folders::Folders;
 use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
@@ -103,6 +103,7 @@ pub(super) struct Run {
     pub(super) workspace: Option<PathBuf>,
     pub(super) seed: PathBuf,
     pub(super) workers: Workers,
+    pub(super) folders: Folders,
     pub(super) streams: (Arc<Stream>, Arc<Stream>),
     pub(super) lines: Lines,
     pub(super) control: mpsc::Receiver<Control>,
@@ -126,7 +127,8 @@ enum Part {
 impl Run {
     pub(super) async fn run(mut self) {
         let mut ended = Ended::default();
-        if let Err(error) = self.make_directories() {
+        let home = self.artifacts.parent().unwrap_or(&self.artifacts);
+        if let Err(error) = self.folders.place(home, self.workspace.as_deref()) {
             ended.reason = Some(format!("the task's directories cannot be made: {error}"));
             return self.tell(Change::Ended(ended)).await;
         }
@@ -215,21 +217,6 @@ impl Run {
 
     fn scratch(&self) -> PathBuf {
         self.artifacts.with_file_name("scratch")
-    }
-
-    /// Made by us in a directory that no child may write, so that nobody can have put a link there.
-    fn make_directories(&self) -> io::Result<()> {
-        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-        let parent = self.artifacts.parent().unwrap_or(&self.artifacts);
-        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
-        for folder in [&self.artifacts, &self.scratch()].into_iter().chain(&self.workspace) {
-            std::fs::create_dir(folder)?;
-            // For a task of another uid; the parent and Landlock keep everybody else out.
-            if self.launcher.config().user.is_some() {
-                std::fs::set_permissions(folder, PermissionsExt::from_mode(0o1777))?;
-            }
-        }
-        Ok(())
     }
 
     /// One program, from launch until its tree is gone and its output is on disk.

@@ -88,5 +88,7 @@ fn at_rest(supervisor: &Supervisor) -> usize {
 
 fn folders(path: &Path) -> usize {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
+    // Those that are made ahead belong to no task.
+    let belongs = |entry: &fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+    entries.filter(belongs).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
 }

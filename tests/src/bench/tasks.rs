@@ -12,6 +12,7 @@ use crate::processes;
 use crate::scene;
 use crate::supervisor::Supervisor;
 use crate::tasks::{Api, receive};
+use crate::wait::wait_until;
 
 /// Tasks one after the other, interleaved with bare spawns, so that a busy machine slows both alike.
 const ONE_BY_ONE: usize = 500;
@@ -28,6 +29,7 @@ pub fn measure() -> Vec<Line> {
     let (bare, through) = latency(&api);
     let (p50, p99) = (median(through.clone()), percentile(through, 0.99));
     let bare = median(bare);
+    print_ready_shims(&supervisor);
     println!("a bare spawn of `true` in the same run: {bare:.3} ms; through the API p99 {p99:.3} ms");
     let rate = rate(&api);
     let before = resident_kib(&supervisor);
@@ -43,6 +45,16 @@ pub fn measure() -> Vec<Line> {
         Line::new("growth of the resident set by that follower", 4096.0, growth as f64, "KiB"),
         Line::new("/readyz while a task floods and clients run tasks, 99th percentile", 10.0, flood, "ms"),
     ]
+}
+
+/// What it costs to have them wait.
+fn print_ready_shims(supervisor: &Supervisor) {
+    let ready = || processes::children(supervisor.pid()).into_iter().filter(|&pid| processes::name(pid) == "ready");
+    wait_until("shims to be ready", || ready().count() > 0);
+    for shim in ready() {
+        let field = |name: &str| processes::status(shim, name).unwrap_or_default();
+        println!("a shim that waits: {} resident, {} of it anonymous", field("VmRSS"), field("RssAnon"));
+    }
 }
 
 fn percentile(mut values: Vec<f64>, part: f64) -> f64 {

@@ -30,11 +30,16 @@ fn the_first_task_starts_the_zygote_and_all_shims_are_the_supervisors_own_childr
     ids.iter().for_each(|id| drop(api.wait_state(id, "running")));
     let zygote = zygote(&supervisor);
     let children = processes::children(supervisor.pid());
-    let shims = children.iter().filter(|&&pid| processes::name(pid) == "shim").count();
-    assert_eq!((shims, children.len()), (2, 3));
+    let named = |name: &str| children.iter().filter(|&&pid| processes::name(pid) == name).count();
+    assert_eq!((named("shim"), named("zygote"), named("ready")), (2, 1, children.len() - 3));
     assert_eq!(processes::children(zygote), []);
-    let open = std::fs::read_dir(format!("/proc/{zygote}/fd")).expect("root may look").count();
-    assert_eq!(open, 4, "three standard streams and the socket of its orders");
+    let entries = std::fs::read_dir(format!("/proc/{zygote}/fd")).expect("root may look").flatten();
+    let is_open = |entry: &std::fs::DirEntry| {
+        let info = std::fs::read_to_string(format!("/proc/{zygote}/fdinfo/{}", entry.file_name().display()));
+        // A handle that opens nothing (O_PATH) has this digit; what most programs may read is held so.
+        !info.unwrap_or_default().lines().any(|line| line.starts_with("flags:") && line.trim().ends_with("12000000"))
+    };
+    assert_eq!(entries.filter(is_open).count(), 4, "three standard streams and the socket of its orders");
 }
 
 #[test]
@@ -64,6 +69,46 @@ fn a_zygote_that_does_not_answer_is_ended_and_costs_no_task() {
     supervisor.wait_log("a shim could not be forked and is started");
     succeeds(&api);
     assert_ne!(zygote(&supervisor), stopped);
+}
+
+#[test]
+fn a_ready_shim_that_is_killed_costs_no_task() {
+    let (supervisor, api) = api();
+    succeeds(&api);
+    let ready = || -> Vec<Pid> {
+        let children = processes::children(supervisor.pid());
+        children.into_iter().filter(|&pid| processes::name(pid) == "ready").collect()
+    };
+    wait_until("two to be ready", || ready().len() == 2);
+    let killed = ready();
+    killed.iter().for_each(|&shim| kill(shim, Signal::SIGKILL).expect("it is there"));
+    wait_until("their end", || processes::children(supervisor.pid()).iter().all(|child| !killed.contains(child)));
+    succeeds(&api);
+    succeeds(&api);
+    wait_until("two to be ready again", || ready().len() == 2);
+}
+
+#[test]
+fn what_appears_disappears_or_is_replaced_is_seen_by_the_next_task_also_when_it_was_held() {
+    let (supervisor, api) = api();
+    let path = supervisor.paths().state.with_file_name("beside");
+    let read = || api.shell(&format!("cat {} 2>&1 || true", path.display()));
+    std::fs::write(&path, "first").expect("a file");
+    // Until what may be read has settled, and the shims that were forked before it had are used up.
+    let held = || {
+        succeeds(&api);
+        let zygote = zygote(&supervisor);
+        let entries = std::fs::read_dir(format!("/proc/{zygote}/fd")).expect("root may look").flatten();
+        entries.filter_map(|entry| entry.path().read_link().ok()).any(|link| link == path)
+    };
+    wait_until("it to be held", held);
+    (0..3).for_each(|_| succeeds(&api));
+    assert_eq!(read(), "first");
+    std::fs::write(path.with_file_name("new"), "second").expect("a file");
+    std::fs::rename(path.with_file_name("new"), &path).expect("its name");
+    assert_eq!(read(), "second");
+    std::fs::remove_file(&path).expect("it is there");
+    assert!(read().contains("No such file"));
 }
 
 #[test]
