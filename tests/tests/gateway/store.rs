@@ -117,7 +117,7 @@ fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_howeve
     let mut first = Gateway::start();
     let url = format!("sqlite:{}", first.database().display());
     let second = Gateway::build().set("database_url", &url);
-    for command in [&["serve"][..], &["migrate", "up"]] {
+    for command in [&["migrate", "up"][..], &["serve"]] {
         let (code, _, stderr) = second.run(command);
         assert_eq!(code, 75, "{stderr}");
         assert!(stderr.contains("another gateway") && stderr.contains(&first.database().display().to_string()));
