@@ -122,8 +122,8 @@ fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<String> {
         if over.load(Ordering::Relaxed) {
             break;
         }
-        // So that an instant is seldom one in which nothing but launching goes on.
-        std::thread::sleep(Duration::from_millis(number % 3 * 4));
+        // So that an instant is seldom one in which nothing but launching goes on, and the journal stays small.
+        std::thread::sleep(Duration::from_millis(number % 3 * 40));
     }
     told
 }
@@ -241,16 +241,17 @@ impl Seen {
         let missing = sandbox.told.iter().filter(|id| !tasks.contains_key(*id)).count();
         self.ends += missing;
         self.tasks += sandbox.told.len();
+        let mut by_task: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        for record in events.iter().map(|event| &event["record"]) {
+            by_task.entry(record["body"]["task_id"].as_str().unwrap_or_default()).or_default().push(record);
+        }
         for (id, task) in &tasks {
             let told = |kind: &dyn Fn(&str) -> bool| -> Vec<&Value> {
-                let records = events.iter().map(|event| &event["record"]);
-                let of = |record: &&Value| {
-                    record["body"]["task_id"] == id.as_str() && kind(record["kind"].as_str().unwrap_or_default())
-                };
-                records.filter(of).collect()
+                let records = by_task.get(id.as_str()).into_iter().flatten();
+                records.filter(|record| kind(record["kind"].as_str().unwrap_or_default())).copied().collect()
             };
             let word = task["state"].as_str().unwrap_or_default();
-            let open = ["task.starting", "task.running", "task.result"];
+            let open = ["task.starting", "task.running", "task.result", "line"];
             let last = told(&|kind| !open.contains(&kind));
             let results = told(&|kind| kind == "task.result");
             if last.len() != 1 || results.len() != 1 {

@@ -19,7 +19,7 @@ const THREADS: usize = 20;
 pub(super) fn measure(short: bool) -> Vec<Line> {
     let (hold, beat) = if short { (30, 5) } else { (300, 30) };
     let names: Vec<String> = (0..LIGHT + REAL).map(|number| format!("s-{number:04}")).collect();
-    let builder = Gateway::build().set("beat", &format!("{beat}s")).set("log_level", "warn");
+    let builder = Gateway::build().set("beat", &format!("{beat}s")).set("log_level", "info");
     let tokens: String = names.iter().map(|id| format!("{id} {}\n", token_of(id))).collect();
     std::fs::write(builder.directory().join("sandboxes"), tokens).expect("our own directory");
     let gateway = builder.start();
