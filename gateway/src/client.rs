@@ -11,10 +11,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+pub use peer::Address;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-mod address;
 pub mod attach;
 mod connect;
 pub mod context;
@@ -22,9 +22,7 @@ mod error;
 mod events;
 pub mod follow;
 pub mod patience;
-mod tls;
 
-pub use address::Address;
 pub use context::Context;
 pub use error::{ClientError, Refusal};
 

@@ -88,7 +88,7 @@ pub async fn start(options: Options, config: app::Config, stops: &mut Stops) -> 
     let config = app::Config { tls: None, database_url, users: Some(directory.users()), sandboxes: None, ..config };
     let running = app::start(config, listener, Some(local.clone())).await?;
     let left = Left { url: url.clone(), token_file: token_file.clone() };
-    let client_address = url.parse().map_err(|reason| Fault { code: exit::INTERNAL, reason })?;
+    let client_address: peer::Address = url.parse().map_err(|error| Fault::new(exit::INTERNAL, &error))?;
     let mut dev = Dev {
         directory: path,
         context: Context { address: client_address, token_file, ca_file: None },

@@ -1,5 +1,7 @@
 //! `%XX` of URLs (RFC 3986): paths, queries, and names and passwords before a host.
 
+use std::collections::BTreeMap;
+
 /// The bytes that `text` stands for; `None` where a `%` is not followed by two hexadecimal digits.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -10,9 +12,34 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A name or value of a query as forms write it (HTML; curl and browsers send it): `+` is a blank.
-pub fn decode_form(text: &str) -> Option<Vec<u8>> {
-    decode(&text.replace('+', " "))
+/// What is wrong with a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// A `%` that is not `%XX`.
+    Escape,
+    /// What `%XX` stands for is not UTF-8.
+    Text,
+    /// This parameter is given twice.
+    Twice(String),
+}
+
+/// The parameters of a query as forms write it (HTML; curl and browsers send it): `+` is a blank, a parameter without `=` is
+/// empty.
+pub fn parameters(query: &str) -> Result<BTreeMap<String, String>, QueryError> {
+    let text = |text: &str| {
+        let bytes = decode(&text.replace('+', " ")).ok_or(QueryError::Escape)?;
+        String::from_utf8(bytes).map_err(|_| QueryError::Text)
+    };
+    let mut parameters = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (text(name)?, text(value)?);
+        if parameters.contains_key(&name) {
+            return Err(QueryError::Twice(name));
+        }
+        parameters.insert(name, value);
+    }
+    Ok(parameters)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -26,9 +53,18 @@ mod tests {
     #[test]
     fn what_is_no_escape_stays_and_half_an_escape_is_refused() {
         assert_eq!(decode("a%2Fb%20%c3%B6+"), Some("a/b ö+".into()));
-        assert_eq!(decode_form("a+b%2B"), Some(b"a b+".to_vec()));
         for bad in ["%", "%4", "%4g", "%%41", "a%+1"] {
-            assert_eq!((decode(bad), decode_form(bad)), (None, None), "{bad}");
+            assert_eq!(decode(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_parameter_stands_once_in_a_query() {
+        let expected = [("a b", "1=2"), ("c", ""), ("d+", "ö")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(parameters("a+b=1=2&&c&d%2b=%C3%B6"), Ok(expected.into()));
+        assert_eq!(parameters(""), Ok(BTreeMap::new()));
+        assert_eq!(parameters("a=1&%61=2"), Err(QueryError::Twice("a".into())));
+        assert_eq!(parameters("a=%f"), Err(QueryError::Escape));
+        assert_eq!(parameters("%ff=1"), Err(QueryError::Text));
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+pub use peer::random::bits as random_bits;
+
 /// A window that doubles from `min` to `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -32,16 +34,9 @@ impl Backoff {
     }
 }
 
-/// A number from 0 to 1 that differs between processes started at one instant: the standard library seeds its
-/// hash keys from the kernel's random numbers.
+/// A number from 0 to 1 that differs between processes started at one instant.
 pub fn random() -> f64 {
     (random_bits() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// 64 random bits from the same source.
-pub fn random_bits() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

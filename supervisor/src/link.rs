@@ -308,7 +308,7 @@ impl Link {
 
     async fn connected(&mut self, welcome: &Welcome) {
         let (gateway, session) = (&self.config.gateway, &welcome.session);
-        tracing::info!(%gateway, session, fence = welcome.fence, version = welcome.version, "the link is connected");
+        tracing::info!(?gateway, session, fence = welcome.fence, version = welcome.version, "the link is connected");
         self.trouble = Trouble::default();
         self.ends.phase.send_replace(Phase::Connected);
         self.pace(&welcome.pace).await;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::names::Names;
+use peer::names::Names;
 
 /// How long one address may take; a dropped packet is only told by time.
 pub const PATIENCE: Duration = Duration::from_secs(3);

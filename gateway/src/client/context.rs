@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use peer::Address;
+use peer::address::AddressError;
 use serde::{Deserialize, Serialize};
 
-use super::Address;
 use crate::config::{Mistake, Reader, parse};
 
 /// A gateway, and how to be let in.
@@ -35,7 +36,7 @@ const MAX_FILE: u64 = 64 * 1024;
 impl Context {
     /// From the settings `url`, `token_file`, `ca_file` and `plain`; what is not given is taken from the file `left`.
     pub fn read(mut reader: Reader, left: Option<&Path>) -> Result<Context, Vec<Mistake>> {
-        let url = reader.optional("url", |text| text.parse::<Address>());
+        let url = reader.optional("url", address);
         let token_file = reader.optional("token_file", parse::path);
         let ca_file = reader.optional("ca_file", parse::path);
         let plain = reader.value("plain", parse::one_of(&[("true", true), ("false", false)]));
@@ -114,9 +115,16 @@ impl Left {
             Ok(_) => {}
         }
         let left: Left = serde_json::from_str(&text).map_err(|_| wrong("is not what `gateway dev` writes".into()))?;
-        let address = left.url.parse().map_err(|problem| wrong(format!("has a URL that {problem}")))?;
+        let address = address(&left.url).map_err(|problem| wrong(format!("has a URL that {problem}")))?;
         Ok(Some((left, address)))
     }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error| match error {
+        AddressError::Credentials => format!("{error}; use GATEWAY_TOKEN_FILE"),
+        other => other.to_string(),
+    })
 }
 
 /// `$XDG_STATE_HOME`, or what stands for it.

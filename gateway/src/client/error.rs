@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
+use peer::PeerError;
+use peer::tls::TlsError;
 
 use super::Context;
-use super::tls::TlsError;
 use crate::exit;
 
 /// Why a request has no answer. No token is ever in it.
@@ -16,13 +17,13 @@ pub enum ClientError {
     #[error(
         "the gateway at {address} cannot be reached; is it running? `gateway dev` starts one here, GATEWAY_URL names another"
     )]
-    Unreachable { address: String, source: io::Error },
+    Unreachable { address: String, source: Box<PeerError> },
     #[error("the gateway at {address} gives no answer")]
     Silent { address: String },
     #[error("the connection to the gateway broke off")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no TLS with the gateway at {address}")]
-    Tls { address: String, source: TlsError },
+    Tls { address: String, source: Box<TlsError> },
     #[error("the answer of {address} is none of a gateway's")]
     Strange { address: String, source: serde_json::Error },
     #[error("the token file {path} cannot be read")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::percent;
+use protocol::percent::{self, QueryError};
 
 use super::reply::Problem;
 use crate::config::parse;
@@ -13,14 +13,11 @@ pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(super) fn parse(query: Option<&str>) -> Result<Query, Problem> {
-        let mut parameters = BTreeMap::new();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
-            if parameters.insert(name.clone(), value).is_some() {
-                return Err(Problem::field(&name, "is given twice"));
-            }
-        }
+        let parameters = percent::parameters(query.unwrap_or_default()).map_err(|error| match error {
+            QueryError::Escape => Problem::bad("the query has a % that is not %XX"),
+            QueryError::Text => Problem::bad("the query is not UTF-8"),
+            QueryError::Twice(name) => Problem::field(&name, "is given twice"),
+        })?;
         Ok(Query(parameters))
     }
 
@@ -56,9 +53,4 @@ impl Query {
             Some(name) => Err(Problem::field(&name, "is no parameter of this path")),
         }
     }
-}
-
-fn decode(text: &str) -> Result<String, Problem> {
-    let bytes = percent::decode_form(text).ok_or_else(|| Problem::bad("the query has a % that is not %XX"))?;
-    String::from_utf8(bytes).map_err(|_| Problem::bad("the query is not UTF-8"))
 }

@@ -16,20 +16,20 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use peer::names::Names;
+use peer::tls::Tls;
+use peer::{Address, PeerError, Stream};
 use protocol::session::{PATH, Refusal, SUBPROTOCOL};
 use protocol::websocket;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::config::{Address, Config};
+use super::config::Config;
 use super::proxy::{Proxy, ProxyError};
 use super::reconnect::Why;
 use crate::backoff::random_bits;
 use crate::bearer;
-use crate::line::{self, Line, LineError};
-use crate::names::Names;
 use crate::streaming;
-use crate::tls::Tls;
 
 /// The whole of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub(super) enum DialError {
     #[error("the token file cannot be read")]
     Token(#[source] io::Error),
     #[error(transparent)]
-    Line(#[from] LineError),
+    Peer(#[from] PeerError),
     #[error("there is no way through the proxy")]
     Proxy(#[from] ProxyError),
     #[error("the connection broke in the handshake")]
@@ -66,7 +66,7 @@ impl DialError {
     pub(super) fn name(&self) -> &'static str {
         match self {
             DialError::Token(_) => "token",
-            DialError::Line(error) => error.name(),
+            DialError::Peer(error) => error.name(),
             DialError::Proxy(_) => "proxy",
             DialError::Http(_) => "broken",
             DialError::Denied(_) => "denied",
@@ -113,19 +113,19 @@ impl Dialler {
 
     async fn try_dial(&self) -> Result<Connection, DialError> {
         let token = self.token_file.as_deref().map(token).transpose().map_err(DialError::Token)?;
-        let line = self.line().await?;
+        let stream = self.stream().await?;
         if !self.gateway.tls {
-            return handshake(line, &self.gateway, token).await;
+            return handshake(stream, &self.gateway, token).await;
         }
-        let line = self.tls.connect(&self.gateway.host, line).await.map_err(LineError::Tls)?;
-        handshake(Box::new(line), &self.gateway, token).await
+        let stream = self.tls.connect(&self.gateway.host, stream).await.map_err(PeerError::Tls)?;
+        handshake(Box::new(stream), &self.gateway, token).await
     }
 
-    async fn line(&self) -> Result<Box<dyn Line>, DialError> {
+    async fn stream(&self) -> Result<Box<dyn Stream>, DialError> {
         let Some(proxy) = &self.proxy else {
-            return Ok(Box::new(line::tcp(&self.names, &self.gateway.host, self.gateway.port).await?));
+            return Ok(Box::new(peer::tcp(&self.names, &self.gateway.host, self.gateway.port).await?));
         };
-        let stream = line::tcp(&self.names, &proxy.host, proxy.port).await.map_err(ProxyError::Unreachable)?;
+        let stream = peer::tcp(&self.names, &proxy.host, proxy.port).await.map_err(ProxyError::Unreachable)?;
         Ok(proxy.tunnel(stream, &self.gateway).await?)
     }
 }
@@ -143,7 +143,7 @@ fn token(path: &Path) -> io::Result<HeaderValue> {
 pub(super) struct Driver(JoinHandle<()>);
 
 impl Driver {
-    pub(super) fn of(connection: http1::Connection<TokioIo<impl Line + 'static>, Body>) -> Driver {
+    pub(super) fn of(connection: http1::Connection<TokioIo<impl Stream + 'static>, Body>) -> Driver {
         Driver(tokio::spawn(async move { drop(connection.with_upgrades().await) }))
     }
 }
@@ -155,11 +155,12 @@ impl Drop for Driver {
 }
 
 async fn handshake(
-    line: Box<dyn Line>,
+    stream: Box<dyn Stream>,
     gateway: &Address,
     token: Option<HeaderValue>,
 ) -> Result<Connection, DialError> {
-    let (mut sender, connection) = http1::Builder::new().max_buf_size(16 * 1024).handshake(TokioIo::new(line)).await?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(16 * 1024).handshake(TokioIo::new(stream)).await?;
     let driver = Driver::of(connection);
     let key = key();
     let response = sender.send_request(request(gateway, &key, token)?).await?;

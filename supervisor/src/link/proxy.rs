@@ -14,13 +14,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use peer::{Address, PeerError, Stream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::config::{Address, is_loopback};
 use super::dial::Driver;
 use crate::config::Reader;
-use crate::line::{Line, LineError};
 
 /// Its dial of the gateway is in it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +46,7 @@ impl fmt::Debug for Proxy {
 #[allow(missing_docs)]
 pub(super) enum ProxyError {
     #[error("the proxy cannot be reached")]
-    Unreachable(#[source] LineError),
+    Unreachable(#[source] PeerError),
     #[error("the proxy wants another name and password: 407")]
     Denied,
     #[error("the proxy answers {0}")]
@@ -73,7 +72,7 @@ impl Proxy {
         };
         let (name, text) = found(&variables).or_else(|| found(&["all_proxy", "ALL_PROXY"]))?;
         let spared = found(&["no_proxy", "NO_PROXY"]).is_some_and(|(_, list)| spares(list, &gateway.host));
-        if spared || is_loopback(&gateway.host) {
+        if spared || gateway.is_loopback() {
             return None;
         }
         match parse(text) {
@@ -86,11 +85,11 @@ impl Proxy {
     }
 
     /// A tunnel through the proxy, to which `stream` leads, to the gateway.
-    pub(super) async fn tunnel(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Line>, ProxyError> {
+    pub(super) async fn tunnel(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Stream>, ProxyError> {
         timeout(PATIENCE, self.connect(stream, gateway)).await.unwrap_or(Err(ProxyError::Timeout))
     }
 
-    async fn connect(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Line>, ProxyError> {
+    async fn connect(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Stream>, ProxyError> {
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(16 * 1024).handshake::<_, Body>(TokioIo::new(stream)).await?;
         let driver = Driver::of(connection);

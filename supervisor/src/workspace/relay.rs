@@ -1,6 +1,6 @@
 //! The relay: who applies an approved patch to where the workspace came from.
 //!
-//! Its address comes from the settings alone. It is `https`, with the certificate checked as in [`crate::tls`], or `http` on
+//! Its address comes from the settings alone. It is `https`, with the certificate checked as in [`peer::tls`], or `http` on
 //! this machine; redirects are not followed; each call has the bearer token and the key that makes it count once. What is
 //! not known is called unknown.
 
@@ -14,16 +14,16 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use peer::Stream;
+use peer::names::Names;
+use peer::tls::{self, Tls};
 use protocol::task::{ApplyState, Task};
 use tokio::time::timeout;
 
 use crate::bearer;
 use crate::config::Reader;
 use crate::exit;
-use crate::line::{self, Line};
-use crate::names::Names;
 use crate::streaming;
-use crate::tls::{self, Tls};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// A relay may have to clone, apply and push.
@@ -139,11 +139,11 @@ impl Relay {
         }
     }
 
-    async fn connect(&self) -> Result<Box<dyn Line>, String> {
+    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
         let host = self.uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let stream = line::tcp(&Names::default(), host, port).await.map_err(|e| exit::reason(&e))?;
+        let stream = peer::tcp(&Names::default(), host, port).await.map_err(|e| exit::reason(&e))?;
         match &self.tls {
             // The name is the operator's, so the certificate is checked against what was meant.
             Some(tls) => Ok(Box::new(tls.connect(host, stream).await.map_err(|e| exit::reason(&e))?)),
@@ -172,7 +172,7 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-async fn exchange(stream: Box<dyn Line>, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
+async fn exchange(stream: Box<dyn Stream>, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;

@@ -1,17 +1,26 @@
-//! A line to somebody whom the supervisor calls, the gateway or the relay: name, then TCP, then TLS where it is asked for.
+//! Whom we call: an [`address`], its name resolved ([`names`]), TCP, and [`tls`] where it is asked for.
+//!
+//! What supervisor and gateway share when they call somebody. Nothing of it asks the C library for names, which a static
+//! program cannot.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::backoff::random_bits;
-use crate::names::{NameError, Names};
-use crate::tls::TlsError;
+pub mod address;
+pub mod names;
+pub mod random;
+pub mod tls;
+
+pub use address::Address;
+
+use names::{NameError, Names};
+use tls::TlsError;
 
 /// One address of several.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -19,14 +28,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 const UNCONFIRMED_MILLIS: u32 = 20_000;
 
 /// TCP, with or without a tunnel in it or TLS over it. One type, because what speaks over it is large.
-pub(crate) trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Line for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub(crate) enum LineError {
+pub enum PeerError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error("{address} cannot be reached")]
@@ -37,24 +46,24 @@ pub(crate) enum LineError {
     Tls(#[from] TlsError),
 }
 
-impl LineError {
+impl PeerError {
     /// The word in metrics and logs.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
-            LineError::Name(_) | LineError::Nowhere(_) => "name",
-            LineError::Connect { .. } => "connect",
-            LineError::Tls(_) => "tls",
+            PeerError::Name(_) | PeerError::Nowhere(_) => "name",
+            PeerError::Connect { .. } => "connect",
+            PeerError::Tls(_) => "tls",
         }
     }
 }
 
 /// One address of `host` after the other, beginning anywhere: a fleet spreads over them, and one that is dead costs each
-/// supervisor some of its dials and not all.
-pub(crate) async fn tcp(names: &Names, host: &str, port: u16) -> Result<TcpStream, LineError> {
+/// caller some of its dials and not all.
+pub async fn tcp(names: &Names, host: &str, port: u16) -> Result<TcpStream, PeerError> {
     let mut addresses = names.resolve(host).await?;
-    let begin = random_bits() as usize % addresses.len().max(1);
+    let begin = random::bits() as usize % addresses.len().max(1);
     addresses.rotate_left(begin);
-    let mut last = LineError::Nowhere(host.into());
+    let mut last = PeerError::Nowhere(host.into());
     for address in addresses {
         let address = SocketAddr::new(address, port);
         let connected = timeout(CONNECT, TcpStream::connect(address)).await;
@@ -62,10 +71,10 @@ pub(crate) async fn tcp(names: &Names, host: &str, port: u16) -> Result<TcpStrea
             Ok(stream) => {
                 // What is said is short; waiting for more would only delay it.
                 let _ = stream.set_nodelay(true);
-                let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &UNCONFIRMED_MILLIS);
+                let _ = sockopt::set_tcp_user_timeout(&stream, UNCONFIRMED_MILLIS);
                 return Ok(stream);
             }
-            Err(source) => last = LineError::Connect { address, source },
+            Err(source) => last = PeerError::Connect { address, source },
         }
     }
     Err(last)

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 mod message;
 mod settings;
 
-use crate::backoff::random_bits;
+use crate::random;
 use message::{Answer, Kind};
 use settings::Settings;
 
@@ -118,7 +118,7 @@ async fn exchange(server: SocketAddr, name: &str, patience: Duration) -> io::Res
     let socket = UdpSocket::bind((local, 0)).await?;
     // From here on the kernel passes on only what comes from that server.
     socket.connect(server).await?;
-    let id = random_bits() as u16;
+    let id = random::bits() as u16;
     let mut waiting = vec![(id, Kind::Aaaa), (id.wrapping_add(1), Kind::A)];
     for (id, kind) in &waiting {
         socket.send(&message::question(*id, name, *kind)).await?;
