@@ -1,37 +1,13 @@
 //! Defaults are copied into a volume once; what people edit stays theirs (000-26 to 000-32).
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{
-    Container, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodSpec, Volume,
-    VolumeResourceRequirements,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{Api, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::cluster::{Level, Scene, in_namespace};
 use crate::pod::Running;
-use crate::sandbox::{SUPERVISOR, Sandbox, container_security, mount, pull_policy, sandbox_image, scratch, variable};
+use crate::sandbox::{SUPERVISOR, Sandbox, container_security, pull_policy, sandbox_image, variable};
+use crate::volume::{claimed, make_claim, mount, scratch};
 
 const CLAIM: &str = "agent-config-pvc";
-
-async fn make_claim(scene: &Scene) {
-    let claims: Api<PersistentVolumeClaim> = scene.api();
-    let requests = BTreeMap::from([("storage".to_owned(), Quantity("16Mi".to_owned()))]);
-    let claim = PersistentVolumeClaim {
-        metadata: ObjectMeta { name: Some(CLAIM.to_owned()), ..ObjectMeta::default() },
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
-            resources: Some(VolumeResourceRequirements {
-                requests: Some(requests),
-                ..VolumeResourceRequirements::default()
-            }),
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        ..PersistentVolumeClaim::default()
-    };
-    claims.create(&PostParams::default(), &claim).await.expect("a claim can be made");
-}
 
 /// A container of the sandbox image in the house's security settings.
 fn init(name: &str, command: &[&str]) -> Container {
@@ -47,12 +23,7 @@ fn init(name: &str, command: &[&str]) -> Container {
 
 /// The claim at `/data/config`, and an init container that runs `supervisor bootstrap` (000-26).
 fn config_bootstrap(spec: &mut PodSpec, source: &str, version: &str) {
-    let claim = PersistentVolumeClaimVolumeSource { claim_name: CLAIM.to_owned(), ..Default::default() };
-    spec.volumes.get_or_insert_default().push(Volume {
-        name: "config".to_owned(),
-        persistent_volume_claim: Some(claim),
-        ..Volume::default()
-    });
+    spec.volumes.get_or_insert_default().push(claimed("config", CLAIM));
     let mut mounts = vec![mount("chaperone", "/chaperone"), mount("config", "/data/config")];
     if source == "/defaults" {
         mounts.push(mount("defaults", "/defaults"));
@@ -83,7 +54,7 @@ async fn start(scene: &Scene, name: &str, version: &'static str) -> Running {
 #[test]
 fn an_edit_survives_a_restart_and_new_defaults_appear_after_a_version_bump() {
     in_namespace(Level::Restricted, async |scene| {
-        make_claim(scene).await;
+        make_claim(scene, CLAIM).await;
         let first = start(scene, "first", "1").await;
         assert_eq!(first.shell("head -n 1 /data/config/.version").await.trim(), "1", "000-30");
         let default = first.shell("cat /data/config/AGENT.md").await;

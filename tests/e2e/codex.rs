@@ -20,10 +20,26 @@ const COMMANDS: [&str; 3] = [
     "until test -e /workspace/go-on; do sleep 0.1; done; rm /workspace/go-on; echo went on",
 ];
 
-fn model() -> Container {
+/// The words that start it, without asking anybody and without a second sandbox around it.
+pub(crate) const CODEX: [&str; 6] =
+    ["codex", "exec", "--sandbox", "danger-full-access", "--skip-git-repo-check", "Write a program."];
+
+/// The provider's config.toml is written once, from these (000-66, 000-67).
+pub(crate) const PROVIDER: [(&str, &str); 7] = [
+    ("HIVE_SANDBOX_CODEX_MODEL", "scripted"),
+    ("HIVE_SANDBOX_CODEX_PROVIDER_ID", "scripted"),
+    ("HIVE_SANDBOX_CODEX_PROVIDER_NAME", "Scripted"),
+    ("HIVE_SANDBOX_CODEX_BASE_URL", "http://127.0.0.1:8099/v1"),
+    ("HIVE_SANDBOX_CODEX_WIRE_API", "responses"),
+    ("HIVE_SANDBOX_CODEX_REQUIRES_OPENAI_AUTH", "false"),
+    ("HOME", "/home/codex"),
+];
+
+/// The model, which asks for these commands.
+pub(crate) fn model(commands: &[&str]) -> Container {
     let mut args = vec!["--listen".to_owned(), "[::]:8099".to_owned()];
-    for command in COMMANDS {
-        args.extend(["--cmd".to_owned(), command.to_owned()]);
+    for command in commands {
+        args.extend(["--cmd", command].map(str::to_owned));
     }
     args.extend(["--message", "The work is done."].map(str::to_owned));
     let get = HTTPGetAction { path: Some("/healthz".into()), port: IntOrString::Int(8099), ..HTTPGetAction::default() };
@@ -43,23 +59,9 @@ fn model() -> Container {
 #[test]
 fn codex_works_in_a_restricted_pod_and_every_account_of_it_agrees() {
     in_namespace(Level::Restricted, async |scene| {
-        let pod = Sandbox::agent(&[
-            "codex",
-            "exec",
-            "--sandbox",
-            "danger-full-access",
-            "--skip-git-repo-check",
-            "Write a program.",
-        ])
-        // The provider's config.toml is written once, from the environment (000-66, 000-67).
-        .env("HIVE_SANDBOX_CODEX_MODEL", "scripted")
-        .env("HIVE_SANDBOX_CODEX_PROVIDER_ID", "scripted")
-        .env("HIVE_SANDBOX_CODEX_PROVIDER_NAME", "Scripted")
-        .env("HIVE_SANDBOX_CODEX_BASE_URL", "http://127.0.0.1:8099/v1")
-        .env("HIVE_SANDBOX_CODEX_WIRE_API", "responses")
-        .env("HIVE_SANDBOX_CODEX_REQUIRES_OPENAI_AUTH", "false")
-        .env("HOME", "/home/codex")
-        .change(|spec| spec.init_containers.get_or_insert_default().push(model()))
+        let pod = Sandbox::agent(&CODEX)
+            .envs(&PROVIDER)
+            .change(|spec| spec.init_containers.get_or_insert_default().push(model(&COMMANDS)))
         .container(|c| {
             let get = HTTPGetAction {
                 path: Some("/readyz".into()),

@@ -1,16 +1,19 @@
 //! What Chaperone promises in a Pod, shown on a real Kubernetes node: `just e2e`, any cluster by `KUBECONFIG`.
 //!
 //! Each test has a namespace of its own with the Pod Security level that it speaks of, so that admission is part of
-//! the proof. Images: `E2E_SUPERVISOR_IMAGE`, `E2E_SANDBOX_IMAGE`, `E2E_TESTS_IMAGE`.
+//! the proof. Images: `E2E_SUPERVISOR_IMAGE`, `E2E_GATEWAY_IMAGE`, `E2E_SANDBOX_IMAGE`, `E2E_TESTS_IMAGE`.
 
 mod cluster;
+mod control_plane;
 mod pod;
 mod sandbox;
+mod volume;
 
 mod bootstrap;
 mod codex;
 mod delivery;
 mod exec;
+mod gateway;
 mod oom;
 mod output;
 mod permissions;

@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::{Container, SecurityContext};
 
 use crate::cluster::{Level, in_namespace};
-use crate::sandbox::{Sandbox, container_security, mount, pull_policy, sandbox_image};
+use crate::sandbox::{Sandbox, container_security, pull_policy, sandbox_image};
+use crate::volume::mount;
 
 #[test]
 fn another_container_of_the_same_fsgroup_can_edit_the_agents_files_and_back() {

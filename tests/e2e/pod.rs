@@ -20,12 +20,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// Keeps a deleted Pod's last status readable until the test has read it.
 const FINALIZER: &str = "chaperone.io/e2e";
 
-/// One Pod.
+/// One Pod, and the container in it that a test is about.
 pub(crate) struct Running {
     pub(crate) api: Api<Pod>,
     client: Client,
     namespace: String,
     pub(crate) name: String,
+    container: String,
 }
 
 /// What a command in a container answered.
@@ -37,12 +38,14 @@ pub(crate) struct Answer {
 }
 
 impl Running {
-    pub(crate) fn new(scene: &Scene, name: &str) -> Running {
+    /// A Pod whose container has a name.
+    pub(crate) fn new(scene: &Scene, name: &str, container: &str) -> Running {
         Running {
             api: scene.api(),
             client: scene.client.clone(),
             namespace: scene.namespace.clone(),
             name: name.to_owned(),
+            container: container.to_owned(),
         }
     }
 
@@ -56,15 +59,15 @@ impl Running {
         self.until("the Pod is Ready", |pod| is_ready(pod).then_some(())).await;
     }
 
-    /// Until the agent's container runs, ready or not.
+    /// Until its container runs, ready or not.
     pub(crate) async fn started(&self) {
-        self.until("the agent's container runs", |pod| state(pod, AGENT).and_then(|s| s.running.as_ref().map(|_| ())))
+        self.until("its container runs", |pod| state(pod, &self.container).and_then(|s| s.running.as_ref().map(|_| ())))
             .await;
     }
 
-    /// Until the agent's container has ended for good.
+    /// Until its container has ended for good.
     pub(crate) async fn ended(&self) -> ContainerStateTerminated {
-        self.until("the agent's container has ended", |pod| state(pod, AGENT).and_then(|s| s.terminated.clone())).await
+        self.until("its container has ended", |pod| state(pod, &self.container).and_then(|s| s.terminated.clone())).await
     }
 
     /// `Failed` or `Succeeded`, once the kubelet has decided; the phase may lag behind the containers' states.
@@ -72,10 +75,10 @@ impl Running {
         self.until("the Pod is over", |pod| is_over(pod).then(|| pod.status.as_ref()?.phase.clone()).flatten()).await
     }
 
-    /// Until the agent's container has been started again `restarts` times; answers how it ended the last time.
+    /// Until its container has been started again `restarts` times; answers how it ended the last time.
     pub(crate) async fn restarted(&self, restarts: i32) -> ContainerStateTerminated {
         self.until("the kubelet has restarted the container", |pod| {
-            let status = container(pod, AGENT)?;
+            let status = container(pod, &self.container)?;
             let running = status.state.as_ref().is_some_and(|s| s.running.is_some());
             (status.restart_count >= restarts && running).then(|| status.last_state.clone()?.terminated).flatten()
         })
@@ -110,7 +113,7 @@ impl Running {
 
     /// The agent's lines: all but the supervisor's own, which are JSON objects with a level.
     pub(crate) async fn agent_output(&self) -> Vec<String> {
-        let log = self.logs_of(AGENT).await;
+        let log = self.logs_of(&self.container).await;
         log.split_inclusive('\n').filter(|line| !is_ours(line)).map(str::to_owned).collect()
     }
 
@@ -154,9 +157,9 @@ impl Running {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Runs a command in the agent's container, as `kubectl exec` does.
+    /// Runs a command in its container, as `kubectl exec` does.
     pub(crate) async fn exec(&self, command: &[&str]) -> Answer {
-        self.exec_in(AGENT, command).await
+        self.exec_in(&self.container, command).await
     }
 
     /// Runs a command in one container.
@@ -185,7 +188,7 @@ impl Running {
         Answer { code: exit_code(status.as_ref()), stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// Runs a shell script in the agent's container and answers what it printed; it has to succeed.
+    /// Runs a shell script in its container and answers what it printed; it has to succeed.
     pub(crate) async fn shell(&self, script: &str) -> String {
         let answer = self.exec(&["bash", "-c", script]).await;
         assert_eq!(answer.code, 0, "{script}: {}{}", answer.stdout, answer.stderr);

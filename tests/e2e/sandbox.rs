@@ -3,14 +3,17 @@
 //! Root file system read-only (000-59), a volume for each writable place (000-60), a HOME of its own (000-62), no
 //! service account token, every security setting that the namespace's level asks for.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, ImageVolumeSource, Pod, PodSecurityContext, PodSpec,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, ImageVolumeSource, Pod, PodSecurityContext, PodSpec, SeccompProfile,
+    SecurityContext, Volume, VolumeMount,
 };
 use kube::api::{Api, ObjectMeta, PostParams};
 
 use crate::cluster::{Level, Scene};
 use crate::pod::{AGENT, Running};
+use crate::volume::{self, mount, named, scratch};
 
 /// The uid of the sandbox image's user.
 pub(crate) const USER: i64 = 10001;
@@ -51,6 +54,10 @@ pub(crate) fn supervisor_image() -> String {
 
 pub(crate) fn sandbox_image() -> String {
     image("E2E_SANDBOX_IMAGE", "sandbox")
+}
+
+pub(crate) fn gateway_image() -> String {
+    image("E2E_GATEWAY_IMAGE", "gateway")
 }
 
 pub(crate) fn tests_image() -> String {
@@ -108,6 +115,19 @@ impl Sandbox {
         self
     }
 
+    /// Several at once.
+    pub(crate) fn envs(mut self, pairs: &[(&str, &str)]) -> Sandbox {
+        self.env.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self
+    }
+
+    /// The files of a Secret, at this path of the agent's container.
+    pub(crate) fn secret(self, name: &str, path: &str) -> Sandbox {
+        let (volume, mount) = (volume::secret(name), mount(name, path));
+        self.change(|spec| spec.volumes.get_or_insert_default().push(volume))
+            .container(|c| c.volume_mounts.get_or_insert_default().push(mount))
+    }
+
     /// Whatever else this test's Pod has.
     pub(crate) fn change(mut self, change: impl FnOnce(&mut PodSpec) + 'static) -> Sandbox {
         self.changes.push(Box::new(change));
@@ -121,7 +141,7 @@ impl Sandbox {
 
     /// Makes the Pod.
     pub(crate) async fn start(self, scene: &Scene) -> Running {
-        let running = Running::new(scene, &self.name);
+        let running = Running::new(scene, &self.name, AGENT);
         let pods: Api<Pod> = scene.api();
         let pod = self.pod(scene.level);
         pods.create(&PostParams::default(), &pod).await.expect("the namespace's Pod Security level admits the Pod");
@@ -163,8 +183,7 @@ impl Sandbox {
         for change in self.changes {
             change(&mut spec);
         }
-        let metadata = ObjectMeta { name: Some(self.name), ..ObjectMeta::default() };
-        Pod { metadata, spec: Some(spec), status: None }
+        Pod { metadata: labelled(&self.name), spec: Some(spec), status: None }
     }
 }
 
@@ -205,17 +224,18 @@ pub(crate) fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() }
 }
 
-/// An emptyDir.
-pub(crate) fn scratch(name: &str) -> Volume {
-    Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+/// Metadata with a name, which policies and services select by too.
+pub(crate) fn labelled(name: &str) -> ObjectMeta {
+    ObjectMeta { labels: Some(label(name)), ..named(name) }
 }
 
-/// Where a volume is mounted.
-pub(crate) fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+/// The label that tells one test's Pods apart.
+pub(crate) fn label(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("app.kubernetes.io/name".to_owned(), name.to_owned())])
 }
 
-fn pod_security(level: Level) -> PodSecurityContext {
+/// What the level asks of a Pod.
+pub(crate) fn pod_security(level: Level) -> PodSecurityContext {
     let user = if level == Level::Restricted { USER } else { 0 };
     PodSecurityContext {
         run_as_user: Some(user),

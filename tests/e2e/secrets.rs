@@ -1,25 +1,13 @@
 //! What the Pod knows and the agent must not: the supervisor's token and secrets. What it gets: an allow-listed
 //! environment (000-63, 000-68).
 
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, Secret, SecretKeySelector, SecretVolumeSource, Volume};
-use kube::api::{Api, ObjectMeta, PostParams};
-
-use crate::cluster::{Level, Scene, in_namespace};
-use crate::sandbox::{Sandbox, mount};
+use crate::cluster::{Level, in_namespace};
+use crate::sandbox::Sandbox;
+use crate::volume::make_secret;
 
 const TOKEN: &str = "token-that-the-agent-must-not-see";
-
-async fn make_secret(scene: &Scene, name: &str, key: &str, value: &str) {
-    let secrets: Api<Secret> = scene.api();
-    let secret = Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        string_data: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
-        ..Secret::default()
-    };
-    secrets.create(&PostParams::default(), &secret).await.expect("a secret can be made");
-}
 
 /// A variable from a secret that need not exist.
 fn optional(name: &str) -> EnvVar {
@@ -41,21 +29,10 @@ fn a_mounted_token_is_the_supervisors_alone_where_both_have_one_uid() {
          echo attempts-end; exec sleep infinity"
     );
     in_namespace(Level::Restricted, async |scene| {
-        make_secret(scene, "token", "token", TOKEN).await;
+        make_secret(scene, "token", &[("token", TOKEN)]).await;
         let pod = Sandbox::shell(&script.replace(TOKEN, "agent-must-not-se[e]"))
             .env("SUPERVISOR_API_TOKEN_FILE", "/var/run/secrets/chaperone/token")
-            .change(|spec| {
-                let source = SecretVolumeSource { secret_name: Some("token".to_owned()), ..Default::default() };
-                spec.volumes.get_or_insert_default().push(Volume {
-                    name: "token".to_owned(),
-                    secret: Some(source),
-                    ..Volume::default()
-                });
-            })
-            .container(|c| {
-                let token = mount("token", "/var/run/secrets/chaperone");
-                c.volume_mounts.get_or_insert_default().push(token);
-            })
+            .secret("token", "/var/run/secrets/chaperone")
             .start(scene)
             .await;
         pod.says("attempts-end").await;
@@ -68,7 +45,7 @@ fn a_mounted_token_is_the_supervisors_alone_where_both_have_one_uid() {
 #[test]
 fn the_agent_gets_the_allowed_variables_only_and_starts_without_those_that_are_absent() {
     in_namespace(Level::Restricted, async |scene| {
-        make_secret(scene, "provider", "OPENAI_API_KEY", "provider-key").await;
+        make_secret(scene, "provider", &[("OPENAI_API_KEY", "provider-key")]).await;
         let pod = Sandbox::shell("env | sort; echo env-ends; exec sleep infinity")
             .env("HIVE_SANDBOX_CODEX_ENV_ALLOWLIST", "OPENAI_API_KEY,ANTHROPIC_API_KEY,DEEPSEEK_API_KEY,QWEN_API_KEY")
             .env("DATABASE_URL", "postgres://user:password@db")

@@ -43,8 +43,8 @@ impl Authority {
         files
     }
 
-    /// A client that believes this authority, connected to `name` over `stream`.
-    pub fn connect(&self, name: &str, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+    /// A client that believes this authority.
+    pub fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.file).expect("our own file")).expect("our own certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -53,8 +53,13 @@ impl Authority {
             .expect("ring has TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    /// The same, connected to `name` over `stream`.
+    pub fn connect(&self, name: &str, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
         let name = ServerName::try_from(name.to_string()).expect("a name or an address");
-        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a right configuration"), stream)
+        StreamOwned::new(ClientConnection::new(self.client(), name).expect("a right configuration"), stream)
     }
 
     /// A server that may call itself by `name`, a host name or an address.

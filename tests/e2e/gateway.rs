@@ -1,0 +1,105 @@
+//! Gateway and sandbox in a Pod each: the gateway is killed, the network between them is cut, and afterwards every record is there
+//! once.
+
+use serde_json::json;
+
+use crate::cluster::{Level, in_namespace, until};
+use crate::codex::{CODEX, PROVIDER, model};
+use crate::control_plane::ControlPlane;
+use crate::pod::SOON;
+use crate::sandbox::Sandbox;
+
+/// What the gateway tells of the task, sorted.
+fn of_tasks(records: &[serde_json::Value]) -> Vec<&str> {
+    let kinds = records.iter().filter_map(|record| record["kind"].as_str());
+    let mut kinds: Vec<&str> = kinds.filter(|kind| kind.starts_with("task.")).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+/// What it tells of a task that has succeeded.
+const SUCCEEDED: [&str; 4] = ["task.result", "task.running", "task.starting", "task.succeeded"];
+
+#[test]
+fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
+    let commands = [
+        "printf 'fn main() {}\\n' > main.rs && echo wrote it",
+        "echo waits for you; until test -e /workspace/go-on; do sleep 0.1; done; echo went on",
+    ];
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = ControlPlane::start(scene).await;
+        let sandbox = Sandbox::shell("exec sleep infinity")
+            .envs(&PROVIDER)
+            .change(move |spec| spec.init_containers.get_or_insert_default().push(model(&commands)));
+        let sandbox = gateway.link(sandbox).start(scene).await;
+        gateway.until_status("connected").await;
+        let run = [&["task", "run", "--class", "networked", "--"], &CODEX[..]].concat();
+        let client = gateway.client(&run).await;
+        until("the client shows the agent's work", SOON, async || {
+            client.logs_of("client").await.contains("wrote it").then_some(())
+        })
+        .await;
+
+        gateway.kill().await;
+        sandbox.shell("touch /workspace/go-on").await;
+        assert_eq!(gateway.pod.restarted(1).await.exit_code, 128 + 9);
+
+        let ended = client.ended().await;
+        let said = client.logs_of("client").await;
+        assert_eq!(ended.exit_code, 0, "{said}");
+        assert!(said.contains("went on") && said.contains("The work is done."), "{said}");
+        let records = gateway.records("task.result", 1).await;
+        assert_eq!(of_tasks(&records), SUCCEEDED);
+        assert_eq!(sandbox.shell("cat /workspace/main.rs").await, "fn main() {}\n");
+    });
+}
+
+#[test]
+fn a_cut_network_holds_nobody_up_and_afterwards_every_record_is_there_once() {
+    // Its ends are records, and it goes on by itself.
+    let agent = "echo up; until test -e /workspace/end; do sleep 0.1; done; rm /workspace/end; exit 3";
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = ControlPlane::start(scene).await;
+        let sandbox = Sandbox::shell(agent)
+            .env("SUPERVISOR_AGENT_RESTART", "always")
+            .env("SUPERVISOR_AGENT_RESTART_MIN", "50ms");
+        let sandbox = gateway.link(sandbox).start(scene).await;
+        gateway.until_status("connected").await;
+        let script = "until test -e /workspace/go-on; do sleep 0.1; done; echo went on";
+        gateway.start_task(json!({ "script": script })).await;
+        gateway.records("task.running", 1).await;
+
+        // A new session would be needed now, and cannot be had.
+        gateway.cut().await;
+        gateway.kill().await;
+        assert_eq!(gateway.pod.restarted(1).await.exit_code, 128 + 9);
+        gateway.pod.ready().await;
+        gateway.until_status("disconnected").await;
+        let failed = async || sandbox.metric("supervisor_link_dials_total{outcome=\"connect\"}").await.unwrap_or(0.0);
+        let before = failed().await;
+        // Meanwhile the agent and the task end.
+        for restarts in 1..=2 {
+            sandbox.shell("touch /workspace/end").await;
+            until("the agent is started again", SOON, async || {
+                (sandbox.health().await.agent.restarts == restarts).then_some(())
+            })
+            .await;
+        }
+        sandbox.shell("touch /workspace/go-on").await;
+        until("a dial that comes to nothing though the gateway is there", SOON, async || {
+            (failed().await > before).then_some(())
+        })
+        .await;
+        assert_eq!(sandbox.health().await.status, protocol::health::Status::Ready);
+        let records = gateway.records("task.running", 1).await;
+        assert_eq!(of_tasks(&records), SUCCEEDED[1..=2], "nothing came through");
+
+        gateway.mend().await;
+        gateway.until_status("connected").await;
+        gateway.records("task.result", 1).await;
+        let records = gateway.records("agent.running", 3).await;
+        assert_eq!(of_tasks(&records), SUCCEEDED);
+        let count = |kind: &str| records.iter().filter(|record| record["kind"] == kind).count();
+        assert_eq!((count("agent.running"), count("supervisor.started")), (3, 1));
+    });
+}
