@@ -62,16 +62,16 @@ fn codex_works_in_a_restricted_pod_and_every_account_of_it_agrees() {
         let pod = Sandbox::agent(&CODEX)
             .envs(&PROVIDER)
             .change(|spec| spec.init_containers.get_or_insert_default().push(model(&COMMANDS)))
-        .container(|c| {
-            let get = HTTPGetAction {
-                path: Some("/readyz".into()),
-                port: IntOrString::Int(8091),
-                ..HTTPGetAction::default()
-            };
-            c.readiness_probe = Some(Probe { http_get: Some(get), period_seconds: Some(1), ..Probe::default() });
-        })
-        .start(scene)
-        .await;
+            .container(|c| {
+                let get = HTTPGetAction {
+                    path: Some("/readyz".into()),
+                    port: IntOrString::Int(8091),
+                    ..HTTPGetAction::default()
+                };
+                c.readiness_probe = Some(Probe { http_get: Some(get), period_seconds: Some(1), ..Probe::default() });
+            })
+            .start(scene)
+            .await;
 
         // In the middle of the work: ready, running, one agent.
         pod.ready().await;

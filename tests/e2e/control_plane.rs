@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, DeleteParams, PostParams};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tests::tls::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -192,8 +192,7 @@ async fn make_secrets(scene: &Scene, host: &str) -> Arc<ClientConfig> {
     let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("it was just written");
     let (ca, certificate, key) = (read(authority.file()), read(&certificate), read(&key));
     let (users, sandboxes) = (format!("ann {USER}\n"), format!("{ID} {TOKEN}\n"));
-    let own =
-        [("users", &users), ("sandboxes", &sandboxes), ("tls.crt", &certificate), ("tls.key", &key)].map(as_strs);
+    let own = [("users", &users), ("sandboxes", &sandboxes), ("tls.crt", &certificate), ("tls.key", &key)].map(as_strs);
     make_secret(scene, GATEWAY, &own).await;
     make_secret(scene, "link", &[("token", TOKEN), ("ca.crt", &ca)]).await;
     make_secret(scene, "user", &[("token", USER), ("ca.crt", &ca)]).await;

@@ -60,9 +60,8 @@ fn a_cut_network_holds_nobody_up_and_afterwards_every_record_is_there_once() {
     let agent = "echo up; until test -e /workspace/end; do sleep 0.1; done; rm /workspace/end; exit 3";
     in_namespace(Level::Restricted, async |scene| {
         let gateway = ControlPlane::start(scene).await;
-        let sandbox = Sandbox::shell(agent)
-            .env("SUPERVISOR_AGENT_RESTART", "always")
-            .env("SUPERVISOR_AGENT_RESTART_MIN", "50ms");
+        let sandbox =
+            Sandbox::shell(agent).env("SUPERVISOR_AGENT_RESTART", "always").env("SUPERVISOR_AGENT_RESTART_MIN", "50ms");
         let sandbox = gateway.link(sandbox).start(scene).await;
         gateway.until_status("connected").await;
         let script = "until test -e /workspace/go-on; do sleep 0.1; done; echo went on";

@@ -61,13 +61,16 @@ impl Running {
 
     /// Until its container runs, ready or not.
     pub(crate) async fn started(&self) {
-        self.until("its container runs", |pod| state(pod, &self.container).and_then(|s| s.running.as_ref().map(|_| ())))
-            .await;
+        self.until("its container runs", |pod| {
+            state(pod, &self.container).and_then(|s| s.running.as_ref().map(|_| ()))
+        })
+        .await;
     }
 
     /// Until its container has ended for good.
     pub(crate) async fn ended(&self) -> ContainerStateTerminated {
-        self.until("its container has ended", |pod| state(pod, &self.container).and_then(|s| s.terminated.clone())).await
+        self.until("its container has ended", |pod| state(pod, &self.container).and_then(|s| s.terminated.clone()))
+            .await
     }
 
     /// `Failed` or `Succeeded`, once the kubelet has decided; the phase may lag behind the containers' states.
