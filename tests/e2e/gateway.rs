@@ -1,16 +1,17 @@
 //! Gateway and sandbox in a Pod each: the gateway is killed, the network between them is cut, and afterwards every record is there
 //! once.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Level, in_namespace, until};
 use crate::codex::{CODEX, PROVIDER, model};
 use crate::control_plane::ControlPlane;
-use crate::pod::SOON;
+use crate::pod::{SOON, message};
 use crate::sandbox::Sandbox;
+use crate::volume::{claimed, make_claim};
 
 /// What the gateway tells of the task, sorted.
-fn of_tasks(records: &[serde_json::Value]) -> Vec<&str> {
+fn of_tasks(records: &[Value]) -> Vec<&str> {
     let kinds = records.iter().filter_map(|record| record["kind"].as_str());
     let mut kinds: Vec<&str> = kinds.filter(|kind| kind.starts_with("task.")).collect();
     kinds.sort_unstable();
@@ -100,5 +101,46 @@ fn a_cut_network_holds_nobody_up_and_afterwards_every_record_is_there_once() {
         assert_eq!(of_tasks(&records), SUCCEEDED);
         let count = |kind: &str| records.iter().filter(|record| record["kind"] == kind).count();
         assert_eq!((count("agent.running"), count("supervisor.started")), (3, 1));
+    });
+}
+
+#[test]
+fn a_sandbox_that_is_cut_off_for_too_long_stops_and_the_next_one_with_its_state_delivers_what_it_had_recorded() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = ControlPlane::start(scene).await;
+        make_claim(scene, "state").await;
+        let sandbox = |name: &str| {
+            let sandbox = Sandbox::shell("trap 'exit 7' TERM; while :; do sleep 0.1; done")
+                .name(name)
+                .env("SUPERVISOR_LINK_OFFLINE_AFTER", "5s")
+                .env("SUPERVISOR_LINK_OFFLINE_ACTION", "stop")
+                .change(|spec| {
+                    let volumes = spec.volumes.get_or_insert_default();
+                    volumes.retain(|volume| volume.name != "state");
+                    volumes.push(claimed("state", "state"));
+                });
+            gateway.link(sandbox)
+        };
+        let first = sandbox("first").start(scene).await;
+        gateway.until_status("connected").await;
+
+        gateway.cut().await;
+        gateway.kill().await;
+        let ended = first.ended().await;
+        // As a stop signal ends it: the agent has its grace, and its exit code is the Pod's.
+        assert_eq!((ended.exit_code, &message(&ended)["state"]), (7, &json!("ended")));
+        assert_eq!(first.outcome().await, "Failed");
+        gateway.pod.ready().await;
+        gateway.until_status("disconnected").await;
+        let kinds = |records: &[Value]| records.iter().map(|r| r["kind"].clone()).collect::<Vec<_>>();
+        let known = kinds(&gateway.records("agent.running", 1).await);
+        assert!(!known.contains(&json!("supervisor.offline")), "{known:?}");
+
+        gateway.mend().await;
+        let _second = sandbox("second").start(scene).await;
+        let known = kinds(&gateway.records("agent.running", 2).await);
+        let of_supervisor: Vec<_> =
+            known.iter().filter_map(Value::as_str).filter_map(|kind| kind.strip_prefix("supervisor.")).collect();
+        assert_eq!(of_supervisor, ["started", "offline", "draining", "stopping", "stopped", "started"]);
     });
 }
