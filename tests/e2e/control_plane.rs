@@ -28,6 +28,7 @@ use crate::volume::{make_secret, mount, named, scratch, secret};
 pub(crate) const ID: &str = "sandbox";
 
 const GATEWAY: &str = "gateway";
+const NEIGHBOUR: &str = "neighbour";
 const PORT: u16 = 8080;
 const USER: &str = "token-of-a-user-0123456789";
 const TOKEN: &str = "token-of-a-sandbox-0123456789";
@@ -44,14 +45,23 @@ pub(crate) struct ControlPlane<'s> {
 }
 
 impl<'s> ControlPlane<'s> {
-    /// Made with all that belongs to it, and ready.
+    /// Made with all that belongs to it, and ready; it can be killed.
     pub(crate) async fn start(scene: &'s Scene) -> ControlPlane<'s> {
+        ControlPlane::start_with(scene, beside_a_neighbour(gateway_pod())).await
+    }
+
+    /// The same without anybody beside it: it is PID 1.
+    pub(crate) async fn start_alone(scene: &'s Scene) -> ControlPlane<'s> {
+        ControlPlane::start_with(scene, gateway_pod()).await
+    }
+
+    async fn start_with(scene: &'s Scene, spec: PodSpec) -> ControlPlane<'s> {
         let host = format!("{GATEWAY}.{}.svc", scene.namespace);
         let tls = make_secrets(scene, &host).await;
         let services: Api<Service> = scene.api();
         services.create(&PostParams::default(), &service()).await.expect("a service can be made");
         let pods: Api<Pod> = scene.api();
-        let pod = Pod { metadata: labelled(GATEWAY), spec: Some(gateway_pod()), status: None };
+        let pod = Pod { metadata: labelled(GATEWAY), spec: Some(spec), status: None };
         pods.create(&PostParams::default(), &pod).await.expect("level restricted admits the gateway's Pod");
         let pod = Running::new(scene, GATEWAY, GATEWAY);
         pod.ready().await;
@@ -88,7 +98,7 @@ impl<'s> ControlPlane<'s> {
     pub(crate) async fn kill(&self) {
         let script =
             "for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" = gateway ] && kill -9 ${p#/proc/}; done; true";
-        let said = self.pod.exec_in("neighbour", &["bash", "-c", script]).await;
+        let said = self.pod.exec_in(NEIGHBOUR, &["bash", "-c", script]).await;
         assert_eq!(said.code, 0, "{said:?}");
     }
 
@@ -229,23 +239,27 @@ fn gateway_pod() -> PodSpec {
         ..HTTPGetAction::default()
     };
     serve.readiness_probe = Some(Probe { http_get: Some(ready), period_seconds: Some(1), ..Probe::default() });
-    let neighbour = Container {
-        name: "neighbour".to_owned(),
+    PodSpec {
+        termination_grace_period_seconds: Some(30),
+        volumes: Some(vec![scratch("store"), secret(GATEWAY)]),
+        init_containers: Some(vec![gateway_container("migrate", &["migrate", "up"])]),
+        containers: vec![serve],
+        ..restricted("Always")
+    }
+}
+
+/// A shell in the same process namespace, because nobody inside can kill a PID 1 (pid_namespaces(7)).
+fn beside_a_neighbour(mut spec: PodSpec) -> PodSpec {
+    spec.share_process_namespace = Some(true);
+    spec.containers.push(Container {
+        name: NEIGHBOUR.to_owned(),
         image: Some(sandbox_image()),
         image_pull_policy: pull_policy(&sandbox_image()),
         command: Some(["sleep", "infinity"].map(str::to_owned).into()),
         security_context: Some(container_security(Level::Restricted)),
         ..Container::default()
-    };
-    PodSpec {
-        // So that the neighbour can kill the gateway, which the kernel forbids to its own children.
-        share_process_namespace: Some(true),
-        termination_grace_period_seconds: Some(30),
-        volumes: Some(vec![scratch("store"), secret(GATEWAY)]),
-        init_containers: Some(vec![gateway_container("migrate", &["migrate", "up"])]),
-        containers: vec![serve, neighbour],
-        ..restricted("Always")
-    }
+    });
+    spec
 }
 
 /// A container of the gateway's image with the gateway's settings.

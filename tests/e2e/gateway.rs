@@ -7,8 +7,8 @@ use crate::cluster::{Level, in_namespace, until};
 use crate::codex::{CODEX, PROVIDER, model};
 use crate::control_plane::ControlPlane;
 use crate::pod::{SOON, message};
-use crate::sandbox::Sandbox;
-use crate::volume::{claimed, make_claim};
+use crate::sandbox::{Sandbox, gateway_image};
+use crate::volume::{claimed, image, make_claim, mount};
 
 /// What the gateway tells of the task, sorted.
 fn of_tasks(records: &[Value]) -> Vec<&str> {
@@ -20,6 +20,30 @@ fn of_tasks(records: &[Value]) -> Vec<&str> {
 
 /// What it tells of a task that has succeeded.
 const SUCCEEDED: [&str; 4] = ["task.result", "task.running", "task.starting", "task.succeeded"];
+
+#[test]
+fn the_gateways_image_is_one_program_that_nobody_may_write() {
+    in_namespace(Level::Restricted, async |scene| {
+        let pod = Sandbox::shell("exec sleep infinity")
+            .change(|spec| spec.volumes.get_or_insert_default().push(image("image", gateway_image())))
+            .container(|c| c.volume_mounts.get_or_insert_default().push(mount("image", "/image")))
+            .start(scene)
+            .await;
+        pod.started().await;
+        assert_eq!(pod.shell("ls -1 /image; stat -c '%a %u' /image/gateway").await, "gateway\n555 0\n");
+    });
+}
+
+#[test]
+fn as_pid_1_with_a_read_only_root_the_gateway_serves_and_stops_when_it_is_told() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = ControlPlane::start_alone(scene).await;
+        let (status, _) = gateway.ask("GET", "/v1/sandboxes", &Value::Null).await.expect("it answers");
+        assert_eq!(status, 200);
+        assert_eq!(gateway.pod.delete(30).await.exit_code, 0);
+        gateway.pod.gone().await;
+    });
+}
 
 #[test]
 fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {

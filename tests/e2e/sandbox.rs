@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvVar, ImageVolumeSource, Pod, PodSecurityContext, PodSpec, SeccompProfile,
-    SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, Pod, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, VolumeMount,
 };
 use kube::api::{Api, ObjectMeta, PostParams};
 
@@ -150,14 +149,7 @@ impl Sandbox {
 
     fn pod(self, level: Level) -> Pod {
         let chaperone = match self.delivery {
-            Delivery::ImageVolume => Volume {
-                name: "chaperone".to_owned(),
-                image: Some(ImageVolumeSource {
-                    reference: Some(supervisor_image()),
-                    pull_policy: pull_policy(&supervisor_image()),
-                }),
-                ..Volume::default()
-            },
+            Delivery::ImageVolume => volume::image("chaperone", supervisor_image()),
             Delivery::Install => scratch("chaperone"),
         };
         let install = Container {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Secret,
-    SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
+    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimVolumeSource, Secret, SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, ObjectMeta, PostParams};
 
 use crate::cluster::Scene;
+use crate::sandbox::pull_policy;
 
 /// An emptyDir.
 pub(crate) fn scratch(name: &str) -> Volume {
@@ -26,6 +27,13 @@ pub(crate) fn secret(name: &str) -> Volume {
 pub(crate) fn claimed(name: &str, claim: &str) -> Volume {
     let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), ..Default::default() };
     Volume { name: name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
+}
+
+/// The root of an image, read-only.
+pub(crate) fn image(name: &str, reference: String) -> Volume {
+    let pull_policy = pull_policy(&reference);
+    let source = ImageVolumeSource { reference: Some(reference), pull_policy };
+    Volume { name: name.to_owned(), image: Some(source), ..Volume::default() }
 }
 
 /// Where a volume is mounted.
