@@ -155,7 +155,7 @@ fn a_sandbox_that_is_cut_off_for_too_long_stops_and_the_next_one_with_its_state_
         assert_eq!((ended.exit_code, &message(&ended)["state"]), (7, &json!("ended")));
         assert_eq!(first.outcome().await, "Failed");
         gateway.pod.ready().await;
-        gateway.until_status("disconnected").await;
+        gateway.until_status("expired").await;
         let kinds = |records: &[Value]| records.iter().map(|r| r["kind"].clone()).collect::<Vec<_>>();
         let known = kinds(&gateway.records("agent.running", 1).await);
         assert!(!known.contains(&json!("supervisor.offline")), "{known:?}");
