@@ -141,8 +141,8 @@ impl<'s> ControlPlane<'s> {
         task["task_id"].as_str().expect("an id").to_owned()
     }
 
-    /// All records that the gateway has of the sandbox, once one is of this kind. There are no gaps among them, and each class has
-    /// every number once and in order.
+    /// All records that the gateway has of the sandbox, once so many are of this kind. No class but that of output has a
+    /// gap, and each has every number once and in order.
     pub(crate) async fn records(&self, kind: &str, times: usize) -> Vec<Value> {
         let events = until(&format!("{times} records {kind}"), SOON, async || {
             let events = self.events().await?;

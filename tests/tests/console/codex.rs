@@ -55,7 +55,8 @@ fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
         let events = home.events("dev");
         events.iter().any(|event| event["record"]["kind"] == "task.result").then_some(events)
     });
-    assert!(events.iter().all(|event| event["gap"].is_null()), "{events:?}");
+    let lost = events.iter().find(|event| event["class"] != "logs" && !event["gap"].is_null());
+    assert_eq!(lost, None);
     let of_task = |event: &&Value| event["record"]["kind"].as_str().is_some_and(|kind| kind.starts_with("task."));
     let mut kinds: Vec<_> = events.iter().filter(of_task).map(|event| event["record"]["kind"].clone()).collect();
     kinds.sort_by_key(Value::to_string);
