@@ -44,14 +44,21 @@ pub(crate) struct Scene {
 
 /// Runs a test in a namespace of its own. On failure the state and logs of its Pods are printed first.
 pub(crate) fn in_namespace(level: Level, test: impl AsyncFnOnce(&Scene)) {
+    in_namespaces(level, async |[scene]: &[Scene; 1]| test(scene).await);
+}
+
+/// The same with several.
+pub(crate) fn in_namespaces<const N: usize>(level: Level, test: impl AsyncFnOnce(&[Scene; N])) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    let scene = runtime.block_on(Scene::create(level));
+    let scenes = std::array::from_fn(|_| runtime.block_on(Scene::create(level)));
     let outcome =
-        catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { tokio::time::timeout(LIMIT, test(&scene)).await })));
-    if !matches!(outcome, Ok(Ok(()))) {
-        runtime.block_on(scene.describe());
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { tokio::time::timeout(LIMIT, test(&scenes)).await })));
+    for scene in &scenes {
+        if !matches!(outcome, Ok(Ok(()))) {
+            runtime.block_on(scene.describe());
+        }
+        runtime.block_on(scene.remove());
     }
-    runtime.block_on(scene.remove());
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(_)) => panic!("the test took longer than {LIMIT:?}"),

@@ -10,6 +10,7 @@ mod sandbox;
 mod volume;
 
 mod bootstrap;
+mod chart;
 mod codex;
 mod delivery;
 mod exec;
