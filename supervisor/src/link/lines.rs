@@ -47,6 +47,9 @@ struct Meter {
     left: u64,
     /// When they were counted.
     at: Duration,
+    /// A line did not fit: nothing goes until a second's worth may. A gap of many lines begins a file of the buffer, so a
+    /// flood should have few gaps.
+    shut: bool,
     /// Lines that are over the budget and have no numbers yet, and their bytes.
     dropped: (i64, u64),
 }
@@ -54,7 +57,7 @@ struct Meter {
 impl Lines {
     /// For a link with this budget.
     pub fn new(budget: Option<Budget>) -> Lines {
-        let meter = |budget: Budget| Meter { left: budget.burst, at: clock::now(), dropped: (0, 0) };
+        let meter = |budget: Budget| Meter { left: budget.burst, at: clock::now(), shut: false, dropped: (0, 0) };
         Lines(budget.map(|budget| {
             let (buffer, dropped) = (OnceLock::new(), Notify::new());
             Arc::new(Shared { budget, buffer, meter: Mutex::new(meter(budget)), dropped })
@@ -99,18 +102,21 @@ impl Meter {
         let more = u128::from(budget.rate) * now.saturating_sub(self.at).as_micros() / 1_000_000;
         if more > 0 {
             self.left = budget.burst.min(self.left.saturating_add(u64::try_from(more).unwrap_or(u64::MAX)));
-            self.at = now;
+            // Only by the time that these bytes stand for: fractions add up.
+            self.at +=
+                Duration::from_micros(u64::try_from(more * 1_000_000 / u128::from(budget.rate)).unwrap_or(u64::MAX));
         }
+        self.shut &= self.left < budget.rate.min(budget.burst);
     }
 
     /// Whether so many more bytes may go; then they are counted.
     fn take(&mut self, bytes: usize) -> bool {
         let cost = bytes as u64 + OVERHEAD;
-        let fits = self.left >= cost;
-        if fits {
+        self.shut |= self.left < cost;
+        if !self.shut {
             self.left -= cost;
         }
-        fits
+        !self.shut
     }
 
     fn declare(&mut self, buffer: &Handle) {
@@ -139,8 +145,8 @@ impl Copier {
         let Some(buffer) = shared.buffer.get() else { return };
         let mut meter = shared.meter.lock().unwrap_or_else(PoisonError::into_inner);
         meter.refill(shared.budget);
-        while !bytes.is_empty() && meter.left > OVERHEAD {
-            let end = bytes.iter().position(|byte| *byte == b'\n');
+        while !bytes.is_empty() && !meter.shut {
+            let end = memchr::memchr(b'\n', bytes);
             let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
             bytes = rest;
             self.piece(piece, &mut meter, buffer);
@@ -173,7 +179,7 @@ impl Copier {
 
     /// All of it is over the budget: nothing of it is looked at but the ends of lines.
     fn skip(&mut self, bytes: &[u8], meter: &mut Meter) {
-        let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let ends = memchr::memchr_iter(b'\n', bytes).count();
         meter.dropped.0 += ends as i64;
         meter.dropped.1 += (self.partial.len() + bytes.len()) as u64;
         self.partial = Vec::new();
