@@ -196,7 +196,6 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
             tokio::spawn(writer.run());
             lines.open(buffer.clone());
             tokio::spawn(lines.clone().run());
-            tokio::spawn(feed.clone().follow(agent.status.clone()));
             let workspace = config.launch.workspace.clone();
             tokio::spawn(feed.clone().sample(buffer.clone(), workspace, metrics.clone()));
             let inputs = link::Inputs {
@@ -213,8 +212,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         }
         None => (Feed::default(), None),
     };
-    feed.tell("supervisor.started", json!({ "version": env!("CARGO_PKG_VERSION"), "previous": state.lost })).await;
-    let dev_tasks = Tasks::new(
+    let mut dev_tasks = Tasks::new(
         config.tasks.clone(),
         launcher.clone(),
         metrics.clone(),
@@ -223,6 +221,11 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         asks,
     )
     .map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
+    dev_tasks.tell_what_was_noted().await;
+    feed.tell("supervisor.started", json!({ "version": env!("CARGO_PKG_VERSION"), "previous": state.lost })).await;
+    if buffer.is_some() {
+        tokio::spawn(feed.clone().follow(agent.status.clone()));
+    }
     tokio::spawn(dev_tasks.run());
     let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
     let recorder = Arc::new(recorder);

@@ -281,9 +281,11 @@ impl<D: Disk> Buffer<D> {
         lanes.map(|lane| (lane.class, lane.extent())).collect()
     }
 
-    /// The number that the next record of `class` gets. Every smaller one was given out, by this life or an earlier one.
-    pub fn next(&self, class: Class) -> i64 {
-        self.lanes[class as usize].next
+    /// The number behind the last of `class` that is on the disk, and the one that the next record gets: after a crash that may
+    /// be further, over numbers that nobody may have been given.
+    pub fn next(&self, class: Class) -> (i64, i64) {
+        let lane = &self.lanes[class as usize];
+        (lane.told(), lane.next)
     }
 
     /// Names this log: another one begins its numbers anew.

@@ -120,7 +120,7 @@ impl Tasks {
 
     /// Until all handles are gone.
     pub async fn run(mut self) {
-        self.tell_what_was_left().await;
+        self.tell_what_was_lost().await;
         let mut retention = tokio::time::interval(Duration::from_secs(60));
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -136,31 +136,24 @@ impl Tasks {
         }
     }
 
-    /// What an earlier supervisor left untold: what ended with it, and where it was killed between the journal and the buffer
-    /// an end of which the gateway does not know. Recorded and told before anybody can ask.
-    async fn tell_what_was_left(&mut self) {
-        let before = self.feed.before();
+    /// Tell the end that an earlier supervisor had noted in the journal and was killed before it told. To be called before
+    /// anything else is told: by its numbers it is known.
+    pub async fn tell_what_was_noted(&mut self) {
+        let Some(before) = self.feed.before() else { return };
         for row in self.table.values_mut() {
-            let record = &mut row.record;
-            let written = match (&record.told, &before) {
-                (Some(told), Some(before)) => told.written(before),
-                (None, _) if record.ended_just_now() => Written::default(),
-                _ => continue,
-            };
-            if written == Written::ALL {
-                continue;
+            let Some(told) = &row.record.told else { continue };
+            let written = told.written(&before);
+            if written != Written::ALL {
+                tell_end(&self.feed, &mut self.ledger, &mut row.record, written).await;
             }
-            let turn = self.feed.turn().await;
-            record.create = None;
-            record.told = turn.as_ref().map(|turn| match &record.told {
-                Some(told) => turn.numbers.clone().after(told, written),
-                None => turn.numbers.clone(),
-            });
-            if let Err(error) = self.ledger.write(record).await {
-                tracing::error!(error, "a task's state could not be recorded");
-            }
-            if let Some(turn) = turn {
-                turn.end(&record.task, written).await;
+        }
+    }
+
+    /// What ended with an earlier supervisor. Recorded and told before anybody can ask.
+    async fn tell_what_was_lost(&mut self) {
+        for row in self.table.values_mut() {
+            if row.record.told.is_none() && row.record.ended_just_now() {
+                tell_end(&self.feed, &mut self.ledger, &mut row.record, Written::default()).await;
             }
         }
     }
@@ -459,5 +452,21 @@ impl Tasks {
             let _ = row.entry.control.try_send(Control::End(grace));
         }
         self.drain(done);
+    }
+}
+
+/// Record and tell the end of a task, as far as it is not `written`.
+async fn tell_end(feed: &Feed, ledger: &mut Ledger, record: &mut Record, written: Written) {
+    let turn = feed.turn().await;
+    record.create = None;
+    record.told = turn.as_ref().map(|turn| match &record.told {
+        Some(told) => turn.numbers.clone().after(told, written),
+        None => turn.numbers.clone(),
+    });
+    if let Err(error) = ledger.write(record).await {
+        tracing::error!(error, "a task's state could not be recorded");
+    }
+    if let Some(turn) = turn {
+        turn.end(&record.task, written).await;
     }
 }

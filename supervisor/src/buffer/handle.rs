@@ -22,7 +22,7 @@ pub(super) enum Ask {
     Peek { class: Class, from: i64, max: usize, reply: oneshot::Sender<Result<Vec<Piece>, BufferError>> },
     Acknowledge { class: Class, seq: i64, reply: oneshot::Sender<Result<(), BufferError>> },
     Extents { reply: oneshot::Sender<BTreeMap<Class, Extent>> },
-    Next { reply: oneshot::Sender<BTreeMap<Class, i64>> },
+    Next { reply: oneshot::Sender<BTreeMap<Class, (i64, i64)>> },
     Close { reply: oneshot::Sender<Result<(), BufferError>> },
 }
 
@@ -156,8 +156,8 @@ impl Handle {
         answer.await.map_err(|_| BufferError::Closed)
     }
 
-    /// The numbers that the next records get. Every smaller one was given out, by this life or an earlier one.
-    pub async fn next(&self) -> Result<BTreeMap<Class, i64>, BufferError> {
+    /// Of each class, the number behind the last that is on the disk, and the one that the next record gets.
+    pub async fn next(&self) -> Result<BTreeMap<Class, (i64, i64)>, BufferError> {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Next { reply }).await.map_err(|_| BufferError::Closed)?;
         answer.await.map_err(|_| BufferError::Closed)

@@ -4,8 +4,9 @@
 //! its task has ended; nobody waits for the gateway, and without a link nothing is written at all.
 //!
 //! Invariant of a task's end, over any kill: who tells it takes a [`Turn`], notes the turn's [`Numbers`] in the journal, and
-//! then tells. Nobody else is given a number meanwhile. So a later life knows of each of the two records whether it was
-//! written: it was if, and only if, its number had been given out. One that was not is told then, once.
+//! then tells. Nobody else is given a number meanwhile, nor by the next life before it has told what was noted. So that life
+//! knows of each of the two records whether it was written: it was if, and only if, its number is on the disk. One that was
+//! not is told then, once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,14 +65,17 @@ pub struct Writer {
 }
 
 impl Numbers {
-    async fn of(buffer: &Handle) -> Result<Numbers, BufferError> {
-        let next = buffer.next().await?;
-        let of = |class| next.get(&class).copied().unwrap_or(1);
-        Ok(Numbers { epoch: buffer.epoch().into(), lifecycle: of(Class::Lifecycle), results: of(Class::Results) })
+    /// Those behind the last that are on the disk, and those that come next.
+    async fn of(buffer: &Handle) -> Result<(Numbers, Numbers), BufferError> {
+        let all = buffer.next().await?;
+        let of = |class| all.get(&class).copied().unwrap_or((1, 1));
+        let ((lifecycle, next_lifecycle), (results, next_results)) = (of(Class::Lifecycle), of(Class::Results));
+        let numbers = |lifecycle, results| Numbers { epoch: buffer.epoch().into(), lifecycle, results };
+        Ok((numbers(lifecycle, results), numbers(next_lifecycle, next_results)))
     }
 
-    /// What was written of the two records that were to get these numbers, where the next ones are `now`. What another buffer
-    /// had is lost with it, and not told again.
+    /// What was written of the two records that were to get these numbers, where `now` are those behind the last on the disk. What
+    /// another buffer had is lost with it, and not told again.
     pub fn written(&self, now: &Numbers) -> Written {
         let other = self.epoch != now.epoch;
         Written { state: other || self.lifecycle < now.lifecycle, result: other || self.results < now.results }
@@ -120,7 +124,7 @@ impl Feed {
     /// A feed into `buffer`, to which nobody else appends these classes, and the part to run.
     pub async fn new(buffer: Handle) -> Result<(Feed, Writer), BufferError> {
         let (sender, items) = mpsc::channel(QUEUE);
-        let before = Some(Arc::new(Numbers::of(&buffer).await?));
+        let before = Some(Arc::new(Numbers::of(&buffer).await?.0));
         Ok((Feed { items: Some(sender), before }, Writer { items, buffer }))
     }
 
@@ -241,7 +245,7 @@ impl Writer {
 
     /// Write for nobody else until the holder lets go.
     async fn turn(&self, holder: oneshot::Sender<Turn>) {
-        let Ok(numbers) = Numbers::of(&self.buffer).await else { return };
+        let Ok((_, numbers)) = Numbers::of(&self.buffer).await else { return };
         let (sender, mut items) = mpsc::channel(1);
         let feed = Feed { items: Some(sender), before: None };
         if holder.send(Turn { numbers, feed }).is_ok() {
