@@ -64,17 +64,18 @@ pub struct Init {
 pub struct Stops {
     /// How many.
     pub count: u32,
-    /// The last.
+    /// The last; or, where none came, SIGTERM once [`begin`](Stops::begin) was called.
     pub signal: i32,
 }
 
 impl Stops {
-    /// Stop as SIGTERM would. Where a signal came before, that stop is under way, and this is no second one.
+    /// Stop as SIGTERM would. It counts as no signal: one that comes before has begun a stop already, and the first that comes
+    /// after does not shorten this one.
     pub fn begin(stops: &watch::Sender<Stops>) {
         stops.send_if_modified(|stops| {
-            let first = stops.count == 0;
+            let first = stops.signal == 0;
             if first {
-                *stops = Stops { count: 1, signal: Signal::SIGTERM as i32 };
+                stops.signal = Signal::SIGTERM as i32;
             }
             first
         });

@@ -89,9 +89,13 @@ impl App {
     async fn stop(&mut self, earlier: Option<Instant>) -> Instant {
         let stops = *self.stops.borrow_and_update();
         self.heard = stops.count;
-        let first = earlier.is_none() && stops.count == 1;
-        let deadline = if first { Instant::now() + self.config.grace } else { Instant::now() };
-        let grace_ms = (deadline - Instant::now()).as_millis() as u64;
+        let deadline = match earlier {
+            None if stops.count <= 1 => Instant::now() + self.config.grace,
+            // The first signal, after a stop that nobody sent a signal for.
+            Some(deadline) if stops.count <= 1 => deadline,
+            _ => Instant::now(),
+        };
+        let grace_ms = deadline.saturating_duration_since(Instant::now()).as_millis() as u64;
         tracing::info!(signal = stops.signal, grace_ms, "stopping");
         self.stage.send_replace(Stage::Draining);
         let feed = self.feed.clone();
@@ -112,7 +116,8 @@ impl App {
             tokio::select! {
                 () = self.tasks.stop(until) => return,
                 _ = self.stops.changed() => {
-                    until = if told { Instant::now() } else { until };
+                    let second = self.stops.borrow_and_update().count > 1;
+                    until = if told && second { Instant::now() } else { until };
                     told = true;
                 }
                 () = sleep_until(until + SHIM_PATIENCE) => return,
