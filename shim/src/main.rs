@@ -94,6 +94,9 @@ fn start(control: &mut Control, facts: &Facts, held: Option<Held>) -> Result<Tre
     let (status, child_status) = pipe2(OFlag::O_CLOEXEC).map_err(because(Step::Fork, "making the status pipe"))?;
 
     let (policy, streams) = control.policy()?;
+    if held.is_some() && streams.is_empty() {
+        return Err(failed(Step::Descriptors, 0, "the streams of the program did not come with its policy"));
+    }
     zygote::take_over(streams)?;
     if policy.held && held.is_none() {
         return Err(failed(Step::Policy, 0, "the policy counts on a zygote, and this shim has none"));

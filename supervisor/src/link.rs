@@ -351,7 +351,7 @@ impl Link {
         if self.trouble.kind != kind || now >= self.trouble.logged + REMIND {
             self.trouble = Trouble { kind, logged: now };
             let reason = exit::reason(error);
-            tracing::warn!(gateway = %self.config.gateway, kind, reason, "there is no link to the gateway");
+            tracing::warn!(gateway = ?self.config.gateway, kind, reason, "there is no link to the gateway");
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -46,6 +47,8 @@ pub(super) struct Report {
 pub(super) struct Inbox {
     items: mpsc::Sender<Item>,
     report: watch::Receiver<Report>,
+    /// The newest that was taken: one that comes again in the next session waits already, or is done.
+    taken: Arc<AtomicI64>,
 }
 
 enum Item {
@@ -70,7 +73,15 @@ pub(super) struct Commands {
 impl Inbox {
     /// Take a command; false where more are under way than may be.
     pub(super) fn take(&self, command: Command) -> bool {
-        self.items.try_send(Item::Command(command)).is_ok()
+        let n = command.n;
+        if n <= self.taken.load(Ordering::Relaxed) {
+            return true;
+        }
+        let taken = self.items.try_send(Item::Command(command)).is_ok();
+        if taken {
+            self.taken.store(n, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// The gateway has stored what became of commands up to `n`.
@@ -111,7 +122,11 @@ pub(super) fn new(inputs: Inputs) -> (Inbox, Commands) {
     });
     let (report, reader) = watch::channel(kept.unwrap_or_default());
     let (sender, items) = mpsc::channel(2 * COMMANDS);
-    (Inbox { items: sender, report: reader }, Commands { items, report, routes, epoch, endings, directory, metrics })
+    let taken = Arc::new(AtomicI64::new(reader.borrow().applied));
+    (
+        Inbox { items: sender, report: reader, taken },
+        Commands { items, report, routes, epoch, endings, directory, metrics },
+    )
 }
 
 impl Commands {
@@ -121,8 +136,6 @@ impl Commands {
             match item {
                 // To the disk with the next outcome: until then it is told once too often at worst.
                 Item::Stored(n) => self.report.send_modify(|report| report.outcomes.retain(|outcome| outcome.n > n)),
-                // It came in two sessions.
-                Item::Command(command) if command.n <= self.report.borrow().applied => {}
                 Item::Command(command) => self.obey(command).await,
             }
         }

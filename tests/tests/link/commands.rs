@@ -153,7 +153,9 @@ fn a_gateway_with_more_commands_under_way_than_may_be_is_left() {
         }
     }
     assert_eq!(session.rest().1, Some(close::MALFORMED));
-    assert_eq!(supervisor.metric("supervisor_link_ends_total{reason=\"commands\"}"), Some(1.0));
+    wait_until("the end is counted", || {
+        supervisor.metric("supervisor_link_ends_total{reason=\"commands\"}") == Some(1.0)
+    });
     gateway.welcome(SLOW);
 }
 
@@ -201,4 +203,19 @@ fn a_stop_ends_the_sandbox_as_a_signal_does_and_does_not_come_again() {
     let again = linked(&gateway).set("state-dir", state).start();
     again.wait_ready();
     assert_eq!(gateway.welcome(SLOW).hello().applied, 1, "so that the gateway does not send it again");
+}
+
+#[test]
+fn the_first_signal_after_a_stop_of_the_gateway_leaves_the_agent_its_grace() {
+    let gateway = Gateway::new();
+    let agent = "trap 'sleep 1; exit 7' TERM; while :; do sleep 0.05; done";
+    let mut supervisor = Supervisor::new().link(&gateway).shell(agent).start();
+    supervisor.wait_ready();
+    let mut session = gateway.welcome(SLOW);
+    give(&mut session, 1, "stop", Value::Null);
+    supervisor.wait_log("stopping");
+    // As the kubelet sends it when the Pod is deleted just then.
+    supervisor.signal(Signal::SIGTERM);
+    session.rest();
+    assert_eq!(supervisor.wait_code(), 7);
 }
