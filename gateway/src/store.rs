@@ -176,12 +176,17 @@ async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreErr
 }
 
 /// An acknowledgement follows the commit, so a commit has to be on the disk: FULL, which WAL alone is not, and
-/// `synchronous_commit`, whatever the server's default is. No statement waits for ever.
+/// `synchronous_commit`, whatever the server's default is. No statement runs for ever on the server, and a server notices
+/// within a minute that a gateway's machine has gone.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let busy = BUSY.as_millis();
     let settings = match connection.backend_name() {
         "SQLite" => format!("PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"),
-        _ => format!("SET synchronous_commit = on; SET statement_timeout = {}; SET lock_timeout = {busy}", 2 * busy),
+        _ => format!(
+            "SET synchronous_commit = on; SET statement_timeout = {}; SET lock_timeout = {busy}; \
+             SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4",
+            2 * busy
+        ),
     };
     connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
     Ok(())

@@ -44,7 +44,7 @@ impl Postgres {
         assert!(made.expect("initdb runs").success());
         let port = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
         let child = serve(&programs, directory.path(), port);
-        let server = Postgres { programs, directory, port, child };
+        let mut server = Postgres { programs, directory, port, child };
         server.wait_up();
         server.sql("postgres", "CREATE DATABASE gateway");
         Some(server)
@@ -75,8 +75,11 @@ impl Postgres {
         self.wait_up();
     }
 
-    fn wait_up(&self) {
+    #[track_caller]
+    fn wait_up(&mut self) {
         wait_until("the server answers", || {
+            let ended = self.child.try_wait().expect("our own child");
+            assert!(ended.is_none(), "the server has ended: another one may have taken its port");
             self.psql("postgres", "SELECT 1").output().is_ok_and(|output| output.status.success())
         });
     }
@@ -98,8 +101,11 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT);
-        let _ = self.child.wait();
+        // One that was waited for has no number any more.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT);
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -96,9 +96,11 @@ async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
         /// Behind the last of them: there may be more, or there will be.
         cursor: String,
     }
+    // Before the page: where that has nothing of this class, the reader is behind all that there was.
+    let newest = api.sessions.store.newest(id).await?;
     let events = api.sessions.store.events(id, page).await?;
     check_kept(api, id, page).await?;
-    let cursor = events.last().map_or(page.after, |event| event.position).to_string();
+    let cursor = events.last().map_or(page.after.max(newest), |event| event.position).to_string();
     Ok(reply::json(StatusCode::OK, &Body { events: events.into_iter().map(Event::from).collect(), cursor }))
 }
 
@@ -126,8 +128,9 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
     let mut following = api.sessions.store.followers().follow(&id);
     let mut draining = api.sessions.draining.clone();
     loop {
+        let newest = api.sessions.store.newest(&id).await.map_err(Problem::from);
         let events = api.sessions.store.events(&id, page).await.map_err(Problem::from);
-        let (Ok(events), Ok(())) = (events, check_kept(&api, &id, page).await) else {
+        let (Ok(newest), Ok(events), Ok(())) = (newest, events, check_kept(&api, &id, page).await) else {
             // Broken off, so that the reader comes again with the id of the last event, and is told where it is too old.
             let _ = body.send(Err(std::io::Error::other("the events behind cannot be read now"))).await;
             return;
@@ -140,12 +143,14 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
             text += &format!("id: {}\nevent: {name}\ndata: {data}\n\n", page.after);
         }
         if text.is_empty() {
+            page.after = page.after.max(newest);
             tokio::select! {
                 () = following.news() => continue,
                 () = body.closed() => return,
                 // The reader comes again, with the id of the last event, to whoever is there then.
                 _ = draining.wait_for(|draining| *draining) => return,
-                () = tokio::time::sleep(IDLE) => text.push_str(":\n\n"),
+                // Without data this is no event, and moves the id with which a reader comes again.
+                () = tokio::time::sleep(IDLE) => text = format!("id: {}\n\n", page.after),
             }
         }
         if body.send(Ok(text.into())).await.is_err() {

@@ -21,6 +21,7 @@ use super::{Sessions, hello, sequence};
 use crate::awake::wall_ms;
 use crate::registry::{Live, Order, Told};
 use crate::store::{self, Append, Begin, Begun, Cursors, Outcomes, Piece};
+use crate::tokens::is_name;
 
 /// From the upgrade to the hello.
 const HELLO: Duration = Duration::from_secs(5);
@@ -288,6 +289,9 @@ impl<'p> Session<'p> {
                 Ok(())
             }
             FromSupervisor::State(state) => {
+                if !is_name(&state.d) {
+                    return Err(End::malformed("a digest has letters and digits"));
+                }
                 let told = Told { digest: state.d, json: state.state.to_string() };
                 if told.json.len() + told.digest.len() > MAX_STATE {
                     return Err(End::close(close::TOO_LARGE, format!("a state is longer than {MAX_STATE} bytes")));

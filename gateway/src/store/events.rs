@@ -42,6 +42,12 @@ pub struct Page {
 const PAGE_BYTES: usize = 1024 * 1024;
 
 impl Store {
+    /// The position of the newest event of a sandbox.
+    pub async fn newest(&self, sandbox: &str) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>("SELECT position FROM sandboxes WHERE id = $1");
+        Ok(query.bind(sandbox.to_string()).fetch_optional(&self.readers).await?.unwrap_or(0))
+    }
+
     /// Events of a sandbox, oldest first.
     pub async fn events(&self, sandbox: &str, page: Page) -> Result<Vec<Event>, StoreError> {
         let sql = match page.class {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool};
@@ -16,6 +17,11 @@ use super::StoreError;
 
 /// Of all advisory locks of a database, the one that means this: `chaperon` as a number.
 const ADVISORY: i64 = 0x6368_6170_6572_6f6e;
+
+/// A server lets go of a connection's lock once it has seen the end of it, which takes a moment.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Held for as long as the store is open.
 #[derive(Clone)]
@@ -53,12 +59,16 @@ impl Lock {
         }
     }
 
-    /// In a PostgreSQL database, by a connection that is kept; nobody waits for it.
+    /// In a PostgreSQL database, by a connection that is kept. A gateway that has just gone is waited for a moment.
     pub(super) async fn within(pool: &AnyPool) -> Result<Lock, StoreError> {
         let mut connection = pool.acquire().await?;
-        let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(ADVISORY);
-        if !taken.fetch_one(&mut *connection).await? {
-            return Err(StoreError::Taken("of this URL".into()));
+        let deadline = Instant::now() + SETTLE;
+        let take = || sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(ADVISORY);
+        while !take().fetch_one(&mut *connection).await? {
+            if Instant::now() >= deadline {
+                return Err(StoreError::Taken("of this URL".into()));
+            }
+            tokio::time::sleep(AGAIN).await;
         }
         Ok(Lock::Connection { _connection: Arc::new(Mutex::new(connection)) })
     }

@@ -120,7 +120,14 @@ impl Writer {
     }
 }
 
+/// A rule of the schema, or a value that the database cannot take (SQLSTATE class 22) or that we cannot read back.
 fn breaks_a_rule(error: &sqlx::Error) -> bool {
-    let kind = error.as_database_error().map(|error| error.kind());
-    kind.is_some_and(|kind| !matches!(kind, sqlx::error::ErrorKind::Other))
+    match error {
+        sqlx::Error::Database(error) => {
+            let value = error.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
+            value || !matches!(error.kind(), sqlx::error::ErrorKind::Other)
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
 }

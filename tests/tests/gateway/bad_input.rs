@@ -102,6 +102,7 @@ fn every_bad_hello_has_its_code() {
             }),
         ),
         ("a negative command", close::MALFORMED, with(|h| h.applied = -1)),
+        ("a command behind which there is no other", close::MALFORMED, with(|h| h.applied = i64::MAX)),
     ];
     for (what, code, text) in table {
         let mut session = Dialler::dial(&gateway, "a");
