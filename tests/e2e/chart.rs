@@ -189,6 +189,7 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("/gateway/port", json!(80), "port"),
         ("/gateway/prot", json!(8080), "prot"),
         ("/sandbox/settings", json!({ "HIVE_X": "1" }), "HIVE_X"),
+        ("/gateway/settings", json!({ "GATEWAY_DATABASE_URL": "postgres://x" }), "GATEWAY_DATABASE_URL"),
         ("/networkPolicies/skills", json!({ "Big Name": [] }), "Big Name"),
         ("/namespaces/agents", json!("Agents_1"), "agents"),
         ("/gateway/tls", json!({ "existingSecret": "tls" }), "caConfigMap"),

@@ -75,6 +75,9 @@ spec:
             {{- else }}
             - {name: SUPERVISOR_LINK_PLAIN, value: "true"}
             {{- end }}
+            {{- if $values.apiToken }}
+            - {name: SUPERVISOR_API_TOKEN_FILE, value: /etc/chaperone/api-token/token}
+            {{- end }}
             - {name: SUPERVISOR_AGENT_ENV_ALLOW, value: {{ join "," $values.envAllow | quote }}}
             - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
             - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
@@ -103,6 +106,9 @@ spec:
             {{- if .root.Values.gateway.tls.existingSecret }}
             - {name: ca, mountPath: /etc/chaperone/ca, readOnly: true}
             {{- end }}
+            {{- if $values.apiToken }}
+            - {name: api-token, mountPath: /etc/chaperone/api-token, readOnly: true}
+            {{- end }}
             - {name: workspace, mountPath: /workspace}
             - {name: home, mountPath: /home/codex}
             - {name: tmp, mountPath: /tmp}
@@ -111,6 +117,10 @@ spec:
         {{- include "chaperone.supervisorVolume" .root | nindent 8 }}
         - name: gateway-token
           secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: gateway-token, path: token}]}
+        {{- if $values.apiToken }}
+        - name: api-token
+          secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: api-token, path: token}]}
+        {{- end }}
         {{- if .root.Values.gateway.tls.existingSecret }}
         - name: ca
           configMap: {name: {{ required "gateway.tls.caConfigMap must name a ConfigMap with ca.crt, because gateway.tls.existingSecret is set" .root.Values.gateway.tls.caConfigMap }}}
