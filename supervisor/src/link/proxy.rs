@@ -1,8 +1,9 @@
 //! Whether a proxy stands between us and the gateway, and the way through it.
 //!
-//! Promises: a proxy that was named for the link alone is always taken; the usual variables mean much what curl takes them for (but
-//! `HTTP_PROXY` counts too, and a proxy without a port is at 80), and a gateway on this machine is never looked for at their proxy. The gateway's name goes to the proxy unresolved. Name and
-//! password of the proxy stand in one header and nowhere else; the gateway's token only ever goes through the tunnel.
+//! Promises: a proxy that was named for the link alone is always taken; the usual variables mean much what curl takes them
+//! for (but `HTTP_PROXY` counts too, and a proxy without a port is at 80), and a gateway on this machine is never looked for
+//! at their proxy. The gateway's name goes to the proxy unresolved. Name and password of the proxy stand in one header and
+//! nowhere else; the gateway's token only ever goes through the tunnel.
 
 use std::fmt;
 use std::net::IpAddr;
