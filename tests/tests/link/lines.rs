@@ -7,7 +7,9 @@ use tests::gateway::{Came, Gateway, Session};
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
 
-use super::{SLOW, linked};
+use tests::wait::wait_until;
+
+use super::{SLOW, link_state, linked};
 
 /// What came of class logs.
 #[derive(Default)]
@@ -94,9 +96,15 @@ fn lines_over_the_budget_are_declared_also_when_no_line_follows() {
 #[test]
 fn binary_bytes_long_lines_and_a_last_line_without_its_end_arrive_before_the_goodbye() {
     let gateway = Gateway::new();
+    let builder = Supervisor::new().link(&gateway);
+    // Not before there is a session: a sandbox that ends without one keeps its records on disk.
+    let go = builder.path("go");
     let script = r"printf 'a\377b\r\n'; printf '%020000d\n' 7; echo error >&2; printf last";
-    let _supervisor = Supervisor::new().link(&gateway).shell(script).start();
+    let script = format!("until test -e {}; do sleep 0.05; done; {script}", go.display());
+    let supervisor = builder.shell(&script).start();
     let mut session = gateway.welcome(SLOW);
+    wait_until("connected", || link_state(&supervisor) == "connected");
+    std::fs::write(go, "").expect("our own directory");
     let mut heard = Heard::default();
     heard.until(&mut session, |_| false);
     let of = |stream: &str| -> Vec<&Value> { heard.lines.iter().filter(|line| line["stream"] == stream).collect() };
