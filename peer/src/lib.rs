@@ -40,8 +40,6 @@ pub enum PeerError {
     Name(#[from] NameError),
     #[error("{address} cannot be reached")]
     Connect { address: SocketAddr, source: io::Error },
-    #[error("`{0}` has no address")]
-    Nowhere(String),
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -50,7 +48,7 @@ impl PeerError {
     /// The word in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
-            PeerError::Name(_) | PeerError::Nowhere(_) => "name",
+            PeerError::Name(_) => "name",
             PeerError::Connect { .. } => "connect",
             PeerError::Tls(_) => "tls",
         }
@@ -63,7 +61,7 @@ pub async fn tcp(names: &Names, host: &str, port: u16) -> Result<TcpStream, Peer
     let mut addresses = names.resolve(host).await?;
     let begin = random::bits() as usize % addresses.len().max(1);
     addresses.rotate_left(begin);
-    let mut last = PeerError::Nowhere(host.into());
+    let mut last = PeerError::Name(NameError::Unknown(host.into()));
     for address in addresses {
         let address = SocketAddr::new(address, port);
         let connected = timeout(CONNECT, TcpStream::connect(address)).await;

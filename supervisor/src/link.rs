@@ -325,7 +325,7 @@ impl Link {
         self.kept.set_window(window, &self.directory).await;
     }
 
-    fn hello(&mut self, classes: BTreeMap<Class, Extent>) -> Hello {
+    fn hello(&self, classes: BTreeMap<Class, Extent>) -> Hello {
         let identity = &self.view.identity;
         Hello {
             protocol: Range::OURS,
@@ -338,7 +338,7 @@ impl Link {
             boot_id: self.boot_id.clone(),
             log_epoch: self.buffer.epoch().into(),
             classes,
-            applied: self.inbox.report().applied,
+            applied: self.inbox.applied(),
             offline: Some(self.config.offline),
             boot_ms: clock::boot_ms(),
             wall_ms: clock::wall_ms(),

@@ -24,6 +24,7 @@ pub mod request;
 mod retain;
 mod row;
 pub(crate) mod run;
+mod untold;
 
 pub use config::Config;
 use folders::Folders;
@@ -132,28 +133,6 @@ impl Tasks {
                 },
                 Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
-            }
-        }
-    }
-
-    /// Tell the end that an earlier supervisor had noted in the journal and was killed before it told. To be called before
-    /// anything else is told: by its numbers it is known.
-    pub async fn tell_what_was_noted(&mut self) {
-        let Some(before) = self.feed.before() else { return };
-        for row in self.table.values_mut() {
-            let Some(told) = &row.record.told else { continue };
-            let written = told.written(&before);
-            if written != Written::ALL {
-                tell_end(&self.feed, &mut self.ledger, &mut row.record, written).await;
-            }
-        }
-    }
-
-    /// What ended with an earlier supervisor. Recorded and told before anybody can ask.
-    async fn tell_what_was_lost(&mut self) {
-        for row in self.table.values_mut() {
-            if row.record.told.is_none() && row.record.ended_just_now() {
-                tell_end(&self.feed, &mut self.ledger, &mut row.record, Written::default()).await;
             }
         }
     }
@@ -452,21 +431,5 @@ impl Tasks {
             let _ = row.entry.control.try_send(Control::End(grace));
         }
         self.drain(done);
-    }
-}
-
-/// Record and tell the end of a task, as far as it is not `written`.
-async fn tell_end(feed: &Feed, ledger: &mut Ledger, record: &mut Record, written: Written) {
-    let turn = feed.turn().await;
-    record.create = None;
-    record.told = turn.as_ref().map(|turn| match &record.told {
-        Some(told) => turn.numbers.clone().after(told, written),
-        None => turn.numbers.clone(),
-    });
-    if let Err(error) = ledger.write(record).await {
-        tracing::error!(error, "a task's state could not be recorded");
-    }
-    if let Some(turn) = turn {
-        turn.end(&record.task, written).await;
     }
 }

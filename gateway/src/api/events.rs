@@ -89,6 +89,13 @@ async fn check_kept(api: &Api, id: &str, page: Page) -> Result<(), Problem> {
     if page.after < removed { Err(Problem::removed(removed)) } else { Ok(()) }
 }
 
+/// Where a reader stands to whom the page shows nothing. To be asked before it is read: of another class there may be events that
+/// it passes over.
+async fn passed(api: &Api, id: &str, page: Page) -> Result<i64, Problem> {
+    let newest = if page.class.is_some() { api.sessions.store.newest(id).await? } else { 0 };
+    Ok(page.after.max(newest))
+}
+
 async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Body {
@@ -96,11 +103,10 @@ async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
         /// Behind the last of them: there may be more, or there will be.
         cursor: String,
     }
-    // Before the page: where that has nothing of this class, the reader is behind all that there was.
-    let newest = api.sessions.store.newest(id).await?;
+    let passed = passed(api, id, page).await?;
     let events = api.sessions.store.events(id, page).await?;
     check_kept(api, id, page).await?;
-    let cursor = events.last().map_or(page.after.max(newest), |event| event.position).to_string();
+    let cursor = events.last().map_or(passed, |event| event.position).to_string();
     Ok(reply::json(StatusCode::OK, &Body { events: events.into_iter().map(Event::from).collect(), cursor }))
 }
 
@@ -128,9 +134,9 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
     let mut following = api.sessions.store.followers().follow(&id);
     let mut draining = api.sessions.draining.clone();
     loop {
-        let newest = api.sessions.store.newest(&id).await.map_err(Problem::from);
+        let passed = passed(&api, &id, page).await;
         let events = api.sessions.store.events(&id, page).await.map_err(Problem::from);
-        let (Ok(newest), Ok(events), Ok(())) = (newest, events, check_kept(&api, &id, page).await) else {
+        let (Ok(passed), Ok(events), Ok(())) = (passed, events, check_kept(&api, &id, page).await) else {
             // Broken off, so that the reader comes again with the id of the last event, and is told where it is too old.
             let _ = body.send(Err(std::io::Error::other("the events behind cannot be read now"))).await;
             return;
@@ -143,7 +149,7 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
             text += &format!("id: {}\nevent: {name}\ndata: {data}\n\n", page.after);
         }
         if text.is_empty() {
-            page.after = page.after.max(newest);
+            page.after = passed;
             tokio::select! {
                 () = following.news() => continue,
                 () = body.closed() => return,

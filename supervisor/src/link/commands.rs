@@ -34,12 +34,12 @@ const REASON: usize = 512;
 
 /// How far we are; what is on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Report {
+struct Report {
     /// The newest command that was applied or refused.
-    pub(super) applied: i64,
+    applied: i64,
     /// What became of those that the gateway has not acknowledged, oldest first.
     #[serde(default)]
-    pub(super) outcomes: VecDeque<Outcome>,
+    outcomes: VecDeque<Outcome>,
 }
 
 /// The session's side.
@@ -90,9 +90,15 @@ impl Inbox {
         let _ = self.items.try_send(Item::Stored(n));
     }
 
-    /// How far we are now.
-    pub(super) fn report(&mut self) -> Report {
-        self.report.borrow_and_update().clone()
+    /// The newest command that was applied or refused.
+    pub(super) fn applied(&self) -> i64 {
+        self.report.borrow().applied
+    }
+
+    /// What became of those behind `told_of`, up to `commanded`; from here on it is no change any more.
+    pub(super) fn outcomes(&mut self, told_of: i64, commanded: i64) -> Vec<Outcome> {
+        let report = self.report.borrow_and_update();
+        report.outcomes.iter().filter(|outcome| outcome.n > told_of && outcome.n <= commanded).cloned().collect()
     }
 
     /// Until that has changed.

@@ -260,9 +260,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     /// What became of commands, as far as the gateway knows that we know them.
     fn tell_outcomes(&mut self) {
-        let (told_of, commanded) = (self.told_of, self.commanded);
-        let mut outcomes = Vec::from(self.commands.report().outcomes);
-        outcomes.retain(|outcome| outcome.n > told_of && outcome.n <= commanded);
+        let outcomes = self.commands.outcomes(self.told_of, self.commanded);
         if let Some(newest) = outcomes.last() {
             self.told_of = newest.n;
             self.queue.push_back(encode(&FromSupervisor::Applied { n: newest.n, outcomes }));

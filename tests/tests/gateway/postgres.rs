@@ -3,7 +3,7 @@
 use protocol::session::{Class, close};
 use serde_json::json;
 use tests::control_plane::{Builder, Gateway};
-use tests::dialler::{Dialler, Received};
+use tests::dialler::Dialler;
 use tests::postgres::Postgres;
 use tests::wait::wait_until;
 
@@ -11,17 +11,6 @@ use super::crash::kill_in_the_middle_of_streams;
 
 fn on(server: &Postgres) -> Builder {
     Gateway::build().set("database_url", &server.url())
-}
-
-/// Until the gateway closes; the code.
-fn closed(session: &mut Dialler) -> u16 {
-    loop {
-        match session.receive() {
-            Received::Closed(code) => return code,
-            Received::Lost => panic!("no close"),
-            _ => {}
-        }
-    }
 }
 
 #[test]
@@ -67,7 +56,7 @@ fn a_server_that_crashes_costs_a_session_and_no_record() {
     session.until_acknowledged(Class::Logs, 2);
     server.crash();
     session.send_records(Class::Logs, 3..=4);
-    assert_eq!(closed(&mut session), close::STORE);
+    assert_eq!(session.close_code(), close::STORE);
     assert_eq!(gateway.api().get("/readyz").status(), 503);
     server.start_again();
     wait_until("ready again", || gateway.api().get("/readyz").status() == 200);
@@ -86,7 +75,7 @@ fn a_database_that_may_only_be_read_acknowledges_nothing() {
     server.sql("postgres", "ALTER DATABASE gateway SET default_transaction_read_only = on");
     server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'gateway'");
     session.send_records(Class::Logs, 1..=1);
-    assert_eq!(closed(&mut session), close::STORE);
+    assert_eq!(session.close_code(), close::STORE);
     assert_eq!(server.sql("gateway", "SELECT COUNT(*) FROM records"), "0");
     assert_eq!(gateway.api().get("/v1/sandboxes").status(), 200, "what can be read is told");
 }
