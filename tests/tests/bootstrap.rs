@@ -70,7 +70,7 @@ fn keys_come_from_the_environment_and_another_way_is_refused() {
     assert_eq!(env.wait_code(), 3);
     let mut relay = Supervisor::new().env("HIVE_SANDBOX_CODEX_AUTH_MODE", "relay_helper").shell("exit 3").start();
     assert_eq!(relay.wait_code(), 78);
-    assert!(relay.stderr.text().contains("HIVE_SANDBOX_CODEX_AUTH_MODE"), "{}", relay.stderr.text());
+    relay.stderr.wait_text("HIVE_SANDBOX_CODEX_AUTH_MODE");
 }
 
 #[test]

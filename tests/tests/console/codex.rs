@@ -48,7 +48,7 @@ fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
     assert_eq!(status.code(), Some(0), "{}", stderr.text());
     let said = String::from_utf8_lossy(&stdout.to_end()).into_owned();
     assert_eq!(said.matches("The work is done.").count(), 1, "{said}");
-    assert!(stderr.text().contains("went on"), "{}", stderr.text());
+    stderr.wait_text("went on");
     assert!(workspace.join("main.rs").exists());
     // What the gateway has of it: each step once, and one result.
     let events = wait_for("the result among the events", || {

@@ -41,7 +41,7 @@ fn a_token_is_taken_back_by_taking_its_line_out() {
     std::fs::write(&users, "nonsense\n").expect("our own file");
     let answer = gateway.api().with_token(Some("other")).get("/v1/sandboxes");
     assert_eq!(answer.status(), 503);
-    assert!(gateway.stderr.text().contains("line 1"));
+    gateway.stderr.wait_text("line 1");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn every_bad_message_has_its_code_and_the_session_beside_it_goes_on() {
     for code in [close::MALFORMED, close::SEQUENCE, close::TOO_LARGE] {
         let name = format!("gateway_session_ends_total{{end=\"{code}\"}}");
         wait_until("every end is counted", || gateway.metric(&name) == count(code));
-        assert!(gateway.stderr.text().contains(&format!("\"end\":\"{code}\"")), "no log line for {code}");
+        gateway.stderr.wait_text(&format!("\"end\":\"{code}\""));
     }
     let stored = gateway.events("a");
     assert!(stored.is_empty(), "{stored:?}");

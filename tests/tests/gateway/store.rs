@@ -51,7 +51,7 @@ fn a_database_that_takes_nothing_ends_the_session_with_4503_and_what_was_sent_co
     };
     assert_eq!(code, close::STORE);
     assert!(gateway.metric("gateway_store_failures_total") >= 1.0);
-    assert!(gateway.stderr.text().contains("the store refused to write"));
+    gateway.stderr.wait_text("the store refused to write");
     assert_eq!(gateway.api().get("/v1/sandboxes/a/events").status(), 200, "readers go on");
     drop(lock);
     let (mut session, welcome) = Dialler::begin(&gateway, "a");

@@ -35,7 +35,7 @@ fn a_replaced_certificate_is_used_at_once_and_a_broken_one_is_not() {
     std::fs::write(&certificate, "nonsense").expect("our own file");
     let (status, third) = ask(&gateway, &authority).expect("an answer");
     assert!(status.ends_with("200 OK") && third == second, "{status}");
-    assert!(gateway.stderr.text().contains("the last good one stays"));
+    gateway.stderr.wait_text("the last good one stays");
 
     // Somebody else's authority is not believed by its client, and plain text is not answered.
     let other = Authority::new(&directory, "other.pem");
