@@ -70,11 +70,11 @@ images: dist dist-tests
     set -euo pipefail
     [ ! -x "{{ cluster }}/base-image" ] || "{{ cluster }}/base-image"
     images/sandbox/fetch-codex {{ codex_version }} dist/codex
-    build() { # build NAME CONTEXT ARGS...
-        local name=$1 context=$2 image=localhost/chaperone-$1:dev; shift 2
+    build() { # build NAME FOLDER CONTEXT ARGS...
+        local name=$1 folder=$2 context=$3 image=localhost/chaperone-$1:dev; shift 3
         # One time for all files: the same input gives the same image, and an unchanged image is not saved again.
         podman build --quiet --isolation=chroot --timestamp 0 --build-arg VERSION={{ version }} "$@" \
-            -f "images/$name/Containerfile" -t "$image" "$context" >/dev/null
+            -f "images/$folder/Containerfile" -t "$image" "$context" >/dev/null
         local id; id=$(podman image inspect --format '{{{{.Id}}' "$image")
         if [ "$(cat "dist/images/$name.id" 2>/dev/null)" != "$id" ] || [ ! -f "dist/images/$name.tar" ]; then
             rm -f "dist/images/$name.tar"
@@ -84,10 +84,13 @@ images: dist dist-tests
         stat -c "$image  %n %s bytes" "dist/images/$name.tar"
     }
     mkdir -p dist/images
-    build supervisor dist --build-arg REVISION={{ revision }}
-    build gateway dist --build-arg REVISION={{ revision }}
-    build tests dist/tests
-    build sandbox images/sandbox --build-context codex=dist/codex --build-arg CODEX_VERSION={{ codex_version }}
+    build supervisor supervisor dist --build-arg REVISION={{ revision }}
+    build gateway gateway dist --build-arg REVISION={{ revision }}
+    build sandbox sandbox images/sandbox --build-context codex=dist/codex --build-arg CODEX_VERSION={{ codex_version }}
+    # Of the cluster tests: helpers, what the gateway is upgraded to, and a database.
+    build tests tests dist/tests
+    build gateway-next gateway dist --build-arg VERSION=next
+    build postgres tests/postgres images/tests/postgres
 
 # start the cluster for tests where it is there, and load the images into it
 cluster-up:

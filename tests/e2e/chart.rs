@@ -1,7 +1,8 @@
 //! The chart, installed with Helm: it passes its own tests, runs a coding agent, and leaves what it says.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod admission;
+mod bad_input;
+mod upgrade;
 
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolumeClaim, Pod, PodSpec, Secret, Service, ServicePort, ServiceSpec,
@@ -9,10 +10,11 @@ use k8s_openapi::api::core::v1::{
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
+use tests::chart::{self, helm};
 
-use crate::cluster::{Level, Scene, in_namespaces};
+use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::{CODEX, model};
-use crate::pod::Running;
+use crate::pod::{Running, SOON};
 use crate::sandbox::{
     container_security, gateway_image, label, labelled, pod_security, pull_policy, sandbox_image, supervisor_image,
     variable,
@@ -24,24 +26,6 @@ const SECRET: &str = "openhive-platform-secrets";
 const USER: &str = "token-of-a-user-0123456789";
 /// Edits a file and looks at it.
 const COMMANDS: [&str; 1] = ["printf 'fn main() {}\\n' > main.rs && cat main.rs"];
-
-/// What Helm says, and whether it is content.
-fn helm(arguments: &[&str], values: Option<&Value>) -> (bool, String) {
-    let mut command = Command::new("helm");
-    command.args(arguments).stdin(Stdio::null());
-    let file = tempfile::NamedTempFile::new().expect("a scratch file");
-    if let Some(values) = values {
-        std::fs::write(file.path(), values.to_string()).expect("our own file");
-        command.arg("--values").arg(file.path());
-    }
-    let output = command.output().expect("helm is on PATH: it comes with `cluster env`");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-}
-
-fn chart() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/chaperone").display().to_string()
-}
 
 /// An image as values have it.
 fn image(reference: &str) -> Value {
@@ -89,8 +73,8 @@ async fn make_secrets([home, agents, sandbox]: &[Scene; 3]) {
 }
 
 /// A model of its own beside the gateway, where no policy keeps anybody out.
-async fn make_model(home: &Scene) {
-    let container = Container { restart_policy: None, ..model(&COMMANDS) };
+async fn make_model(home: &Scene, commands: &[&str]) {
+    let container = Container { restart_policy: None, ..model(commands) };
     let spec = PodSpec {
         containers: vec![container],
         security_context: Some(pod_security(Level::Restricted)),
@@ -107,8 +91,33 @@ async fn make_model(home: &Scene) {
     Running::new(home, "model", "model").ready().await;
 }
 
-/// The command-line client in a Pod beside the gateway; what it said, and how it ended.
-async fn client(home: &Scene, arguments: &[&str]) -> (i32, String) {
+/// Helm in the gateway's namespace; whether it is content, and what it says.
+fn helm_in(home: &Scene, arguments: &[&str], values: Option<&Value>) -> (bool, String) {
+    helm(&[arguments, &["--namespace", &home.namespace]].concat(), values)
+}
+
+/// `install` or `upgrade`, until all is ready.
+#[track_caller]
+fn bring(home: &Scene, verb: &str, values: &Value) {
+    let chart = chart::directory().display().to_string();
+    let (done, said) = helm_in(home, &[verb, RELEASE, &chart, "--wait", "--timeout", "150s"], Some(values));
+    assert!(done, "{said}");
+}
+
+/// The Pod of a part of the release that runs now.
+async fn pod_of(scene: &Scene, component: &str) -> Running {
+    let pods: Api<Pod> = scene.api();
+    let selected = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
+    until(&format!("a Pod of {component}"), SOON, async || {
+        let list = pods.list(&selected).await.ok()?;
+        let mut living = list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        living.next().map(|pod| Running::new(scene, &pod.name_any(), component))
+    })
+    .await
+}
+
+/// The command-line client in a Pod beside the gateway.
+async fn start_client(home: &Scene, arguments: &[&str]) -> Running {
     let container = Container {
         name: "client".to_owned(),
         image: Some(gateway_image()),
@@ -133,9 +142,13 @@ async fn client(home: &Scene, arguments: &[&str]) -> (i32, String) {
     let pods: Api<Pod> = home.api();
     let pod = Pod { metadata: labelled("client"), spec: Some(spec), status: None };
     pods.create(&PostParams::default(), &pod).await.expect("the client's Pod is admitted");
-    let pod = Running::new(home, "client", "client");
-    let ended = pod.ended().await;
-    (ended.exit_code, pod.logs_of("client").await)
+    Running::new(home, "client", "client")
+}
+
+/// How it ended, and what it said.
+async fn result_of(client: &Running) -> (i32, String) {
+    let ended = client.ended().await;
+    (ended.exit_code, client.logs_of("client").await)
 }
 
 #[test]
@@ -143,21 +156,17 @@ fn an_installation_passes_its_own_tests_runs_a_coding_agent_and_leaves_what_it_s
     in_namespaces(Level::Restricted, async |scenes: &[Scene; 3]| {
         let [home, agents, sandbox] = scenes;
         make_secrets(scenes).await;
-        make_model(home).await;
-        let namespace = ["--namespace", &home.namespace];
-        let chart = chart();
-        let install = [&["install", RELEASE, &chart, "--wait", "--timeout", "120s"], &namespace[..]].concat();
-        let (done, said) = helm(&install, Some(&values(scenes)));
-        assert!(done, "{said}");
-        let (done, said) = helm(&[&["test", RELEASE, "--timeout", "120s"], &namespace[..]].concat(), None);
+        make_model(home, &COMMANDS).await;
+        bring(home, "install", &values(scenes));
+        let (done, said) = helm_in(home, &["test", RELEASE, "--timeout", "120s"], None);
         assert!(done, "{said}");
 
         let run = ["task", "run", "--sandbox", "shared-sandbox", "--class", "networked", "--"];
-        let (code, said) = client(home, &[&run[..], &CODEX].concat()).await;
+        let (code, said) = result_of(&start_client(home, &[&run[..], &CODEX].concat()).await).await;
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("The work is done."), "{said}");
 
-        let (done, said) = helm(&[&["uninstall", RELEASE, "--wait"], &namespace[..]].concat(), None);
+        let (done, said) = helm_in(home, &["uninstall", RELEASE, "--wait"], None);
         assert!(done, "{said}");
         let mut left = Vec::new();
         for scene in [home, agents, sandbox] {
@@ -171,41 +180,4 @@ fn an_installation_passes_its_own_tests_runs_a_coding_agent_and_leaves_what_it_s
         }
         assert_eq!(left, ["hive-gateway-store", "agent-config-pvc"]);
     });
-}
-
-#[test]
-fn values_that_make_no_sense_are_refused_by_name() {
-    let good = "{\"gateway\":{\"image\":{\"tag\":\"1\"}},\"supervisor\":{\"image\":{\"tag\":\"1\"}},\"sandbox\":{\"image\":{\"tag\":\"1\"}},\
-                \"agent\":{\"image\":{\"tag\":\"1\"}}}";
-    let good: Value = serde_json::from_str(good).expect("JSON");
-    let chart = chart();
-    let template = ["template", RELEASE, &chart];
-    assert!(helm(&template, Some(&good)).0);
-    for (pointer, wrong, named) in [
-        ("/gateway/image/tag", json!(""), "gateway.image.tag"),
-        ("/gateway/image/tag", json!("latest"), "tag"),
-        ("/sandbox/image/digest", json!("sha256:short"), "digest"),
-        ("/supervisor/delivery", json!("hostPath"), "delivery"),
-        ("/gateway/port", json!(80), "port"),
-        ("/gateway/prot", json!(8080), "prot"),
-        ("/sandbox/settings", json!({ "HIVE_X": "1" }), "HIVE_X"),
-        ("/gateway/settings", json!({ "GATEWAY_DATABASE_URL": "postgres://x" }), "GATEWAY_DATABASE_URL"),
-        ("/networkPolicies/skills", json!({ "Big Name": [] }), "Big Name"),
-        ("/namespaces/agents", json!("Agents_1"), "agents"),
-        ("/gateway/tls", json!({ "existingSecret": "tls" }), "caConfigMap"),
-    ] {
-        let mut values = good.clone();
-        set(&mut values, pointer, wrong);
-        let (taken, said) = helm(&template, Some(&values));
-        assert!(!taken && said.contains(named), "{pointer}: {said}");
-    }
-}
-
-/// Put something where nothing has to be.
-fn set(values: &mut Value, pointer: &str, value: Value) {
-    let mut place = values;
-    for step in pointer.split('/').skip(1) {
-        place = &mut place[step];
-    }
-    *place = value;
 }

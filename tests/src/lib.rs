@@ -15,11 +15,14 @@
 //! - [`attach`]: a client that is attached to a dev-task.
 //! - [`mod@tls`]: certificates, right and wrong.
 //! - [`mod@openapi`]: the pages that describe an API.
+//! - [`chart`]: the chart as Helm renders it.
+//! - [`postgres`], [`prometheus`]: real servers of others.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
 pub mod bench;
 pub mod binaries;
+pub mod chart;
 pub mod codex;
 pub mod control_plane;
 pub mod crowd;
@@ -34,6 +37,7 @@ pub mod output;
 pub mod postgres;
 pub mod probes;
 pub mod processes;
+pub mod prometheus;
 pub mod proxy;
 pub mod relay;
 pub mod scene;

@@ -49,10 +49,10 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* what every Pod has; takes {root, values} */ -}}
+{{- /* what every Pod has; takes {root, values, callsApi}: the last is true for who has a role in the cluster */ -}}
 {{- define "chaperone.placement" -}}
 enableServiceLinks: false
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .callsApi | default false }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
@@ -70,6 +70,9 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.affinity }}
 affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.topologySpreadConstraints }}
+topologySpreadConstraints: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 

@@ -117,14 +117,14 @@ fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_howeve
     let mut first = Gateway::start();
     let url = format!("sqlite:{}", first.database().display());
     let second = Gateway::build().set("database_url", &url);
-    for command in [&["migrate", "up"][..], &["serve"]] {
-        let (code, _, stderr) = second.run(command);
-        assert_eq!(code, 75, "{stderr}");
-        assert!(stderr.contains("another gateway") && stderr.contains(&first.database().display().to_string()));
-    }
+    let (code, _, stderr) = second.run(&["serve"]);
+    assert_eq!(code, 75, "{stderr}");
+    assert!(stderr.contains("another gateway") && stderr.contains(&first.database().display().to_string()));
+    let current = (0, "the schema is current\n".into(), String::new());
+    assert_eq!(second.run(&["migrate", "up"]), current, "what changes nothing disturbs nobody");
     assert_eq!(first.api().get("/v1/sandboxes").status(), 200, "the first goes on");
     first.kill();
-    assert_eq!(second.run(&["migrate", "up"]), (0, "the schema is current\n".into(), String::new()));
+    assert_eq!(second.run(&["migrate", "up"]), current);
     drop(second.start());
     first.start_again();
 }

@@ -1,0 +1,121 @@
+{{- /*
+The Pod whose container the supervisor runs: the shared sandbox's, the static agent's, and the one that the gateway makes sandboxes
+from (`made`: it puts in who each of them is). One definition, so that what is checked of one holds for all.
+Takes {root, component, key, name, values, mounts, volumes, init, env, made}; mounts, volumes, init and env are YAML lists as text.
+*/ -}}
+{{- define "chaperone.podSpec" -}}
+{{- $values := .values }}
+{{- $image := include "chaperone.image" (dict "name" (printf "%s.image" .key) "image" $values.image) }}
+{{- if .made }}
+restartPolicy: Never
+{{- end }}
+serviceAccountName: {{ .name }}
+{{- include "chaperone.placement" . | nindent 0 }}
+securityContext: {{ include "chaperone.podSecurity" $values.user | nindent 2 }}
+terminationGracePeriodSeconds: {{ add $values.grace 5 }}
+{{- $init := printf "%s\n%s" (include "chaperone.install" .root) (.init | default "") | trim }}
+{{- with $init }}
+initContainers:
+  {{- . | nindent 2 }}
+{{- end }}
+containers:
+  - name: {{ .component }}
+    image: {{ $image | quote }}
+    imagePullPolicy: {{ $values.image.pullPolicy }}
+    command: [/chaperone/supervisor, run]
+    {{- with $values.argv }}
+    args: {{ prepend . "--" | toYaml | nindent 6 }}
+    {{- end }}
+    env:
+      - {name: SUPERVISOR_LISTEN, value: "[::]:{{ $values.port }}"}
+      - {name: SUPERVISOR_GRACE, value: {{ $values.grace }}s}
+      {{- if not .made }}
+      - {name: SUPERVISOR_AGENT_ID, value: {{ $values.agentId | quote }}}
+      - {name: SUPERVISOR_CONTROLLER_ID, value: {{ printf "helm/%s" .root.Release.Name | quote }}}
+      {{- end }}
+      - {name: SUPERVISOR_GATEWAY_URL, value: {{ include "chaperone.gatewayUrl" .root | quote }}}
+      - {name: SUPERVISOR_LINK_TOKEN_FILE, value: /etc/chaperone/gateway-token/token}
+      {{- if .root.Values.gateway.tls.existingSecret }}
+      - {name: SUPERVISOR_LINK_CA_FILE, value: /etc/chaperone/ca/ca.crt}
+      {{- else }}
+      - {name: SUPERVISOR_LINK_PLAIN, value: "true"}
+      {{- end }}
+      {{- if $values.apiToken }}
+      - {name: SUPERVISOR_API_TOKEN_FILE, value: /etc/chaperone/api-token/token}
+      {{- end }}
+      - {name: SUPERVISOR_AGENT_ENV_ALLOW, value: {{ join "," $values.envAllow | quote }}}
+      - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+      - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+      - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+      {{- /* 000-68: a key that is not in the Secret is no reason not to start. */}}
+      {{- range $values.envAllow }}
+      - name: {{ . }}
+        valueFrom: {secretKeyRef: {name: {{ $values.existingSecret }}, key: {{ lower . | replace "_" "-" }}, optional: true}}
+      {{- end }}
+      {{- with .env }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      {{- range $name, $value := $values.settings }}
+      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- end }}
+    ports: [{name: http, containerPort: {{ $values.port }}}]
+    startupProbe: {httpGet: {path: /startupz, port: http}, periodSeconds: 1, failureThreshold: {{ $values.startupSeconds }}, timeoutSeconds: 2}
+    livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 15, failureThreshold: 4, timeoutSeconds: 3}
+    readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeoutSeconds: 2}
+    terminationMessagePolicy: FallbackToLogsOnError
+    securityContext: {{ include "chaperone.containerSecurity" . | nindent 6 }}
+    resources: {{ toYaml $values.resources | nindent 6 }}
+    volumeMounts:
+      - {name: chaperone, mountPath: /chaperone, readOnly: true}
+      - {name: gateway-token, mountPath: /etc/chaperone/gateway-token, readOnly: true}
+      {{- if .root.Values.gateway.tls.existingSecret }}
+      - {name: ca, mountPath: /etc/chaperone/ca, readOnly: true}
+      {{- end }}
+      {{- if $values.apiToken }}
+      - {name: api-token, mountPath: /etc/chaperone/api-token, readOnly: true}
+      {{- end }}
+      - {name: workspace, mountPath: /workspace}
+      - {name: home, mountPath: /home/codex}
+      - {name: tmp, mountPath: /tmp}
+      {{- .mounts | nindent 6 }}
+volumes:
+  {{- include "chaperone.supervisorVolume" .root | nindent 2 }}
+  - name: gateway-token
+    {{- if .made }}
+    projected: {defaultMode: 0440, sources: [{serviceAccountToken: {audience: {{ .root.Values.sandboxes.audience }}, expirationSeconds: 3600, path: token}}]}
+    {{- else }}
+    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: gateway-token, path: token}]}
+    {{- end }}
+  {{- if $values.apiToken }}
+  - name: api-token
+    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: api-token, path: token}]}
+  {{- end }}
+  {{- if .root.Values.gateway.tls.existingSecret }}
+  - name: ca
+    configMap: {name: {{ required "gateway.tls.caConfigMap must name a ConfigMap with ca.crt, because gateway.tls.existingSecret is set" .root.Values.gateway.tls.caConfigMap }}}
+  {{- end }}
+  - {name: workspace, emptyDir: {sizeLimit: {{ $values.workspace.size }}}}
+  - {name: home, emptyDir: {sizeLimit: 1Gi}}
+  - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
+  {{- .volumes | nindent 2 }}
+{{- end -}}
+
+{{- /* what a sandbox's Pod has beyond that of an agent, shared or made on request */ -}}
+{{- define "chaperone.sandboxMounts" -}}
+# The state directory: journal, logs and artifacts of dev-tasks (000-60, 000-61); no agent can write there.
+- {name: tasks, mountPath: /sandbox/tasks}
+- {name: commands, mountPath: /sandbox/commands}
+{{- end -}}
+{{- define "chaperone.sandboxVolumes" -}}
+- {name: tasks, emptyDir: {sizeLimit: 2Gi}}
+- {name: commands, emptyDir: {sizeLimit: 256Mi}}
+{{- end -}}
+{{- /* takes the name of the Secret with the provider's settings, each of which may be missing (000-57) */ -}}
+{{- define "chaperone.sandboxEnv" -}}
+- {name: SUPERVISOR_STATE_DIR, value: /sandbox/tasks}
+- {name: SUPERVISOR_AGENT_WRITE, value: /sandbox/commands}
+{{- range list "model" "provider-id" "provider-name" "base-url" "wire-api" "env-key" "requires-openai-auth" }}
+- name: HIVE_SANDBOX_CODEX_{{ upper . | replace "-" "_" }}
+  valueFrom: {secretKeyRef: {name: {{ $ }}, key: codex-{{ . }}, optional: true}}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,31 @@
+{{- /* The Pod that sandboxes are made from; the gateway adds name, owner and identity, and puts a request's wishes in. */ -}}
+{{- define "chaperone.sandboxPod" -}}
+{{- $values := .Values.sandboxes -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  labels: {{ include "chaperone.labels" (dict "root" . "component" "sandboxes") | nindent 4 }}
+  annotations:
+    kubectl.kubernetes.io/default-container: sandbox
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- include "chaperone.podSpec" (dict "root" . "component" "sandbox" "key" "sandboxes" "name" "hive-sandboxes" "values" $values "made" true "mounts" (include "chaperone.sandboxMounts" .) "volumes" (include "chaperone.sandboxVolumes" .) "env" (include "chaperone.sandboxEnv" $values.existingSecret)) | trim | nindent 2 }}
+{{- end -}}
+
+{{- /* the gateway's settings for it */ -}}
+{{- define "chaperone.sandboxesEnv" -}}
+- {name: GATEWAY_BACKEND, value: kubernetes}
+- {name: GATEWAY_KUBERNETES_NAMESPACE, value: {{ .Values.namespaces.sandbox }}}
+# Never another one for the same installation: it is how the gateway knows its own objects.
+- {name: GATEWAY_KUBERNETES_CONTROLLER_ID, value: {{ printf "%s/%s" .Release.Namespace .Release.Name | quote }}}
+- {name: GATEWAY_KUBERNETES_TEMPLATE, value: /etc/gateway/template/sandbox-pod.yaml}
+{{- end -}}
+
+{{- define "chaperone.templateMount" -}}
+- {name: template, mountPath: /etc/gateway/template, readOnly: true}
+{{- end -}}
+{{- define "chaperone.templateVolume" -}}
+- {name: template, configMap: {name: hive-sandboxes}}
+{{- end -}}

@@ -1,0 +1,187 @@
+//! What is rendered: where it is, what it may do, and who it is.
+
+use serde_json::{Value, json};
+use tests::chart;
+
+/// Each object of each set, with the set's name.
+fn every(check: impl Fn(&str, &Value)) {
+    if !chart::has_helm() {
+        return;
+    }
+    for (name, values) in chart::sets() {
+        let objects = chart::objects(&values);
+        assert!(objects.len() > 15, "{name}: {}", objects.len());
+        for object in objects {
+            let about = format!("{name}: {} {}", object["kind"], object["metadata"]["name"]);
+            check(&about, &object);
+        }
+    }
+}
+
+/// 002-22.
+#[test]
+fn nothing_but_asked_for_namespaces_is_cluster_scoped_and_every_object_says_where_it_is() {
+    every(|about, object| {
+        let kind = object["kind"].as_str().expect("a kind");
+        assert!(!kind.starts_with("Cluster") && kind != "CustomResourceDefinition", "{about}");
+        let namespace = object["metadata"]["namespace"].as_str();
+        assert!(kind == "Namespace" || namespace.is_some(), "{about} leaves its namespace to who applies it");
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/part-of"], "chaperone", "{about}");
+    });
+}
+
+/// Hooks, init containers and the Pod that sandboxes are made from included. Admission's own word on it: `tests/e2e/chart.rs`.
+#[test]
+fn every_pod_passes_restricted_and_only_a_gateway_that_makes_sandboxes_has_a_token_of_the_cluster() {
+    every(|about, object| {
+        for pod in chart::pods(object) {
+            let found = findings(&pod["spec"]);
+            assert!(found.is_empty(), "{about}: {found:?}");
+            let calls = pod["spec"]["automountServiceAccountToken"] != json!(false);
+            let makes = about.contains("\"hive-gateway\"") && about.starts_with("rich.yaml");
+            assert_eq!(calls, makes, "{about}");
+        }
+    });
+}
+
+/// What the level `restricted` of Pod Security would say of a Pod.
+fn findings(spec: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut must = |holds: bool, what: String| found.extend((!holds).then_some(what));
+    for shared in ["hostNetwork", "hostPID", "hostIPC"] {
+        must(spec[shared] != json!(true), shared.into());
+    }
+    must(spec["securityContext"]["runAsNonRoot"] == json!(true), "runAsNonRoot".into());
+    must(spec["securityContext"]["runAsUser"].as_i64() > Some(0), "runAsUser".into());
+    must(spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", "seccompProfile".into());
+    for volume in spec["volumes"].as_array().into_iter().flatten() {
+        let allowed = ["configMap", "emptyDir", "image", "persistentVolumeClaim", "projected", "secret"];
+        let kinds = volume.as_object().expect("a volume").keys().filter(|key| *key != "name");
+        must(kinds.clone().count() == 1 && kinds.clone().all(|k| allowed.contains(&k.as_str())), volume.to_string());
+    }
+    for container in ["initContainers", "containers"].iter().flat_map(|kind| spec[kind].as_array().into_iter().flatten()) {
+        let context = json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+        });
+        must(container["securityContext"] == context, format!("{}: {}", container["name"], container["securityContext"]));
+        let resources = &container["resources"];
+        let bounded = !resources["limits"]["memory"].is_null() && !resources["requests"]["cpu"].is_null();
+        must(bounded, format!("{}: resources, which a quota asks for", container["name"]));
+        let host = container["ports"].as_array().into_iter().flatten().any(|port| !port["hostPort"].is_null());
+        must(!host, format!("{}: hostPort", container["name"]));
+    }
+    found
+}
+
+/// One definition, so what is proved of one holds for the other; they differ in who they are and in how they are told.
+#[test]
+fn a_sandbox_on_request_is_the_shared_one_but_for_who_it_is() {
+    if !chart::has_helm() {
+        return;
+    }
+    let mut values = chart::read("ci/rich.yaml");
+    for key in ["port", "settings", "topologySpreadConstraints"] {
+        values["sandboxes"].as_object_mut().expect("a map").remove(key);
+    }
+    values["sandbox"].as_object_mut().expect("a map").remove("settings");
+    let objects = chart::objects(&values);
+    let of = |kind: &str, name: &str| {
+        let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+        chart::pods(objects.iter().find(is).expect("it is rendered")).remove(0)
+    };
+    let (mut shared, mut made) = (of("Deployment", "hive-sandbox"), of("ConfigMap", "hive-sandboxes"));
+    assert_eq!((made["apiVersion"].take(), made["kind"].take()), (json!("v1"), json!("Pod")));
+    assert_eq!(made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "sandbox");
+    for key in ["name", "namespace"] {
+        assert_eq!(made["metadata"][key], Value::Null, "the gateway's to choose");
+    }
+    assert_eq!(made["spec"]["restartPolicy"].take(), "Never");
+    let identity = |variable: &Value| {
+        let name = variable["name"].as_str().unwrap_or_default();
+        ["SUPERVISOR_AGENT_ID", "SUPERVISOR_CONTROLLER_ID"].contains(&name)
+    };
+    let has_identity = |pod: &Value| pod["spec"]["containers"][0]["env"].as_array().expect("a list").iter().any(identity);
+    assert!(has_identity(&shared) && !has_identity(&made));
+    for pod in [&mut shared, &mut made] {
+        let spec = pod["spec"].as_object_mut().expect("a spec");
+        spec.remove("restartPolicy");
+        assert!(spec.remove("serviceAccountName").is_some());
+        let volumes = spec["volumes"].as_array_mut().expect("a list");
+        volumes.retain(|volume| volume["name"] != "gateway-token");
+        spec["containers"][0]["env"].as_array_mut().expect("a list").retain(|variable| !identity(variable));
+    }
+    assert_eq!(shared["spec"], made["spec"]);
+}
+
+/// 000-45, 002-7, 002-27; RBAC adds up, so every rule of every role is in this list.
+#[test]
+fn what_the_gateway_may_do_is_this_and_in_the_sandbox_namespace_only() {
+    if !chart::has_helm() {
+        return;
+    }
+    let kinds = ["Role", "RoleBinding"];
+    let plain = chart::objects(&chart::read("ci/plain.yaml"));
+    assert!(!plain.iter().any(|object| kinds.iter().any(|kind| object["kind"] == *kind)), "nobody has a role");
+    let rich = chart::objects(&chart::read("ci/rich.yaml"));
+    let roles: Vec<&Value> = rich.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect();
+    assert_eq!(roles.len(), 2);
+    for role in &roles {
+        assert_eq!(role["metadata"]["namespace"], "hive-sandbox");
+    }
+    let allowed: Vec<String> = roles[0]["rules"].as_array().expect("a list").iter().map(sentence).collect();
+    assert_eq!(
+        allowed,
+        [
+            "pods: create get list watch delete",
+            "pods/log: get",
+            "services: create get list delete",
+            "secrets: create delete",
+            "events: list",
+        ]
+    );
+}
+
+fn sentence(rule: &Value) -> String {
+    assert_eq!(rule["apiGroups"], json!([""]));
+    let words = |key: &str| {
+        let list = rule[key].as_array().expect("a list").iter().filter_map(Value::as_str);
+        list.collect::<Vec<_>>().join(" ")
+    };
+    format!("{}: {}", words("resources"), words("verbs"))
+}
+
+/// 000-85: only the store; 000-86: it can come again; 000-88: and does not try for ever.
+#[test]
+fn the_migration_job_reads_one_variable_and_needs_nothing_of_the_release() {
+    if !chart::has_helm() {
+        return;
+    }
+    let mut values = chart::read("ci/rich.yaml");
+    let job = |values: &Value| {
+        let named = |object: &Value| object["kind"] == "Job" && object["metadata"]["name"] == "openhive-db-migrate";
+        chart::objects(values).into_iter().find(named)
+    };
+    let hook = job(&values).expect("a Job");
+    let annotations = &hook["metadata"]["annotations"];
+    assert_eq!(annotations["helm.sh/hook"], "pre-install,pre-upgrade");
+    assert_eq!(annotations["helm.sh/hook-delete-policy"], "before-hook-creation");
+    let spec = &hook["spec"]["template"]["spec"];
+    assert_eq!(spec["serviceAccountName"], Value::Null, "the release's accounts are not there yet");
+    let container = &spec["containers"][0];
+    assert_eq!(container["args"], json!(["migrate", "up"]));
+    let source = json!({ "secretKeyRef": { "name": "openhive-platform-secrets", "key": "database-url" } });
+    assert_eq!(container["env"], json!([{ "name": "DATABASE_URL", "valueFrom": source }]));
+    assert!(hook["spec"]["backoffLimit"].is_number() && hook["spec"]["activeDeadlineSeconds"].is_number());
+    chart::set(&mut values, "/migrations/mode", json!("manifest"));
+    let manifest = job(&values).expect("a Job");
+    assert_eq!(manifest["metadata"]["annotations"]["helm.sh/hook"], Value::Null);
+    assert_eq!(manifest["spec"], hook["spec"]);
+    for mode in ["init", "none"] {
+        chart::set(&mut values, "/migrations/mode", json!(mode));
+        assert!(job(&values).is_none(), "{mode}");
+        let gateway = |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "hive-gateway";
+        let objects = chart::objects(&values);
+        let gateway = objects.iter().find(gateway).expect("a gateway");
+        assert_eq!(!gateway["spec"]["template"]["spec"]["initContainers"].is_null(), mode == "init");
+    }
+}
