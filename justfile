@@ -97,6 +97,16 @@ cluster-up:
     {{ cluster }}/cluster up
     {{ cluster }}/cluster load dist/images/*.tar
 
+# the types of each Kubernetes version that the chart is held against, as Go modules
+api-types:
+    cd "$(mktemp -d)" && for version in 0.31.14 0.32.13 0.33.12 0.34.13 0.35.10 0.36.6 0.37.2; do go mod download "k8s.io/client-go@v$version"; done
+
+# the chart without a cluster: values, types, objects, alerts; Helm has to be on PATH
+chart *ARGS:
+    helm lint charts/chaperone --values charts/chaperone/ci/plain.yaml --strict
+    helm lint charts/chaperone --values charts/chaperone/ci/rich.yaml --strict
+    cargo test -p tests --test chart --locked {{ ARGS }}
+
 # the cluster tests; images by E2E_*_IMAGE, cluster by KUBECONFIG (`eval "$(../shared/cluster/cluster env)"`)
 e2e *ARGS:
     cargo test -p tests --features e2e --test e2e --locked -- --test-threads=4 {{ ARGS }}

@@ -80,15 +80,16 @@ containers:
       {{- .mounts | nindent 6 }}
 volumes:
   {{- include "chaperone.supervisorVolume" .root | nindent 2 }}
+  # 288 is 0440, which is another number in YAML 1.2.
   - name: gateway-token
     {{- if .made }}
-    projected: {defaultMode: 0440, sources: [{serviceAccountToken: {audience: {{ .root.Values.sandboxes.audience }}, expirationSeconds: 3600, path: token}}]}
+    projected: {defaultMode: 288, sources: [{serviceAccountToken: {audience: {{ .root.Values.sandboxes.audience }}, expirationSeconds: 3600, path: token}}]}
     {{- else }}
-    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: gateway-token, path: token}]}
+    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: gateway-token, path: token}]}
     {{- end }}
   {{- if $values.apiToken }}
   - name: api-token
-    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 0440, items: [{key: api-token, path: token}]}
+    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: api-token, path: token}]}
   {{- end }}
   {{- if .root.Values.gateway.tls.existingSecret }}
   - name: ca

@@ -10,7 +10,7 @@ use tests::dialler::Dialler;
 use tests::http;
 use tests::prometheus::Prometheus;
 use tests::supervisor::Supervisor;
-use tests::wait::wait_for;
+use tests::wait::{wait_for, wait_until};
 
 /// Alerts as a release in `openhive` has them.
 fn alerts() -> String {
@@ -34,7 +34,8 @@ fn panels() -> Vec<(String, String)> {
     found
 }
 
-/// Whose alerts and dashboards these are: a sandbox whose agent ends again and again and says more than it may, with a task.
+/// Whose alerts and dashboards these are: a sandbox whose agent ends again and again and says more than it may, with a task; another
+/// one that comes and goes; and somebody who is not let in.
 fn all_is_going_on() -> (Gateway, Supervisor) {
     let gateway = Gateway::start();
     let supervisor = Supervisor::new();
@@ -51,10 +52,15 @@ fn all_is_going_on() -> (Gateway, Supervisor) {
         .set("link-window", "10ms")
         .set("agent-id", "a")
         .start();
+    assert!(Dialler::upgrade(gateway.address, "nobody's").expect("a connection").is_err());
+    drop(Dialler::begin(&gateway, "b"));
+    wait_until("a task has run", || {
+        gateway.api().post("/v1/sandboxes/a/dev-tasks?wait=30s", r#"{"argv":["true"]}"#).status() == 201
+    });
     (gateway, supervisor)
 }
 
-/// Names of series that an exposition has or may have: those of families that are empty now are told by their types.
+/// Names of the series of an exposition; a family that has none yet is not in it at all.
 fn exposed(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let suffix = |kind: &str| match kind {
@@ -73,10 +79,12 @@ fn used(expression: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn alerts_and_dashboards_name_only_metrics_that_gateway_and_supervisor_expose() {
-    let (gateway, supervisor) = (Gateway::start(), Supervisor::new().shell("exec sleep 60").start());
-    supervisor.wait_ready();
-    let mut known = exposed(&http::get(gateway.address, "/metrics").expect("it answers").body);
-    known.extend(exposed(&supervisor.get("/metrics").body));
+    let (gateway, supervisor) = all_is_going_on();
+    let known = || {
+        let mut known = exposed(&http::get(gateway.address, "/metrics").expect("it answers").body);
+        known.extend(exposed(&supervisor.get("/metrics").body));
+        known
+    };
     let rules: Value = serde_saphyr::from_str(&alerts()).expect("YAML");
     let groups = rules["groups"].as_array().expect("groups").iter();
     let rules = groups.flat_map(|group| group["rules"].as_array().expect("rules"));
@@ -84,7 +92,7 @@ fn alerts_and_dashboards_name_only_metrics_that_gateway_and_supervisor_expose() 
     let mut seen = 0;
     for (place, expression) in of_alerts.chain(panels()) {
         for name in used(&expression) {
-            assert!(known.contains(name), "{place}: nobody exposes {name}");
+            wait_until(&format!("{place}: somebody exposes {name}"), || known().contains(name));
             seen += 1;
         }
     }
@@ -101,9 +109,6 @@ fn every_panel_has_data_in_a_real_prometheus_and_every_alert_can_be_evaluated() 
         ("hive-sandboxes", supervisor.address(), labels("hive-sandbox", "hive-sandbox-0")),
     ];
     let Some(prometheus) = Prometheus::start(&alerts(), &targets) else { return };
-    assert!(Dialler::upgrade(gateway.address, "nobody's").expect("a connection").is_err());
-    drop(Dialler::begin(&gateway, "b"));
-    gateway.api().post("/v1/sandboxes/a/dev-tasks?wait=30s", r#"{"argv":["true"]}"#);
     for (place, expression) in panels() {
         let expression = expression.replace("$__rate_interval", "30s").replace("$namespace", ".*");
         let found = wait_for(&format!("{place}: {expression}"), || {
