@@ -61,7 +61,10 @@ fn a_database_that_cannot_be_reached_fails_the_job_with_its_log_and_the_gateway_
         let mut values = on_postgres(scenes);
         chart::set(&mut values, "/migrations/retries", json!(0));
         let (done, said) = install(home, &values, &["--timeout", "120s"]);
-        assert!(!done && said.contains("openhive-db-migrate") && said.contains("the database cannot be opened"), "{said}");
+        assert!(
+            !done && said.contains("openhive-db-migrate") && said.contains("the database cannot be opened"),
+            "{said}"
+        );
         assert!(!said.contains("s3cret"), "{said}");
         nothing_is_made(home).await;
     });
@@ -90,7 +93,11 @@ fn a_gateway_on_a_schema_that_nobody_made_says_which_command_makes_it() {
 
         // The same Job, by hand.
         chart::set(&mut values, "/migrations/mode", json!("manifest"));
-        let (done, said) = helm_in(home, &["upgrade", RELEASE, &chart::directory().display().to_string(), "--wait", "--timeout", "150s"], Some(&values));
+        let (done, said) = helm_in(
+            home,
+            &["upgrade", RELEASE, &chart::directory().display().to_string(), "--wait", "--timeout", "150s"],
+            Some(&values),
+        );
         assert!(done, "{said}");
         super::pod_of(home, "gateway").await.ready().await;
     });

@@ -9,7 +9,9 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, start_client, values};
+use super::{
+    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, start_client, values,
+};
 use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::CODEX;
 use crate::pod::{Running, SOON, container};
@@ -126,9 +128,12 @@ fn a_deleted_an_upgraded_and_a_rolled_back_gateway_cost_a_running_task_a_reconne
         let (code, said) = result_of(&client).await;
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("went on") && said.contains("The work is done."), "{said}");
-        shared.until("it was never started again", |pod| (container(pod, "sandbox")?.restart_count == 0).then_some(())).await;
+        shared
+            .until("it was never started again", |pod| (container(pod, "sandbox")?.restart_count == 0).then_some(()))
+            .await;
         // Every number from the first to the last is a record, once.
-        let classes = "SELECT class, count(*), max(last) FROM records WHERE class <> 'logs' GROUP BY sandbox, epoch, class";
+        let classes =
+            "SELECT class, count(*), max(last) FROM records WHERE class <> 'logs' GROUP BY sandbox, epoch, class";
         for class in sql(&database, classes).await.lines() {
             let (_, numbers) = class.split_once('|').expect("three columns");
             let (count, last) = numbers.split_once('|').expect("three columns");

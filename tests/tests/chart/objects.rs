@@ -73,11 +73,16 @@ fn findings(spec: &Value) -> Vec<String> {
         let kinds = volume.as_object().expect("a volume").keys().filter(|key| *key != "name");
         must(kinds.clone().count() == 1 && kinds.clone().all(|k| allowed.contains(&k.as_str())), volume.to_string());
     }
-    for container in ["initContainers", "containers"].iter().flat_map(|kind| spec[kind].as_array().into_iter().flatten()) {
+    for container in
+        ["initContainers", "containers"].iter().flat_map(|kind| spec[kind].as_array().into_iter().flatten())
+    {
         let context = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
         });
-        must(container["securityContext"] == context, format!("{}: {}", container["name"], container["securityContext"]));
+        must(
+            container["securityContext"] == context,
+            format!("{}: {}", container["name"], container["securityContext"]),
+        );
         let resources = &container["resources"];
         let bounded = !resources["limits"]["memory"].is_null() && !resources["requests"]["cpu"].is_null();
         must(bounded, format!("{}: resources, which a quota asks for", container["name"]));
@@ -114,7 +119,8 @@ fn a_sandbox_on_request_is_the_shared_one_but_for_who_it_is() {
         let name = variable["name"].as_str().unwrap_or_default();
         ["SUPERVISOR_AGENT_ID", "SUPERVISOR_CONTROLLER_ID"].contains(&name)
     };
-    let has_identity = |pod: &Value| pod["spec"]["containers"][0]["env"].as_array().expect("a list").iter().any(identity);
+    let has_identity =
+        |pod: &Value| pod["spec"]["containers"][0]["env"].as_array().expect("a list").iter().any(identity);
     assert!(has_identity(&shared) && !has_identity(&made));
     for pod in [&mut shared, &mut made] {
         let spec = pod["spec"].as_object_mut().expect("a spec");

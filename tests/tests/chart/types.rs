@@ -74,9 +74,9 @@ fn types_of(minor: u32) -> Option<Types> {
     let cache = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     let modules = std::fs::read_dir(cache.join("k8s.io")).ok()?.flatten();
     let wanted = format!("client-go@v0.{minor}.");
-    let module = modules.map(|module| module.path()).find(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&wanted))
-    })?;
+    let module = modules
+        .map(|module| module.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&wanted)))?;
     let text = std::fs::read_to_string(module.join("applyconfigurations/internal/internal.go")).ok()?;
     let yaml = text.split('`').nth(1)?;
     let types: Value = serde_saphyr::from_str(yaml).expect("the module's own YAML");
