@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{any, get, post, put};
 
-use crate::backend::Backend;
+use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
 use crate::tokens::Tokens;
 
@@ -40,8 +40,8 @@ pub struct Api {
     pub sessions: Arc<Sessions>,
     /// Who may call; `None` closes the API.
     pub users: Option<Tokens>,
-    /// Makes sandboxes, where there is one.
-    pub backend: Option<Arc<dyn Backend>>,
+    /// Those that this gateway makes, where it makes any.
+    pub made: Option<Sandboxes>,
 }
 
 /// All routes.

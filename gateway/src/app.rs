@@ -15,11 +15,14 @@ use crate::admission::Admission;
 use crate::api::{self, Api};
 use crate::awake::{Awake, wall_ms};
 use crate::backend::Backend;
+use crate::backend::kubernetes::preflight::Finding;
+use crate::backend::kubernetes::{self, Kubernetes};
 use crate::config::{Mistake, Reader, parse};
 use crate::exit::{self, Fault};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
 use crate::store::{Keep, Reading, Store, StoreError, Wake};
 use crate::tls::Identity;
@@ -44,6 +47,8 @@ pub struct Config {
     pub beat: Duration,
     /// Of the events of each sandbox.
     pub keep: Keep,
+    /// Makes sandboxes in a cluster, where that is asked for.
+    pub kubernetes: Option<kubernetes::Config>,
     /// From a stop signal to the end.
     pub grace: Duration,
 }
@@ -69,6 +74,7 @@ impl Config {
                 age: reader.value("events_keep_age", parse::duration),
                 count: reader.value("events_keep_count", parse::number(1, u32::MAX)),
             },
+            kubernetes: kubernetes::Config::read(&mut reader),
             grace: reader.value("grace", parse::duration),
         };
         let mistakes = reader.finish();
@@ -87,6 +93,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// Sessions, and through them registry and store.
     pub sessions: Arc<Sessions>,
+    /// Those that this gateway makes, where it makes any.
+    pub made: Option<Sandboxes>,
     grace: Duration,
     draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
@@ -99,10 +107,43 @@ pub struct Running {
 pub async fn serve(config: Config) -> Result<(), Fault> {
     let mut stops = Stops::new()?;
     let listener = listen(config.listen).await?;
-    let running = start(config, listener, None).await?;
+    let backend = match &config.kubernetes {
+        None => None,
+        Some(kubernetes) => Some(connect(kubernetes.clone()).await?),
+    };
+    let running = start(config, listener, backend).await?;
+    if let Some(made) = &running.made {
+        tokio::spawn(made.clone().agree());
+    }
     stops.next().await;
     running.stop(&mut stops).await;
     Ok(())
+}
+
+/// The backend, which follows its cluster from now on. A right that is missing is a mistake of the configuration; a cluster that
+/// does not answer, or would take no Pod now, may do so later, and is no reason not to serve those that run.
+async fn connect(config: kubernetes::Config) -> Result<Arc<dyn Backend>, Fault> {
+    let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
+    let missing: Vec<String> = kubernetes.rights().await.into_iter().filter_map(bad).collect();
+    if !missing.is_empty() {
+        return Err(Fault { code: exit::CONFIGURATION, reason: missing.join("\ngateway: ") });
+    }
+    for text in kubernetes.dry_run().await.into_iter().filter_map(bad) {
+        tracing::warn!("sandboxes cannot be made now: {text}");
+    }
+    tokio::spawn(kubernetes.follow());
+    Ok(Arc::new(kubernetes))
+}
+
+fn bad(finding: Finding) -> Option<String> {
+    match finding {
+        Finding::Bad(text) => Some(text),
+        Finding::Unknown(text) => {
+            tracing::warn!("the cluster cannot be asked now: {text}");
+            None
+        }
+        Finding::Good(_) | Finding::Warning(_) => None,
+    }
 }
 
 /// The listener, to be given to [`start`].
@@ -147,14 +188,16 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     });
     count_fleet(&sessions).await.map_err(fault)?;
     let address = listener.local_addr().map_err(internal)?;
-    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, backend }));
+    let made = backend.map(|backend| Sandboxes::new(sessions.store.clone(), sessions.registry.clone(), backend));
+    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, made: made.clone() }));
     let (closing, closed) = watch::channel(false);
     tokio::spawn(config.keep.enforce(sessions.store.clone(), metrics.clone()));
     let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
     tracing::info!(%address, "the gateway listens");
-    Ok(Running { address, sessions, grace: config.grace, draining, closing, serving, _size_limit: size_limit })
+    let grace = config.grace;
+    Ok(Running { address, sessions, made, grace, draining, closing, serving, _size_limit: size_limit })
 }
 
 impl Running {

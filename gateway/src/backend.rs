@@ -7,7 +7,11 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 
+pub mod kubernetes;
 pub mod local;
+mod spec;
+
+pub use spec::{Effect, Resources, Spec, Toleration};
 
 /// A sandbox to make.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub struct New {
     pub id: String,
     /// Its supervisor shows this to the gateway.
     pub token: String,
+    /// What was asked for.
+    pub spec: Spec,
 }
 
 /// A sandbox that the backend has.
@@ -23,27 +29,66 @@ pub struct New {
 pub struct Managed {
     /// Its id.
     pub id: String,
-    /// What it is doing.
-    pub state: State,
+    /// Another one of the same id is another instance.
+    pub instance: String,
+    /// All that belongs to it is there.
+    pub whole: bool,
 }
 
 /// What the backend knows of a sandbox; whether it is connected, its session knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is being started.
-    Starting,
-    /// Its supervisor runs.
-    Running {
-        /// On this machine.
-        pid: i32,
+    Starting {
+        /// What it waits for, where that is known.
+        reason: Option<String>,
     },
-    /// Its supervisor has ended and will be started again.
+    /// Its supervisor runs.
+    Running,
+    /// It has come to its end by itself, without a fault.
+    Ended,
+    /// Its supervisor does not run, or cannot be started; whoever keeps it may still try again.
     Failed {
         /// Exit code, or 128 + signal; `None` where it could not be started or was not our child.
         code: Option<i32>,
-        /// Its last words.
+        /// Its last words, or what hinders it.
         reason: String,
     },
+    /// It is being ended.
+    Ending,
+}
+
+impl State {
+    /// The word in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Starting { .. } => "starting",
+            State::Running => "running",
+            State::Ended => "ended",
+            State::Failed { .. } => "failed",
+            State::Ending => "ending",
+        }
+    }
+
+    /// Why it is not running.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            State::Starting { reason } => reason.as_deref(),
+            State::Failed { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// A sandbox as its backend sees it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is doing.
+    pub state: State,
+    /// What the backend calls it, for instance `hive-sandbox/sandbox-a-…`.
+    pub place: String,
+    /// On which machine, where that is known and not this one.
+    pub node: Option<String>,
 }
 
 /// Why a sandbox was not made or not ended.
@@ -60,14 +105,46 @@ pub enum BackendError {
     Mounted { id: String, path: PathBuf },
     #[error("the sandboxes in {path} cannot be listed")]
     List { path: PathBuf, source: io::Error },
+    /// The request asks for what this backend does not do.
+    #[error("{field}: {problem}")]
+    Request { field: String, problem: String },
+    /// Somebody else has what it would be called.
+    #[error("{0}")]
+    Taken(String),
+    /// The cluster takes no such sandbox.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no room for it now.
+    #[error("{0}")]
+    Full(String),
+    /// The gateway itself lacks something that its operator has to give it.
+    #[error("{0}")]
+    Operator(String),
+    /// Nobody answers, or not in time; whether something was done is unknown.
+    #[error("{0}")]
+    Away(String),
+    /// Its end goes on, and takes longer than one waits.
+    #[error("{0}")]
+    Slow(String),
 }
 
 /// Makes, lists and ends sandboxes. What it has made outlives this process.
 pub trait Backend: Send + Sync {
-    /// Make it and start its supervisor; it dials in when it is ready to.
+    /// Whether such a sandbox could be made, as far as can be told without making it.
+    fn check(&self, id: &str, spec: &Spec) -> Result<(), BackendError>;
+    /// Make it and start its supervisor, which dials in when it is ready to. One that is there under exactly this id is left
+    /// as it is.
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>>;
-    /// End it and remove all that it had. One that is not there is removed already.
-    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>>;
-    /// All of them, by id.
+    /// Make what is missing beside its supervisor; whether there is one.
+    fn mend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, BackendError>>;
+    /// End it and remove all that it had. One that is not there is removed already. Of an `instance`, only that one.
+    fn delete<'a>(&'a self, id: &'a str, instance: Option<&'a str>) -> BoxFuture<'a, Result<(), BackendError>>;
+    /// All of them, asked for now.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Managed>, BackendError>>;
+    /// What is known of one without asking anybody.
+    fn see(&self, id: &str) -> Option<Seen>;
+    /// Comes when [`Backend::see`] may say something new.
+    fn changed<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
+    /// What others tell of its trouble; asked for only where there is some.
+    fn explain<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>>;
 }

@@ -12,6 +12,7 @@ mod client;
 pub(crate) mod dev;
 mod ending;
 mod follow;
+pub(crate) mod preflight;
 mod progress;
 pub(crate) mod sandbox;
 mod table;
@@ -42,6 +43,7 @@ pub(crate) fn command() -> Command {
                     Command::new("status").about("Say which version it has; exit 78 where `serve` would refuse it"),
                 )),
         )
+        .subcommand(settings(preflight::command()))
         .subcommand(Command::new("settings").about("Print the table of all settings"))
         .subcommand(dev::command())
         .subcommand(sandbox::command())

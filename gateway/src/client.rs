@@ -26,8 +26,8 @@ pub mod patience;
 pub use context::Context;
 pub use error::{ClientError, Refusal};
 
-/// From the request to the head of its answer; the API's longest `wait` fits.
-const HEAD: Duration = Duration::from_secs(90);
+/// From the request to the head of its answer; the longest `wait` of a task fits.
+pub const HEAD: Duration = Duration::from_secs(90);
 /// A longer answer than this is read as a stream or not at all.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Of a token file.
@@ -52,7 +52,12 @@ impl Client {
 
     /// Send a request, whose URI is a path, and take the answer where it is a success; its body comes as it is read.
     pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, ClientError> {
-        let response = self.exchange(request).await?;
+        self.send_within(request, HEAD).await
+    }
+
+    /// The same, where the answer may take longer to begin.
+    pub async fn send_within(&self, request: Request<Vec<u8>>, head: Duration) -> Result<Response<Body>, ClientError> {
+        let response = self.exchange(request, head).await?;
         if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
@@ -62,6 +67,11 @@ impl Client {
     /// The same, and the whole answer as a value.
     pub async fn ask<T: DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, ClientError> {
         let response = self.send(request).await?;
+        self.read(response).await
+    }
+
+    /// The whole of an answer as a value.
+    pub async fn read<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, ClientError> {
         let bytes = to_bytes(response.into_body(), MAX_ANSWER).await.map_err(ClientError::broken)?;
         serde_json::from_slice(&bytes)
             .map_err(|source| ClientError::Strange { address: self.context.address.to_string(), source })
@@ -72,13 +82,13 @@ impl Client {
         self.ask(request("GET", path)).await
     }
 
-    async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, ClientError> {
+    async fn exchange(&self, request: Request<Vec<u8>>, head: Duration) -> Result<Response<Body>, ClientError> {
         let request = self.complete(request)?;
         let stream = connect::connect(&self.context).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::broken)?;
         // It ends with its last body, or when both of its users have gone.
         tokio::spawn(connection.with_upgrades());
-        match timeout(HEAD, sender.send_request(request)).await {
+        match timeout(head, sender.send_request(request)).await {
             Ok(response) => Ok(response.map_err(ClientError::broken)?.map(Body::new)),
             Err(_) => Err(ClientError::Silent { address: self.context.address.to_string() }),
         }

@@ -38,6 +38,27 @@ pub const SETTINGS: &[Setting] = &[
     setting("beat", "30s", "DURATION", "T: between two beats of a session; silence of 1.5 T + 5 s ends it"),
     setting("events_keep_age", "168h", "DURATION", "events of a sandbox that are older are removed"),
     setting("events_keep_count", "100000", "NUMBER", "so many of the newest events of each sandbox are kept"),
+    setting("backend", "none", "none|kubernetes", "who makes sandboxes that are asked for: nobody, or a cluster")
+        .alias(&["HIVE_CONTAINER_RUNTIME_BACKEND"]),
+    setting("kubernetes_namespace", "", "NAME", "the namespace of its Pods, the only one that is looked at")
+        .alias(&["HIVE_K8S_AGENT_NAMESPACE"]),
+    setting(
+        "kubernetes_controller_id",
+        "",
+        "TEXT",
+        "the exact id of this gateway, which tells its Pods from those of others; it must never change",
+    ),
+    setting("kubernetes_template", "", "FILE", "the Pod that every sandbox is made from (YAML or JSON), read at start"),
+    setting("kubernetes_kubeconfig", "", "FILE", "the way to the cluster; without it, as a Pod of it"),
+    setting("kubernetes_context", "", "NAME", "a context of that file; without it, its current one"),
+    setting("kubernetes_ready_limit", "300s", "DURATION", "a Pod that is not ready after so long has failed"),
+    setting("kubernetes_unschedulable_limit", "120s", "DURATION", "a Pod that no node takes for so long has failed"),
+    setting(
+        "kubernetes_preflight_image",
+        "",
+        "IMAGE",
+        "what `gateway preflight` runs in, instead of the template's image",
+    ),
     setting("grace", "25s", "DURATION", "from a stop signal to the end; one deadline for everything"),
     setting("log_format", "json", "json|plain", "log lines on stderr"),
     setting("log_level", "info", "error|warn|info|debug", "least severity that is logged"),

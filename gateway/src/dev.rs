@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::app::{self, Running, Stops};
 use crate::awake::wall_ms;
 use crate::backend::local::{self, Local};
-use crate::backend::{Backend, New, State};
+use crate::backend::{Backend, New, Spec, State};
 use crate::client::Context;
 use crate::client::context::{Left, state_home};
 use crate::exit::{self, Fault};
@@ -138,7 +138,7 @@ impl Dev {
         for id in (1..=wanted).map(name) {
             if known.iter().all(|sandbox| sandbox.id != id) {
                 let token = new_token().map_err(|error| Fault::new(exit::TEMPORARY, &error))?;
-                let sandbox = New { id, token };
+                let sandbox = New { id, token, spec: Spec::default() };
                 self.register(&sandbox).await?;
                 self.local.create(sandbox.clone()).await.map_err(|error| Fault::new(exit::TEMPORARY, &error))?;
                 known.push(sandbox);

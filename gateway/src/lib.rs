@@ -3,7 +3,8 @@
 //! Supervisors dial in ([`sessions`]) and are told apart by their tokens ([`tokens`]); how many at once is decided by
 //! [`admission`]. What they send is stored before it is acknowledged ([`store`]); who is alive now is in [`registry`],
 //! and how long somebody has been away is measured by [`awake`]. People and programs ask by HTTP ([`api`]), also for the
-//! dev-tasks of a sandbox, which answers through its own session. [`app`] joins the parts and stops them.
+//! dev-tasks of a sandbox, which answers through its own session. Sandboxes that this gateway makes are kept by [`sandboxes`], which has
+//! them made by a [`backend`]. [`app`] joins the parts and stops them.
 
 pub mod admission;
 pub mod api;
@@ -18,6 +19,7 @@ pub mod logs;
 pub mod metrics;
 pub mod registry;
 pub mod replaced;
+pub mod sandboxes;
 pub mod sessions;
 pub mod store;
 pub mod tls;

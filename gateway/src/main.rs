@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Some((_, m)) => migrate_status(m),
             None => unreachable!("clap requires one of the subcommands above"),
         },
+        Some(("preflight", m)) => return end(cli::preflight::run(m)),
         Some(("settings", _)) => say(&config::markdown()),
         Some(("completions", m)) => say(&cli::completions(m)),
         Some(("dev", m)) => return end(cli::dev::run(m)),

@@ -131,6 +131,7 @@ pub struct Registry(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     live: Mutex<HashMap<String, Arc<Live>>>,
+    entered: Notify,
     left: Notify,
 }
 
@@ -145,7 +146,13 @@ impl Registry {
             other.order(Order::Close(close::FENCED, "a newer session of this agent has taken over"));
         }
         all.insert(live.sandbox.clone(), live.clone());
+        self.0.entered.notify_waiters();
         true
+    }
+
+    /// Comes when a session of anybody begins, from this call on.
+    pub fn entered(&self) -> impl Future<Output = ()> + '_ {
+        self.0.entered.notified()
     }
 
     /// It has ended.

@@ -29,7 +29,7 @@ pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
 pub use retention::Keep;
-pub use sandboxes::{Forget, Reading, Register, Registered, Row, Wake};
+pub use sandboxes::{Forget, Reading, Register, Registered, Row, Unwant, Wake, Want};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
 pub use writer::{Write, Writer};
 

@@ -47,12 +47,21 @@ pub(crate) fn in_namespace(level: Level, test: impl AsyncFnOnce(&Scene)) {
     in_namespaces(level, async |[scene]: &[Scene; 1]| test(scene).await);
 }
 
+/// The same, where it may take longer than others.
+pub(crate) fn in_namespace_within(limit: Duration, level: Level, test: impl AsyncFnOnce(&Scene)) {
+    in_namespaces_within(limit, level, async |[scene]: &[Scene; 1]| test(scene).await);
+}
+
 /// The same with several.
 pub(crate) fn in_namespaces<const N: usize>(level: Level, test: impl AsyncFnOnce(&[Scene; N])) {
+    in_namespaces_within(LIMIT, level, test);
+}
+
+fn in_namespaces_within<const N: usize>(limit: Duration, level: Level, test: impl AsyncFnOnce(&[Scene; N])) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let scenes = std::array::from_fn(|_| runtime.block_on(Scene::create(level)));
     let outcome =
-        catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { tokio::time::timeout(LIMIT, test(&scenes)).await })));
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { tokio::time::timeout(limit, test(&scenes)).await })));
     for scene in &scenes {
         if !matches!(outcome, Ok(Ok(()))) {
             runtime.block_on(scene.describe());
@@ -61,7 +70,7 @@ pub(crate) fn in_namespaces<const N: usize>(level: Level, test: impl AsyncFnOnce
     }
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(_)) => panic!("the test took longer than {LIMIT:?}"),
+        Ok(Err(_)) => panic!("the test took longer than {limit:?}"),
         Err(panic) => resume_unwind(panic),
     }
 }

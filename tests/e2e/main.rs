@@ -5,10 +5,13 @@
 
 mod cluster;
 mod control_plane;
+mod maker;
 mod pod;
 mod sandbox;
 mod volume;
 
+mod backend;
+mod backend_numbers;
 mod bootstrap;
 mod chart;
 mod codex;

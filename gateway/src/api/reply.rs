@@ -12,6 +12,11 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     with_type(status, "application/json", serde_json::to_vec(body).unwrap_or_default())
 }
 
+/// Done, and nothing to say.
+pub fn nothing() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
 /// Any body with its media type.
 pub fn with_type(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response {
     let headers: [(HeaderName, &'static str); 2] =

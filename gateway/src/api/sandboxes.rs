@@ -4,24 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::State;
+use axum::extract::State as Shared;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use protocol::session::{Hello, close};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::query::Query;
 use super::reply::{self, Problem};
 use super::{Api, Id, Whole};
 use crate::awake::wall_ms;
-use crate::backend::{BackendError, New};
+use crate::backend::{BackendError, Seen, Spec, State};
+use crate::config::parse::duration;
 use crate::registry::{Live, Order, Status};
+use crate::sandboxes::{Made, NotReady, SandboxError};
 use crate::store::{Forget, Register, Registered, Row};
 use crate::tokens::{Hash, is_name, new_token};
 
 /// How long a sandbox may be away whose supervisor told no Y.
 const OFFLINE_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How long one may wait for a sandbox.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// One sandbox as it is now.
 #[derive(Serialize)]
@@ -44,6 +49,36 @@ pub(super) struct Sandbox {
     /// What it told of itself last.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<Box<RawValue>>,
+    /// What its backend knows of it, where this gateway makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<Backed>,
+}
+
+/// A sandbox as its backend sees it.
+#[derive(Serialize)]
+struct Backed {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Exit code of what has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    /// What it is called there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    place: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+}
+
+impl From<Seen> for Backed {
+    fn from(seen: Seen) -> Backed {
+        let exit_code = match &seen.state {
+            State::Failed { code, .. } => *code,
+            _ => None,
+        };
+        let reason = seen.state.reason().map(str::to_owned);
+        Backed { state: seen.state.name(), reason, exit_code, place: seen.place, node: seen.node }
+    }
 }
 
 /// RFC 3339, of Unix milliseconds.
@@ -57,6 +92,7 @@ impl Api {
     fn sandbox(&self, row: Row) -> Sandbox {
         let live = self.sessions.registry.get(&row.id);
         let (status, since) = status(&row, live.as_deref(), self.sessions.awake.now());
+        let backend = self.made.as_ref().and_then(|made| made.see(&row)).map(Backed::from);
         let state = live.as_ref().and_then(|live| live.state()).map(|told| told.json).or(row.state);
         let raw = |json: String| RawValue::from_string(json).ok();
         Sandbox {
@@ -69,6 +105,7 @@ impl Api {
             cursor: row.position.to_string(),
             hello: row.hello.and_then(raw),
             state: state.and_then(raw),
+            backend,
         }
     }
 
@@ -96,7 +133,7 @@ pub(super) fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, 
 }
 
 /// `GET /v1/sandboxes`.
-pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(Shared(api): Shared<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Page {
         sandboxes: Vec<Sandbox>,
@@ -139,49 +176,69 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
 }
 
 /// `GET /v1/sandboxes/{id}`.
-pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+pub(super) async fn show(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     let row = api.row(&id).await?;
     Ok(reply::json(StatusCode::OK, &api.sandbox(row)))
 }
 
-/// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to.
-pub(super) async fn create(State(api): State<Arc<Api>>, Whole(body): Whole) -> Result<Response, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Create {
-        id: String,
-    }
-    let Create { id } = serde_json::from_slice(&body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
-    if !is_name(&id) {
-        return Err(Problem::field("id", super::NAMES));
-    }
-    let Some(backend) = &api.backend else {
+/// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to; with `wait`, that is waited for.
+pub(super) async fn create(Shared(api): Shared<Arc<Api>>, uri: Uri, Whole(body): Whole) -> Result<Response, Problem> {
+    let mut query = Query::parse(uri.query())?;
+    let wait = query.text("wait").map(|text| waiting(&text)).transpose()?;
+    query.finish()?;
+    let (id, spec) = asked(&body)?;
+    let Some(made) = &api.made else {
         let detail = format!(
             "this gateway makes no sandboxes: register {id} with PUT /v1/sandboxes/{id} and start a supervisor with the \
              token that it answers"
         );
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
     };
-    if api.sessions.store.sandbox(&id).await?.is_some() {
-        return Err(Problem::new(StatusCode::CONFLICT, format!("there is a sandbox {id} already")));
+    let outcome = made.create(&id, spec).await?;
+    if let Some(limit) = wait
+        && let Err(error) = made.ready(&id, limit).await
+    {
+        // Who waits gets a sandbox or none.
+        if matches!(error, NotReady::Failed { .. }) && outcome == Made::New {
+            made.delete(&id).await?;
+        }
+        return Err(error.into());
     }
-    let token = new_token().map_err(no_random_numbers)?;
-    // Known before its supervisor dials.
-    register_token(&api, &id, &token).await?;
-    if let Err(error) = backend.create(New { id: id.clone(), token }).await {
-        api.sessions.store.write(Forget { id: id.clone() }).await?;
-        return Err(backend_problem(&error));
-    }
-    let row = api.row(&id).await?;
-    Ok(reply::json(StatusCode::CREATED, &api.sandbox(row)))
+    let status = match outcome {
+        Made::New => StatusCode::CREATED,
+        Made::Attached => StatusCode::OK,
+    };
+    Ok(reply::json(status, &api.sandbox(api.row(&id).await?)))
+}
+
+fn waiting(text: &str) -> Result<Duration, Problem> {
+    let wait = duration(text).map_err(|problem| Problem::field("wait", problem))?;
+    if wait <= LONGEST_WAIT { Ok(wait) } else { Err(Problem::field("wait", "is 1h at most")) }
+}
+
+/// The body: an id, and beside it what [`Spec`] has. (Serde cannot refuse unknown fields of what is flattened.)
+fn asked(body: &[u8]) -> Result<(String, Spec), Problem> {
+    let wrong = |error: serde_json::Error| Problem::bad(format!("the body: {error}"));
+    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(wrong)?;
+    let id = match fields.remove("id") {
+        Some(serde_json::Value::String(id)) if is_name(&id) => id,
+        Some(_) => return Err(Problem::field("id", super::NAMES)),
+        None => return Err(Problem::field("id", "is missing")),
+    };
+    let spec = serde_json::from_value(fields.into()).map_err(wrong)?;
+    Ok((id, spec))
 }
 
 /// `PUT /v1/sandboxes/{id}`: a new token, told this once.
-pub(super) async fn register(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+pub(super) async fn register(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Token<'a> {
         id: &'a str,
         token: &'a str,
+    }
+    if api.sessions.store.sandbox(&id).await?.is_some_and(|row| row.spec.is_some()) {
+        let detail = format!("this gateway makes sandbox {id} itself, and gives it its token");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let token = new_token().map_err(no_random_numbers)?;
     let status = match register_token(&api, &id, &token).await? {
@@ -200,28 +257,65 @@ fn no_random_numbers(_: std::io::Error) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this machine has no random numbers")
 }
 
+impl From<SandboxError> for Problem {
+    fn from(error: SandboxError) -> Problem {
+        let said = |status| Problem::new(status, crate::exit::reason(&error));
+        match &error {
+            SandboxError::Store(error) => Problem::from(error.clone()),
+            SandboxError::Random(_) => said(StatusCode::SERVICE_UNAVAILABLE),
+            SandboxError::Conflict(_) => said(StatusCode::CONFLICT),
+            SandboxError::Unknown(id) => Problem::no_sandbox(id),
+            SandboxError::Backend(error) => backend_problem(error),
+        }
+    }
+}
+
 fn backend_problem(error: &BackendError) -> Problem {
-    let status = match error {
-        BackendError::Exists(_) | BackendError::Mounted { .. } => StatusCode::CONFLICT,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Problem::new(status, crate::exit::reason(error))
+    let said = |status| Problem::new(status, crate::exit::reason(error));
+    match error {
+        BackendError::Request { field, problem } => Problem::field(field, problem),
+        BackendError::Exists(_) | BackendError::Mounted { .. } | BackendError::Taken(_) => said(StatusCode::CONFLICT),
+        BackendError::Refused(_) => said(StatusCode::UNPROCESSABLE_ENTITY),
+        // Of the cluster's, not of this caller's.
+        BackendError::Full(_) => said(StatusCode::INSUFFICIENT_STORAGE),
+        BackendError::Away(_) => said(StatusCode::SERVICE_UNAVAILABLE).retry_after(5),
+        BackendError::Slow(_) => said(StatusCode::ACCEPTED),
+        BackendError::Operator(_)
+        | BackendError::Make { .. }
+        | BackendError::Remove { .. }
+        | BackendError::List { .. } => {
+            tracing::error!(error = crate::exit::reason(error), "the backend needs its operator");
+            said(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+impl From<NotReady> for Problem {
+    fn from(error: NotReady) -> Problem {
+        let said = |status| Problem::new(status, crate::exit::reason(&error));
+        match &error {
+            NotReady::Failed { .. } => said(StatusCode::UNPROCESSABLE_ENTITY),
+            NotReady::Late { .. } => said(StatusCode::GATEWAY_TIMEOUT),
+            NotReady::Deleted { .. } => said(StatusCode::CONFLICT),
+            NotReady::Store(error) => Problem::from(error.clone()),
+        }
+    }
 }
 
 /// `DELETE /v1/sandboxes/{id}`: with its records and its token, and with what a backend has made; its session is closed.
-pub(super) async fn forget(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
-    // First: what the backend could not end must not be forgotten.
-    if let Some(backend) = &api.backend {
-        backend.delete(&id).await.map_err(|error| backend_problem(&error))?;
+pub(super) async fn forget(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+    if let Some(made) = &api.made {
+        return match made.delete(&id).await {
+            // It goes on by itself.
+            Err(SandboxError::Backend(BackendError::Slow(_))) => {
+                Ok(reply::json(StatusCode::ACCEPTED, &api.sandbox(api.row(&id).await?)))
+            }
+            outcome => outcome.map(|()| reply::nothing()).map_err(Problem::from),
+        };
     }
     let known = api.sessions.store.write(Forget { id: id.clone() }).await?;
     if let Some(live) = api.sessions.registry.get(&id) {
         live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
     }
-    match known {
-        true => {
-            Ok(Response::builder().status(StatusCode::NO_CONTENT).body(axum::body::Body::empty()).unwrap_or_default())
-        }
-        false => Err(Problem::no_sandbox(&id)),
-    }
+    if known { Ok(reply::nothing()) } else { Err(Problem::no_sandbox(&id)) }
 }

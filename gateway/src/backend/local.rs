@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Backend, BackendError, Managed, New, State};
+use super::{Backend, BackendError, Managed, New, Seen, Spec, State};
 use crate::tokens::is_name;
 
 mod keeper;
@@ -68,7 +68,7 @@ impl Local {
             // What is half made or half removed has another name.
             if is_name(&id) {
                 let token = std::fs::read_to_string(entry.path().join("token")).map_err(failed)?;
-                known.push(New { id, token: token.trim().into() });
+                known.push(New { id, token: token.trim().into(), spec: Spec::default() });
             }
         }
         known.sort_by(|a, b| a.id.cmp(&b.id));
@@ -82,7 +82,7 @@ impl Local {
 
     /// Keep a sandbox whose directory is there: adopt its supervisor, or start it.
     pub fn resume(&self, id: &str) {
-        let (state_sender, state) = watch::channel(State::Starting);
+        let (state_sender, state) = watch::channel(State::Starting { reason: None });
         let (stop, stopped) = watch::channel(false);
         let keeper = Keeper::new(self.config.clone(), id.into(), state_sender, stopped);
         let keeper = tokio::spawn(keeper.run());
@@ -112,6 +112,14 @@ async fn end(kept: Kept) {
 }
 
 impl Backend for Local {
+    fn check(&self, _: &str, spec: &Spec) -> Result<(), BackendError> {
+        if *spec == Spec::default() {
+            return Ok(());
+        }
+        let problem = "sandboxes on this machine are all alike; only an id can be asked for".into();
+        Err(BackendError::Request { field: "the body".into(), problem })
+    }
+
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
             make(&self.config.root, &sandbox)?;
@@ -120,7 +128,11 @@ impl Backend for Local {
         })
     }
 
-    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn mend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, BackendError>> {
+        Box::pin(std::future::ready(Ok(self.lock().contains_key(id))))
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, _: Option<&'a str>) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let kept = self.lock().remove(id);
             if let Some(kept) = kept {
@@ -133,10 +145,32 @@ impl Backend for Local {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Managed>, BackendError>> {
-        let kept = self.lock();
-        let managed = |(id, kept): (&String, &Kept)| Managed { id: id.clone(), state: kept.state.borrow().clone() };
-        let all = kept.iter().map(managed).collect();
+        let managed = |id: &String| Managed { id: id.clone(), instance: id.clone(), whole: true };
+        let all = self.lock().keys().map(managed).collect();
         Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn see(&self, id: &str) -> Option<Seen> {
+        let state = self.lock().get(id)?.state.borrow().clone();
+        Some(Seen { state, place: self.config.root.join(id).display().to_string(), node: None })
+    }
+
+    fn changed<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
+        let mut state = self.watch(id);
+        state.iter_mut().for_each(watch::Receiver::mark_unchanged);
+        Box::pin(async move {
+            let told = match &mut state {
+                Some(state) => state.changed().await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending().await
+            }
+        })
+    }
+
+    fn explain<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(std::future::ready(None))
     }
 }
 
@@ -199,7 +233,7 @@ mod tests {
     use super::*;
 
     fn sandbox(id: &str) -> New {
-        New { id: id.into(), token: format!("token-of-{id}") }
+        New { id: id.into(), token: format!("token-of-{id}"), spec: Spec::default() }
     }
 
     #[test]

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use gateway::client::{Client, ClientError, request, with_body};
+use axum::http::StatusCode;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use gateway::client::{Client, ClientError, HEAD, request, with_body};
+use gateway::config::parse;
 use gateway::exit::{self, Fault};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Format, block_on, client, fault, flags, format, name, say_json};
 use super::progress;
 use super::table::{ago, pairs, table};
 
-/// Until a new sandbox must be connected.
-const CONNECTED: Duration = Duration::from_secs(120);
-/// Between two looks at it.
-const LOOK: Duration = Duration::from_millis(50);
+/// Until a sandbox has ended, or the gateway says that it is slow.
+const ENDED: Duration = Duration::from_secs(600);
 /// Sandboxes of one answer.
 const PAGE: u32 = 500;
 
@@ -24,11 +24,7 @@ pub(crate) fn command() -> Command {
     flags(Command::new("sandbox").about("Sandboxes: who there is and whether they are connected"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(
-            Command::new("create").about("Make one and wait until it is connected").arg(id.clone()).arg(
-                Arg::new("no-wait").long("no-wait").action(ArgAction::SetTrue).help("do not wait for its connection"),
-            ),
-        )
+        .subcommand(create_command(id.clone()))
         .subcommand(
             Command::new("list").visible_alias("ls").about("All of them").arg(
                 Arg::new("status")
@@ -50,7 +46,7 @@ pub(crate) fn command() -> Command {
 /// Run it; the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
     match matches.subcommand() {
-        Some(("create", m)) => block_on(create(client(m)?, name(m, "id")?, !m.get_flag("no-wait"), format(m))),
+        Some(("create", m)) => block_on(create(client(m)?, name(m, "id")?, asked(m)?, wait(m), format(m))),
         Some(("list", m)) => block_on(list(client(m)?, m.get_one::<String>("status"), format(m))),
         Some(("show", m)) => block_on(show(client(m)?, name(m, "id")?, format(m))),
         Some(("delete", m)) => block_on(delete(client(m)?, name(m, "id")?)),
@@ -58,32 +54,112 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
     }
 }
 
-async fn create(client: Client, id: &str, wait: bool, format: Format) -> Result<u8, Fault> {
-    let body = json!({ "id": id }).to_string().into_bytes();
-    let mut sandbox: Value = client.ask(with_body("POST", "/v1/sandboxes", body)).await.map_err(fault)?;
-    if wait {
-        let text = format!("waiting for sandbox {id}");
-        let connected = progress::during(&text, connected(&client, id));
-        sandbox = tokio::time::timeout(CONNECTED, connected).await.map_err(|_| Fault {
-            code: exit::UNAVAILABLE,
-            reason: format!("sandbox {id} was made and does not connect; `gateway sandbox show {id}` tells of it"),
-        })??;
-    }
-    match format {
-        Format::Json => say_json(&sandbox)?,
-        Format::Table => crate::say(&format!("sandbox {id} is {}\n", text(&sandbox, "status")))?,
-    }
-    Ok(0)
+fn create_command(id: Arg) -> Command {
+    let text = |name: &'static str, value: &'static str| Arg::new(name).long(name).value_name(value);
+    let many = |name, value| text(name, value).action(ArgAction::Append);
+    Command::new("create")
+        .about("Make one and wait until it is ready; where it does not start, it is removed again")
+        .arg(id)
+        .arg(text("image", "IMAGE").help("the image that the agent and its tasks run in"))
+        .arg(many("env", "NAME=VALUE").help("a variable of the agent and its tasks; NAME alone takes it from here"))
+        .arg(many("label", "KEY=VALUE").help("a label of its Pod, for instance of a network policy"))
+        .arg(many("node-selector", "KEY=VALUE").help("a label that its node must have"))
+        .arg(many("request", "NAME=QUANTITY").help("what it is sure to get, for instance cpu=500m"))
+        .arg(many("limit", "NAME=QUANTITY").help("what it gets at most, for instance memory=1Gi"))
+        .arg(text("runtime-class", "NAME").help("the RuntimeClass"))
+        .arg(text("workspace-size", "QUANTITY").help("of its workspace, for instance 2Gi"))
+        .arg(
+            text("spec", "FILE")
+                .value_parser(value_parser!(std::path::PathBuf))
+                .help("the whole request as JSON; flags go before it"),
+        )
+        .arg(
+            text("wait", "DURATION")
+                .default_value("300s")
+                .value_parser(parse::duration)
+                .conflicts_with("no-wait")
+                .help("how long"),
+        )
+        .arg(Arg::new("no-wait").long("no-wait").action(ArgAction::SetTrue).help("do not wait until it is ready"))
+        .arg(Arg::new("argv").value_name("ARGV").num_args(0..).last(true).help("the agent: program and arguments"))
 }
 
-async fn connected(client: &Client, id: &str) -> Result<Value, Fault> {
-    loop {
-        let sandbox: Value = client.get(&format!("/v1/sandboxes/{id}")).await.map_err(fault)?;
-        if sandbox["status"] == "connected" {
-            return Ok(sandbox);
+fn wait(matches: &ArgMatches) -> Option<Duration> {
+    matches.get_one::<Duration>("wait").copied().filter(|_| !matches.get_flag("no-wait"))
+}
+
+/// What is asked for beside the id, as the API takes it.
+fn asked(matches: &ArgMatches) -> Result<Map<String, Value>, Fault> {
+    let usage = |reason: String| Fault { code: exit::USAGE, reason };
+    let mut asked = match matches.get_one::<std::path::PathBuf>("spec") {
+        None => Map::new(),
+        Some(path) => {
+            let wrong = |error: &dyn std::fmt::Display| usage(format!("{}: {error}", path.display()));
+            let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+            serde_json::from_slice(&text).map_err(|error| wrong(&error))?
         }
-        tokio::time::sleep(LOOK).await;
+    };
+    for (flag, field) in [("image", "image"), ("runtime-class", "runtime_class"), ("workspace-size", "workspace_size")]
+    {
+        if let Some(value) = matches.get_one::<String>(flag) {
+            asked.insert(field.into(), json!(value));
+        }
     }
+    for (flag, path) in [
+        ("env", &["env"][..]),
+        ("label", &["labels"]),
+        ("node-selector", &["node_selector"]),
+        ("request", &["resources", "requests"]),
+        ("limit", &["resources", "limits"]),
+    ] {
+        for pair in matches.get_many::<String>(flag).unwrap_or_default() {
+            let (key, value) = match (pair.split_once('='), flag) {
+                (Some((key, value)), _) => (key.to_string(), value.to_string()),
+                (None, "env") => match std::env::var(pair) {
+                    Ok(value) => (pair.clone(), value),
+                    Err(_) => return Err(usage(format!("--env {pair}: there is no such variable here"))),
+                },
+                (None, _) => return Err(usage(format!("--{flag} {pair}: write KEY=VALUE"))),
+            };
+            let mut fields = &mut asked;
+            for name in path {
+                let field = fields.entry(*name).or_insert_with(|| json!({}));
+                fields = field.as_object_mut().ok_or_else(|| usage(format!("{name} in the file is no object")))?;
+            }
+            fields.insert(key, json!(value));
+        }
+    }
+    let argv: Vec<&String> = matches.get_many("argv").unwrap_or_default().collect();
+    if !argv.is_empty() {
+        asked.insert("argv".into(), json!(argv));
+    }
+    Ok(asked)
+}
+
+async fn create(
+    client: Client,
+    id: &str,
+    mut asked: Map<String, Value>,
+    wait: Option<Duration>,
+    format: Format,
+) -> Result<u8, Fault> {
+    asked.insert("id".into(), json!(id));
+    let body = Value::Object(asked).to_string().into_bytes();
+    let (path, limit) = match wait {
+        None => ("/v1/sandboxes".to_string(), HEAD),
+        Some(wait) => (format!("/v1/sandboxes?wait={}ms", wait.as_millis()), wait + HEAD),
+    };
+    let made = async {
+        let response = client.send_within(with_body("POST", &path, body), limit).await?;
+        let there = if response.status() == StatusCode::OK { "was there already and " } else { "" };
+        Ok((there, client.read::<Value>(response).await?))
+    };
+    let (there, sandbox) = progress::during(&format!("making sandbox {id}"), made).await.map_err(fault)?;
+    match format {
+        Format::Json => say_json(&sandbox)?,
+        Format::Table => crate::say(&format!("sandbox {id} {there}is {}\n", text(&sandbox, "status")))?,
+    }
+    Ok(0)
 }
 
 /// All sandboxes, page by page.
@@ -110,10 +186,12 @@ async fn list(client: Client, status: Option<&String>, format: Format) -> Result
     let row = |sandbox: &Value| {
         let version = sandbox["hello"]["version"].as_str().unwrap_or("-");
         let heard = sandbox["last_heard"].as_str().map_or_else(|| "-".into(), ago);
-        vec![text(sandbox, "id"), text(sandbox, "status"), ago(&text(sandbox, "since")), heard, version.into()]
+        let backend = sandbox["backend"]["state"].as_str().unwrap_or("-");
+        let since = ago(&text(sandbox, "since"));
+        vec![text(sandbox, "id"), text(sandbox, "status"), since, heard, backend.into(), version.into()]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    crate::say(&table(&["SANDBOX", "STATUS", "SINCE", "HEARD", "SUPERVISOR"], &rows))?;
+    crate::say(&table(&["SANDBOX", "STATUS", "SINCE", "HEARD", "BACKEND", "SUPERVISOR"], &rows))?;
     Ok(0)
 }
 
@@ -132,6 +210,10 @@ async fn show(client: Client, id: &str, format: Format) -> Result<u8, Fault> {
     let known = [
         ("heard", &sandbox["last_heard"]),
         ("supervisor", &sandbox["hello"]["version"]),
+        ("backend", &sandbox["backend"]["state"]),
+        ("place", &sandbox["backend"]["place"]),
+        ("node", &sandbox["backend"]["node"]),
+        ("reason", &sandbox["backend"]["reason"]),
         ("pod", &sandbox["hello"]["pod"]["name"]),
         ("health", &sandbox["state"]["status"]),
         ("agent", &sandbox["state"]["agent"]["state"]),
@@ -143,9 +225,10 @@ async fn show(client: Client, id: &str, format: Format) -> Result<u8, Fault> {
 }
 
 async fn delete(client: Client, id: &str) -> Result<u8, Fault> {
-    let deleted = client.send(request("DELETE", &format!("/v1/sandboxes/{id}")));
-    progress::during(&format!("ending sandbox {id}"), deleted).await.map_err(fault)?;
-    crate::say(&format!("sandbox {id} is deleted\n"))?;
+    let deleted = client.send_within(request("DELETE", &format!("/v1/sandboxes/{id}")), ENDED);
+    let response = progress::during(&format!("ending sandbox {id}"), deleted).await.map_err(fault)?;
+    let now = if response.status() == StatusCode::ACCEPTED { "ends slowly, and is deleted then" } else { "is deleted" };
+    crate::say(&format!("sandbox {id} {now}\n"))?;
     Ok(0)
 }
 

@@ -10,7 +10,10 @@ use sqlx::{AnyPool, Executor};
 use super::{StoreError, connect, lock};
 
 /// In order; the version of a schema is how many of them it has.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_sessions", include_str!("migrations/0001_sessions.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_sessions", include_str!("migrations/0001_sessions.sql")),
+    ("0002_backend", include_str!("migrations/0002_backend.sql")),
+];
 
 /// What a schema has and what this program needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

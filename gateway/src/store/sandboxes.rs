@@ -28,10 +28,14 @@ pub struct Row {
     pub ended_awake_ms: Option<i64>,
     /// It said that no session of its boot will follow.
     pub gone: bool,
+    /// What the backend was asked to make, as JSON; `None` where somebody else makes it.
+    pub spec: Option<String>,
+    /// Its end is wanted.
+    pub ending: bool,
 }
 
-const ROW: &str = "SELECT id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone \
-                   FROM sandboxes";
+const ROW: &str = "SELECT id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone, spec, \
+                   ending FROM sandboxes";
 
 impl Store {
     /// One sandbox.
@@ -44,6 +48,14 @@ impl Store {
     /// Sandboxes behind `after` in the order of their ids.
     pub async fn sandboxes(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{ROW} WHERE id > $1 ORDER BY id LIMIT $2");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
+        let rows = query.fetch_all(&self.readers).await?;
+        Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
+    }
+
+    /// Those that a backend is to make or to end, behind `after` in the order of their ids.
+    pub async fn wanted(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
+        let sql = format!("{ROW} WHERE id > $1 AND (spec IS NOT NULL OR ending <> 0) ORDER BY id LIMIT $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
         let rows = query.fetch_all(&self.readers).await?;
         Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
@@ -80,6 +92,8 @@ fn row(row: &AnyRow) -> Result<Row, sqlx::Error> {
         ended_ms: row.try_get("ended_ms")?,
         ended_awake_ms: row.try_get("ended_awake_ms")?,
         gone: row.try_get::<i64, _>("gone")? != 0,
+        spec: row.try_get("spec")?,
+        ending: row.try_get::<i64, _>("ending")? != 0,
     })
 }
 
@@ -122,6 +136,54 @@ impl Write for Register {
             .execute(connection)
             .await?;
         Ok(Registered::New)
+    }
+}
+
+/// A sandbox is to be made by the backend; whether there was none of this id.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// Its id.
+    pub id: String,
+    /// SHA-256 of the token, in hex.
+    pub token: String,
+    /// What was asked for, as JSON.
+    pub spec: String,
+    /// By the wall clock.
+    pub now_ms: i64,
+}
+
+impl Write for Want {
+    type Answer = bool;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let wanted = sqlx::query(
+            "INSERT INTO sandboxes (id, token, spec, created_ms, fence) VALUES ($1, $2, $3, $4, $4) \
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&self.id)
+        .bind(&self.token)
+        .bind(&self.spec)
+        .bind(self.now_ms)
+        .execute(connection)
+        .await?;
+        Ok(wanted.rows_affected() > 0)
+    }
+}
+
+/// A sandbox is to be ended, whatever becomes of whoever says so; whether there is one.
+#[derive(Clone, Debug)]
+pub struct Unwant {
+    /// Its id.
+    pub id: String,
+}
+
+impl Write for Unwant {
+    type Answer = bool;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let known =
+            sqlx::query("UPDATE sandboxes SET ending = 1 WHERE id = $1").bind(&self.id).execute(connection).await?;
+        Ok(known.rows_affected() > 0)
     }
 }
 

@@ -77,8 +77,11 @@ fn a_sandbox_is_created_shown_and_deleted_with_all_that_it_had() {
     let made = home.run(&["sandbox", "create", "second"]);
     assert_eq!((made.code, made.stdout.as_str()), (0, "sandbox second is connected\n"), "{made:?}");
     let again = home.run(&["sandbox", "create", "second"]);
-    assert_eq!(again.code, 64, "{again:?}");
-    assert!(again.stderr.contains("already"), "{again:?}");
+    assert_eq!((again.code, again.stdout.as_str()), (0, "sandbox second was there already and is connected\n"));
+    let other = home.run(&["sandbox", "create", "third", "--image", "x"]);
+    assert_eq!(other.code, 64, "{other:?}");
+    assert!(other.stderr.contains("only an id"), "{other:?}");
+    assert_eq!(home.run(&["sandbox", "show", "third"]).code, 64, "nothing is left of it");
     let supervisor = home.supervisor("second").expect("it runs");
     let deleted = home.run(&["sandbox", "delete", "second"]);
     assert_eq!(deleted.code, 0, "{deleted:?}");

@@ -30,11 +30,11 @@ fn serve_refuses_a_schema_that_is_not_its_own_and_names_the_command() {
     assert!(stderr.contains("gateway migrate up"), "{stderr}");
     assert_eq!(builder.run(&["migrate", "status"]).0, 78);
     let (code, stdout, _) = builder.run(&["migrate", "up"]);
-    assert_eq!((code, stdout.as_str()), (0, "applied 0001_sessions\n"));
+    assert_eq!((code, stdout.as_str()), (0, "applied 0001_sessions\napplied 0002_backend\n"));
     assert_eq!(builder.run(&["migrate", "up"]).1, "the schema is current\n");
     assert_eq!(
         builder.run(&["migrate", "status"]),
-        (0, "the schema has version 1, this gateway needs 1\n".into(), String::new())
+        (0, "the schema has version 2, this gateway needs 2\n".into(), String::new())
     );
     for (version, command) in [(0, "gateway migrate up"), (99, "gateway migrate status")] {
         set_version(&builder.directory().join("gateway.db"), version);
@@ -44,6 +44,23 @@ fn serve_refuses_a_schema_that_is_not_its_own_and_names_the_command() {
     }
     let (code, _, stderr) = builder.run(&["migrate", "up"]);
     assert_eq!(code, 78, "no way back: {stderr}");
+}
+
+#[test]
+fn a_database_of_the_first_schema_keeps_what_it_has() {
+    let builder = Gateway::build();
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.executescript(open(sys.argv[2]).read() + \
+                  \"CREATE TABLE schema_version (version BIGINT NOT NULL); INSERT INTO schema_version VALUES (1); \
+                  INSERT INTO sandboxes (id, created_ms) VALUES ('old', 1);\")";
+    let first = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/src/store/migrations/0001_sessions.sql");
+    let database = builder.directory().join("gateway.db");
+    let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(first).status();
+    assert!(status.expect("python3").success());
+    assert_eq!(builder.run(&["migrate", "up"]).1, "applied 0002_backend\n");
+    // `start` finds it current.
+    let gateway = builder.start();
+    let old = gateway.api().get("/v1/sandboxes/old").json();
+    assert_eq!((old["status"].as_str(), old.get("backend")), (Some("new"), None), "{old}");
 }
 
 /// With the machine's own Python, so that this crate needs no database of its own.

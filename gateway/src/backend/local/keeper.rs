@@ -69,7 +69,7 @@ impl Keeper {
 
     /// How it ended by itself; `None` after a stop.
     async fn watch(&mut self, mut process: Process) -> Option<Option<i32>> {
-        self.state.send_replace(State::Running { pid: process.pid() });
+        self.state.send_replace(State::Running);
         tokio::select! {
             code = process.ended() => return Some(code),
             () = stopped(&mut self.stop) => {}

@@ -22,17 +22,11 @@ const LAST_WORDS: i64 = 4096;
 pub(super) struct Process {
     /// The process itself, whatever becomes of its number (pidfd_open(2)).
     pidfd: AsyncFd<OwnedFd>,
-    pid: i32,
     /// Where we are its parent.
     child: Option<Child>,
 }
 
 impl Process {
-    /// Its number.
-    pub(super) fn pid(&self) -> i32 {
-        self.pid
-    }
-
     /// Start a supervisor in this sandbox's directory, with the settings of this process and those that are the backend's.
     pub(super) fn start(config: &Config, directory: &Path, id: &str) -> io::Result<Process> {
         let log = directory.join("log");
@@ -82,7 +76,7 @@ impl Process {
     fn of(pid: i32, child: Option<Child>) -> io::Result<Process> {
         let known = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(known, PidfdFlags::empty())?;
-        Ok(Process { pidfd: watch(pidfd)?, pid, child })
+        Ok(Process { pidfd: watch(pidfd)?, child })
     }
 
     /// Its exit code, or 128 + signal; `None` where only its parent is told. May be dropped and called again.

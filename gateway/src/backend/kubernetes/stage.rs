@@ -1,0 +1,275 @@
+//! What a Pod's status says of its sandbox, in words that an operator can act on (002-17, 003-22..24). No I/O, no clock.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::backend::State;
+
+/// Longer words of others are cut.
+const WORDS: usize = 600;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the making of a Pod to its readiness.
+    pub ready: Duration,
+    /// Until a Pod that no node takes is called failed.
+    pub unschedulable: Duration,
+}
+
+/// What a Pod is doing; what follows from it depends on the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No node takes it, since then (Unix milliseconds).
+    Unschedulable { since_ms: i64, reason: String },
+    /// It has not been ready yet.
+    Starting { since_ms: i64, reason: Option<String> },
+    /// It cannot start as it is.
+    Stuck(String),
+    /// Its supervisor answers.
+    Ready,
+    /// It has ended.
+    Ended { code: Option<i32>, reason: String },
+    /// It was deleted and ends.
+    Ending,
+}
+
+impl Stage {
+    /// At this time.
+    pub(super) fn state(&self, now_ms: i64, limits: Limits) -> State {
+        let over =
+            |since_ms: i64, limit: Duration| now_ms - since_ms >= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        let failed = |reason: String| State::Failed { code: None, reason };
+        match self {
+            Stage::Unschedulable { since_ms, reason } if over(*since_ms, limits.unschedulable) => {
+                failed(format!("no node takes it for {}: {reason}", humantime::format_duration(limits.unschedulable)))
+            }
+            Stage::Unschedulable { reason, .. } => {
+                State::Starting { reason: Some(format!("no node takes it yet: {reason}")) }
+            }
+            Stage::Starting { since_ms, reason } if over(*since_ms, limits.ready) => {
+                let why = reason.as_deref().unwrap_or("its supervisor does not answer");
+                failed(format!("it is not ready after {}: {why}", humantime::format_duration(limits.ready)))
+            }
+            Stage::Starting { reason, .. } => State::Starting { reason: reason.clone() },
+            Stage::Stuck(reason) => failed(reason.clone()),
+            Stage::Ready => State::Running,
+            Stage::Ended { code: Some(0), .. } => State::Ended,
+            Stage::Ended { code, reason } => State::Failed { code: *code, reason: reason.clone() },
+            Stage::Ending => State::Ending,
+        }
+    }
+}
+
+/// Of a Pod whose agent's container has this name.
+pub(super) fn stage(pod: &Pod, agent: &str) -> Stage {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Stage::Ending;
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let init = status.init_container_statuses.unwrap_or_default();
+    let containers = status.container_statuses.unwrap_or_default();
+    let main = containers.iter().find(|container| container.name == agent);
+    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        return ended(status.phase.as_deref(), status.reason, status.message, main);
+    }
+    let since = |time: Option<i64>| time.or_else(|| created_ms(pod)).unwrap_or(i64::MAX);
+    let conditions = status.conditions.unwrap_or_default();
+    let condition = |name: &str| conditions.iter().find(|condition| condition.type_ == name);
+    if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
+        let reason = cut(scheduled.message.as_deref().or(scheduled.reason.as_deref()).unwrap_or("no reason is told"));
+        let told = scheduled.last_transition_time.as_ref().map(|time| time.0.as_millisecond());
+        return Stage::Unschedulable { since_ms: since(told), reason };
+    }
+    if let Some(reason) = init.iter().chain(&containers).find_map(stuck) {
+        return Stage::Stuck(reason);
+    }
+    if condition("Ready").is_some_and(|ready| ready.status == "True") {
+        return Stage::Ready;
+    }
+    let reason = init.iter().chain(&containers).find_map(waiting);
+    Stage::Starting { since_ms: since(None), reason }
+}
+
+/// When it was made, in Unix milliseconds.
+fn created_ms(pod: &Pod) -> Option<i64> {
+    pod.creation_timestamp().map(|time| time.0.as_millisecond())
+}
+
+fn ended(
+    phase: Option<&str>,
+    reason: Option<String>,
+    message: Option<String>,
+    main: Option<&ContainerStatus>,
+) -> Stage {
+    let terminated = main.and_then(|container| container.state.as_ref()?.terminated.as_ref());
+    let code = terminated.map(|terminated| terminated.exit_code);
+    let told = [reason, message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let reason = match terminated {
+        // What the node says of the whole Pod (Evicted, DeadlineExceeded) is the cause of what its container says.
+        _ if !told.is_empty() => cut(&told),
+        Some(terminated) => cut(&terminated_words(terminated)),
+        None => "its Pod has failed, and nobody tells why".into(),
+    };
+    let code = if phase == Some("Succeeded") { Some(0) } else { code.filter(|code| *code != 0) };
+    Stage::Ended { code, reason }
+}
+
+/// Why a container does not start and will not by itself, or only if somebody mends what it names.
+fn stuck(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let (name, image) = (&container.name, &container.image);
+    let told = cut(waiting.message.as_deref().unwrap_or("nothing more is told"));
+    let reason = waiting.reason.as_deref()?;
+    Some(match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => format!(
+            "the image `{image}` of container {name} cannot be had ({reason}): check its name, and image_pull_secrets: {told}"
+        ),
+        "ImageVolumeMountFailed" => {
+            format!("an image volume cannot be mounted ({reason}): use delivery `install` on such nodes: {told}")
+        }
+        "CreateContainerConfigError" => {
+            format!("container {name} refers to what is not there ({reason}); is a Secret or ConfigMap missing? {told}")
+        }
+        "CreateContainerError" | "RunContainerError" | "CreatePodSandboxError" => {
+            format!("the node cannot start container {name} ({reason}): {told}")
+        }
+        "CrashLoopBackOff" => {
+            let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let words = last.map(terminated_words).unwrap_or(told);
+            format!("container {name} ends again and again ({} restarts): {}", container.restart_count, cut(&words))
+        }
+        _ => return None,
+    })
+}
+
+/// What it is waiting for, where that says something.
+fn waiting(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    let ContainerState { waiting: Some(waiting), .. } = state else { return None };
+    let reason = waiting.reason.as_deref()?;
+    // Everybody's first seconds.
+    if matches!(reason, "ContainerCreating" | "PodInitializing") {
+        return None;
+    }
+    let message = waiting.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
+    Some(format!("container {}: {reason}{message}", container.name))
+}
+
+fn terminated_words(terminated: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> String {
+    let reason = terminated.reason.as_deref().unwrap_or("ended");
+    let how = format!("{reason}, exit code {}", terminated.exit_code);
+    let message = terminated.message.as_deref().map(str::trim).unwrap_or_default();
+    match serde_json::from_str::<Value>(message).ok().and_then(|told| told["reason"].as_str().map(str::to_owned)) {
+        // The supervisor's own words.
+        Some(reason) => format!("{how}: {reason}"),
+        None if message.is_empty() => how,
+        None => format!("{how}: {message}"),
+    }
+}
+
+/// One line, and no longer than people read.
+pub(super) fn cut(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(WORDS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const LIMITS: Limits = Limits { ready: Duration::from_secs(300), unschedulable: Duration::from_secs(60) };
+    /// 2026-01-01T00:00:00Z.
+    const MADE_MS: i64 = 1_767_225_600_000;
+
+    fn at(status: Value, after_ms: i64) -> State {
+        let pod = json!({ "metadata": { "creationTimestamp": "2026-01-01T00:00:00Z" }, "status": status });
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        stage(&pod, "sandbox").state(MADE_MS + after_ms, LIMITS)
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        let state = json!({ "waiting": { "reason": reason, "message": message } });
+        let container = json!({ "name": "sandbox", "image": "example/x:1", "imageID": "", "ready": false, "restartCount": 3,
+                                "state": state });
+        json!({ "phase": "Pending", "containerStatuses": [container] })
+    }
+
+    fn reason(state: &State) -> &str {
+        state.reason().unwrap_or_else(|| panic!("{state:?}"))
+    }
+
+    #[test]
+    fn a_pod_starts_until_it_is_ready_and_has_failed_where_it_takes_too_long() {
+        let creating = waiting("ContainerCreating", "");
+        assert_eq!(at(creating.clone(), 1000), State::Starting { reason: None });
+        let late = at(creating, 300_000);
+        assert!(matches!(&late, State::Failed { .. }) && reason(&late).contains("not ready after 5m"), "{late:?}");
+        let ready = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
+        assert_eq!(at(ready, 400_000), State::Running);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_is_told_at_once_and_fails_after_its_limit() {
+        let status = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient cpu.",
+            "lastTransitionTime": "2026-01-01T00:00:10Z" }] });
+        let early = at(status.clone(), 20_000);
+        assert!(matches!(early, State::Starting { .. }) && reason(&early).contains("Insufficient cpu"), "{early:?}");
+        let late = at(status, 70_000);
+        assert!(matches!(late, State::Failed { .. }) && reason(&late).contains("Insufficient cpu"), "{late:?}");
+    }
+
+    #[test]
+    fn each_hindrance_is_told_with_what_is_to_be_changed() {
+        for (told, words) in [
+            ("ImagePullBackOff", "image_pull_secrets"),
+            ("InvalidImageName", "`example/x:1`"),
+            ("CreateContainerConfigError", "Secret or ConfigMap"),
+            ("ImageVolumeMountFailed", "install"),
+            ("CrashLoopBackOff", "again and again (3 restarts)"),
+        ] {
+            let state = at(waiting(told, "the kubelet's\n  words"), 1000);
+            assert!(matches!(state, State::Failed { .. }), "{state:?}");
+            assert!(reason(&state).contains(words) && reason(&state).contains("the kubelet's words"), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn how_a_pod_ended_is_told_with_its_last_words() {
+        let ended = |phase: &str, code: i32| {
+            let terminated =
+                json!({ "exitCode": code, "reason": "Error", "message": "{\"v\":1,\"reason\":\"no such program\"}" });
+            let container = json!({ "name": "sandbox", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+                                    "state": { "terminated": terminated } });
+            json!({ "phase": phase, "containerStatuses": [container] })
+        };
+        assert_eq!(at(ended("Succeeded", 0), 0), State::Ended);
+        let failed = at(ended("Failed", 71), 0);
+        assert!(
+            matches!(failed, State::Failed { code: Some(71), .. }) && reason(&failed).ends_with("71: no such program"),
+            "{failed:?}"
+        );
+        let evicted = at(json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" }), 0);
+        assert_eq!(reason(&evicted), "Evicted: low on memory");
+    }
+
+    #[test]
+    fn long_words_are_cut_between_letters() {
+        assert_eq!(cut(&"ä".repeat(WORDS + 1)).chars().count(), WORDS + 1);
+        assert_eq!(cut("a\n b"), "a b");
+    }
+}

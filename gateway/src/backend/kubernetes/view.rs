@@ -1,0 +1,218 @@
+//! What the cluster says of this gateway's Pods: listed once, then watched.
+//!
+//! Promises: whoever waits for a Pod is woken when it changes, and looks by himself every 30 s in case that a watch has missed
+//! something (002-17); a Pod of another controller is never in here (000-37). What is kept of a Pod is a few words.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+
+use super::stage::{Stage, stage};
+use super::{Config, names};
+use crate::exit::reason;
+
+/// The server ends a watch after so long, and another one begins.
+const WATCH_SECONDS: u32 = 280;
+/// Between two attempts to list.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Objects of one answer.
+const PAGE: u32 = 500;
+
+/// Of an object; a later one is greater (kubernetes/enhancements#5504).
+type Version = u64;
+
+/// What is kept of one Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) node: Option<String>,
+    pub(super) stage: Stage,
+}
+
+/// All of them, by sandbox. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct View(Arc<Inner>);
+
+struct Inner {
+    controller: String,
+    agent: String,
+    seen: Mutex<HashMap<String, (Version, Seen)>>,
+    changes: watch::Sender<u64>,
+}
+
+impl View {
+    /// Of the Pods whose agent's container has this name.
+    pub(super) fn new(controller: &str, agent: &str) -> View {
+        let (changes, _) = watch::channel(0);
+        View(Arc::new(Inner { controller: controller.into(), agent: agent.into(), seen: Mutex::default(), changes }))
+    }
+
+    /// What is known of a sandbox.
+    pub(super) fn get(&self, id: &str) -> Option<Seen> {
+        self.lock().get(id).map(|(_, seen)| seen.clone())
+    }
+
+    /// Changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// A Pod as it was at some time; what is known already of a later time stays.
+    pub(super) fn put(&self, pod: &Pod) {
+        let Some((id, (version, seen))) = self.read(pod) else { return };
+        let mut all = self.lock();
+        let same = match all.get(&id) {
+            Some((known, _)) if *known > version => return,
+            Some((_, before)) => *before == seen,
+            None => false,
+        };
+        all.insert(id, (version, seen));
+        drop(all);
+        if !same {
+            self.tell();
+        }
+    }
+
+    /// That one is gone.
+    pub(super) fn remove(&self, id: &str, uid: &str) {
+        let mut all = self.lock();
+        if all.get(id).is_some_and(|(_, seen)| seen.uid == uid) {
+            all.remove(id);
+            drop(all);
+            self.tell();
+        }
+    }
+
+    /// Follow the cluster until the end of the process.
+    pub(super) async fn follow(self, client: Client, config: Arc<Config>) {
+        let pods: Api<Pod> = Api::namespaced(client, &config.namespace);
+        loop {
+            match self.once(&pods).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(error = reason(&error), "the Pods of this gateway cannot be watched now");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// List, then watch for as long as that goes.
+    async fn once(&self, pods: &Api<Pod>) -> Result<(), kube::Error> {
+        let selector = names::managed_by(&self.0.controller);
+        let mut version = self.list(pods, &selector).await?;
+        loop {
+            let wanted = WatchParams::default().labels(&selector).timeout(WATCH_SECONDS);
+            let mut events = pods.watch(&wanted, &version).await?.boxed();
+            while let Some(event) = events.next().await {
+                match event? {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                        version = pod.resource_version().unwrap_or(version);
+                        self.put(&pod);
+                    }
+                    WatchEvent::Deleted(pod) => {
+                        version = pod.resource_version().unwrap_or(version);
+                        if let Some(id) = names::agent_of(&self.0.controller, &pod) {
+                            self.remove(&id, &pod.uid().unwrap_or_default());
+                        }
+                    }
+                    WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
+                    // What lies between is not kept any more.
+                    WatchEvent::Error(status) if status.code == 410 => return Ok(()),
+                    WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+                }
+            }
+        }
+    }
+
+    /// All there are now, in the place of what was known; the version they are of.
+    async fn list(&self, pods: &Api<Pod>, selector: &str) -> Result<String, kube::Error> {
+        let mut all = HashMap::new();
+        let mut wanted = ListParams::default().labels(selector).limit(PAGE);
+        loop {
+            let page = pods.list(&wanted).await?;
+            all.extend(page.items.iter().filter_map(|pod| self.read(pod)));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => wanted = wanted.continue_token(&token),
+                None => {
+                    *self.lock() = all;
+                    self.tell();
+                    return Ok(page.metadata.resource_version.unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    fn read(&self, pod: &Pod) -> Option<(String, (Version, Seen))> {
+        let id = names::agent_of(&self.0.controller, pod)?;
+        let version = pod.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+        Some((id, (version, Seen { name, uid, node, stage: stage(pod, &self.0.agent) })))
+    }
+
+    fn tell(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Version, Seen)>> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(controller: &str, id: &str, uid: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(names::name(id));
+        pod.metadata.uid = Some(uid.into());
+        pod.metadata.annotations = Some(names::annotations(controller, id));
+        pod
+    }
+
+    #[test]
+    fn only_our_own_pods_are_seen_and_each_change_is_told_once() {
+        let view = View::new("one", "sandbox");
+        let mut changes = view.changes();
+        view.put(&pod("two", "a", "1"));
+        assert!(view.get("a").is_none() && !changes.has_changed().expect("it is there"));
+        view.put(&pod("one", "a", "1"));
+        assert!(view.get("a").is_some() && changes.has_changed().expect("it is there"));
+        changes.mark_unchanged();
+        view.put(&pod("one", "a", "1"));
+        assert!(!changes.has_changed().expect("it is there"), "nothing new");
+    }
+
+    #[test]
+    fn an_older_answer_does_not_hide_a_later_one() {
+        let view = View::new("one", "sandbox");
+        let at = |version: &str, node: &str| {
+            let mut pod = pod("one", "a", "1");
+            pod.metadata.resource_version = Some(version.into());
+            pod.spec.get_or_insert_default().node_name = Some(node.into());
+            pod
+        };
+        view.put(&at("10", "later"));
+        view.put(&at("9", "earlier"));
+        assert_eq!(view.get("a").and_then(|seen| seen.node).as_deref(), Some("later"));
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_pod_does_not_hide_its_successor() {
+        let view = View::new("one", "sandbox");
+        view.put(&pod("one", "a", "2"));
+        view.remove("a", "1");
+        assert_eq!(view.get("a").map(|seen| seen.uid), Some("2".into()));
+        view.remove("a", "2");
+        assert!(view.get("a").is_none());
+    }
+}

@@ -1,0 +1,53 @@
+//! `gateway preflight`: whether the backend could work here, in one report.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use gateway::app::Config;
+use gateway::backend::kubernetes::Kubernetes;
+use gateway::backend::kubernetes::preflight::Finding;
+use gateway::exit::{self, Fault};
+
+/// The command, without the settings.
+pub(crate) fn command() -> Command {
+    Command::new("preflight")
+        .about(
+            "Say whether sandboxes can be made here: rights, a dry run of the Pod, and one Pod that is run and removed",
+        )
+        .after_help(
+            "Exit codes: 0 it can; 75 the cluster does not answer; 78 it cannot, and the report says what to change.",
+        )
+        .arg(Arg::new("no-pod").long("no-pod").action(ArgAction::SetTrue).help("do not run the Pod"))
+}
+
+/// Run it; the exit code.
+pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
+    let config = Config::read(crate::reader(matches)).map_err(|mistakes| crate::all_mistakes(&mistakes))?;
+    let Some(config) = config.kubernetes else {
+        let reason = "there is nothing to look at: GATEWAY_BACKEND is `none`".into();
+        return Err(Fault { code: exit::CONFIGURATION, reason });
+    };
+    let pod = !matches.get_flag("no-pod");
+    crate::many_threads(async move {
+        let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
+        let mut findings = say(kubernetes.rights().await)?;
+        findings.extend(say(kubernetes.dry_run().await)?);
+        if pod && findings.iter().all(good) {
+            findings.extend(say(vec![kubernetes.trial().await])?);
+        }
+        Ok(if findings.iter().all(good) {
+            0
+        } else if findings.iter().any(|finding| matches!(finding, Finding::Bad(_))) {
+            exit::CONFIGURATION
+        } else {
+            exit::TEMPORARY
+        })
+    })
+}
+
+fn good(finding: &Finding) -> bool {
+    matches!(finding, Finding::Good(_) | Finding::Warning(_))
+}
+
+fn say(findings: Vec<Finding>) -> Result<Vec<Finding>, Fault> {
+    findings.iter().try_for_each(|finding| crate::say(&format!("{finding}\n")))?;
+    Ok(findings)
+}

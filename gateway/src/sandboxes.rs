@@ -1,0 +1,227 @@
+//! Sandboxes that this gateway makes: what is wanted stands in the store, the backend makes it so.
+//!
+//! Promises: what is wanted is stored before anything is made, and is forgotten only after all of it has ended, so a crash at any
+//! step is mended by the next life ([`agree`]); once begun, making and ending go on to their end, whoever stops waiting for them
+//! (002-16); a sandbox that was refused leaves nothing; one id is worked on by one task at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use protocol::session::close;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::awake::wall_ms;
+use crate::backend::{Backend, BackendError, New, Seen, Spec, State};
+use crate::exit::reason;
+use crate::registry::{Order, Registry};
+use crate::store::{Forget, Register, Row, Store, StoreError, Unwant, Want};
+use crate::tokens::{Hash, new_token};
+
+mod agree;
+mod ready;
+
+pub use ready::NotReady;
+
+/// Why a sandbox was not made or ended.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SandboxError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("this machine has no random numbers")]
+    Random(#[source] std::io::Error),
+    /// Another one of this id.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("there is no sandbox {0}")]
+    Unknown(String),
+}
+
+/// Whether it was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It was made.
+    New,
+    /// The same was asked for before (003-20).
+    Attached,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Sandboxes(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    registry: Registry,
+    backend: Arc<dyn Backend>,
+    /// Who works on which id.
+    busy: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Why some cannot be made again now.
+    troubles: Mutex<HashMap<String, String>>,
+    /// How many are mended at a time.
+    places: Arc<Semaphore>,
+}
+
+/// So many are mended at a time.
+const PLACES: usize = 64;
+
+impl Sandboxes {
+    /// Nothing is done yet.
+    pub fn new(store: Store, registry: Registry, backend: Arc<dyn Backend>) -> Sandboxes {
+        let (busy, troubles) = (Mutex::default(), Mutex::default());
+        let places = Arc::new(Semaphore::new(PLACES));
+        Sandboxes(Arc::new(Inner { store, registry, backend, busy, troubles, places }))
+    }
+
+    /// Make one, or find the same there already.
+    pub async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
+        self.0.backend.check(id, &spec)?;
+        let (inner, id) = (self.0.clone(), id.to_string());
+        to_the_end(tokio::spawn(async move {
+            let _busy = inner.busy(&id).await;
+            inner.create(&id, spec).await
+        }))
+        .await
+    }
+
+    /// End one and forget it. Where its end takes long, it goes on without whoever asked.
+    pub async fn delete(&self, id: &str) -> Result<(), SandboxError> {
+        let (inner, id) = (self.0.clone(), id.to_string());
+        to_the_end(tokio::spawn(async move {
+            // First, so that a crash while another one is busy with it forgets nothing.
+            let known = inner.store.write(Unwant { id: id.clone() }).await?;
+            let _busy = inner.busy(&id).await;
+            inner.end(&id).await?;
+            if known { Ok(()) } else { Err(SandboxError::Unknown(id)) }
+        }))
+        .await
+    }
+
+    /// What the backend knows of a sandbox, where it is the backend's.
+    pub fn see(&self, row: &Row) -> Option<Seen> {
+        row.spec.as_ref()?;
+        let seen = self.0.backend.see(&row.id);
+        let trouble = || lock(&self.0.troubles).get(&row.id).cloned();
+        Some(match seen {
+            Some(seen) if row.ending => Seen { state: State::Ending, ..seen },
+            Some(seen) => seen,
+            None => {
+                let state = match trouble() {
+                    _ if row.ending => State::Ending,
+                    Some(reason) => State::Failed { code: None, reason },
+                    None => State::Starting { reason: None },
+                };
+                Seen { state, place: String::new(), node: None }
+            }
+        })
+    }
+}
+
+/// The task goes on where its caller is dropped; a panic in it is the caller's.
+async fn to_the_end<T>(task: JoinHandle<Result<T, SandboxError>>) -> Result<T, SandboxError> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(StoreError::Closed.into()),
+        },
+    }
+}
+
+impl Inner {
+    /// Nobody else works on this id for as long as this is held.
+    async fn busy(&self, id: &str) -> OwnedMutexGuard<()> {
+        self.mutex(id).lock_owned().await
+    }
+
+    /// The same, where nobody does now.
+    fn busy_if_free(&self, id: &str) -> Option<OwnedMutexGuard<()>> {
+        self.mutex(id).try_lock_owned().ok()
+    }
+
+    fn mutex(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut busy = lock(&self.busy);
+        if let Some(held) = busy.get(id).and_then(Weak::upgrade) {
+            return held;
+        }
+        busy.retain(|_, other| other.strong_count() > 0);
+        let fresh = Arc::new(tokio::sync::Mutex::new(()));
+        busy.insert(id.into(), Arc::downgrade(&fresh));
+        fresh
+    }
+
+    async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
+        let text = serde_json::to_string(&spec).unwrap_or_default();
+        let token = new_token().map_err(SandboxError::Random)?;
+        let hash = Hash::of(&token).hex();
+        let want = Want { id: id.into(), token: hash, spec: text.clone(), now_ms: wall_ms() };
+        if !self.store.write(want).await? {
+            return match self.store.sandbox(id).await? {
+                Some(row) if row.spec.as_ref() == Some(&text) && !row.ending => Ok(Made::Attached),
+                Some(row) if row.spec.is_some() && !row.ending => Err(SandboxError::Conflict(format!(
+                    "there is a sandbox {id} already, and it was asked for otherwise"
+                ))),
+                Some(row) if row.ending => {
+                    Err(SandboxError::Conflict(format!("sandbox {id} is being ended; try again")))
+                }
+                _ => Err(SandboxError::Conflict(format!("there is a sandbox {id} already"))),
+            };
+        }
+        let Err(error) = self.backend.create(New { id: id.into(), token, spec }).await else { return Ok(Made::New) };
+        self.undo(id, &error).await?;
+        Err(error.into())
+    }
+
+    /// What was refused leaves nothing. What others have under this name is theirs, and stays.
+    async fn undo(&self, id: &str, error: &BackendError) -> Result<(), SandboxError> {
+        if !matches!(error, BackendError::Exists(_) | BackendError::Taken(_)) {
+            // From here on also a crash ends it.
+            self.store.write(Unwant { id: id.into() }).await?;
+            if let Err(error) = self.backend.delete(id, None).await {
+                tracing::warn!(
+                    sandbox = id,
+                    error = reason(&error),
+                    "a sandbox that was not made whole is ended later"
+                );
+                return Ok(());
+            }
+        }
+        self.store.write(Forget { id: id.into() }).await?;
+        Ok(())
+    }
+
+    /// With its records and its token; what the backend could not end is not forgotten.
+    async fn end(&self, id: &str) -> Result<(), SandboxError> {
+        match self.backend.delete(id, None).await {
+            // Somebody else's was never ours.
+            Ok(()) | Err(BackendError::Taken(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.store.write(Forget { id: id.into() }).await?;
+        lock(&self.troubles).remove(id);
+        if let Some(live) = self.registry.get(id) {
+            live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
+        }
+        Ok(())
+    }
+
+    /// Make what is not there of one that is wanted: beside its supervisor, or all of it, with another token.
+    async fn make_again(&self, row: &Row) -> Result<(), SandboxError> {
+        if self.backend.mend(&row.id).await? {
+            return Ok(());
+        }
+        let Some(text) = &row.spec else { return Ok(()) };
+        let spec: Spec = serde_json::from_str(text).unwrap_or_default();
+        let token = new_token().map_err(SandboxError::Random)?;
+        let register = Register { id: row.id.clone(), token: Hash::of(&token).hex(), now_ms: wall_ms() };
+        self.store.write(register).await?;
+        Ok(self.backend.create(New { id: row.id.clone(), token, spec }).await?)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

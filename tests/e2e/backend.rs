@@ -1,0 +1,238 @@
+//! Sandboxes that the gateway makes as Pods: made, found, refused in words, ended, and none left over. The gateway runs on this
+//! machine, with no more rights than `docs/operations.md` gives it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, Secret, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+use tests::tasks::Answer;
+
+use crate::cluster::{Level, Scene, in_namespace, until};
+use crate::maker::{self, Maker, RULES};
+use crate::pod::SOON;
+use crate::volume::named;
+
+/// Until a sandbox must be ready.
+const WAIT: &str = "?wait=120s";
+
+async fn count(scene: &Scene) -> [usize; 3] {
+    let wanted = ListParams::default().labels("openhive.io/managed-by");
+    let pods: Api<Pod> = scene.api();
+    let services: Api<Service> = scene.api();
+    let secrets: Api<Secret> = scene.api();
+    [
+        pods.list(&wanted).await.expect("listed").items.len(),
+        services.list(&wanted).await.expect("listed").items.len(),
+        secrets.list(&wanted).await.expect("listed").items.len(),
+    ]
+}
+
+async fn only_pod(scene: &Scene) -> Pod {
+    let pods: Api<Pod> = scene.api();
+    let all = pods.list(&ListParams::default().labels("openhive.io/managed-by")).await.expect("listed").items;
+    let [pod] = <[Pod; 1]>::try_from(all).expect("one Pod");
+    pod
+}
+
+#[track_caller]
+fn detail(answer: &Answer, status: u16) -> String {
+    assert_eq!(answer.status(), status, "{}", answer.json());
+    answer.json()["detail"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_sandbox_that_is_asked_for_is_a_pod_and_a_service_until_it_is_deleted() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        let asked = json!({ "id": "Agent_1", "env": { "GREETING": "good $(HOME)" }, "labels": { "team": "red" } });
+        let made = gateway.create(WAIT, &asked);
+        assert_eq!(made.status(), 201, "{}", made.json());
+        let made = made.json();
+        assert_eq!((&made["status"], &made["backend"]["state"]), (&json!("connected"), &json!("running")), "{made}");
+
+        let pod = only_pod(scene).await;
+        assert_eq!(pod.annotations()["openhive.io/agent-id"], "Agent_1", "000-36");
+        assert_eq!(pod.annotations()["openhive.io/controller-id"], "hive/one", "000-36");
+        assert_eq!(pod.labels()["team"], "red");
+        assert_eq!(made["backend"]["place"], format!("{}/{}", scene.namespace, pod.name_any()));
+        let services: Api<Service> = scene.api();
+        let service = services.get(&pod.name_any()).await.expect("000-34, 000-38: a Service of the Pod's name");
+        assert_eq!(service.owner_references()[0].uid, pod.uid().expect("a uid"));
+        assert_eq!(service.spec.expect("a spec").ports.expect("ports")[0].port, 8091, "000-25");
+
+        let task = gateway.run("Agent_1", "echo $GREETING");
+        assert_eq!(task, "good $(HOME)\n");
+
+        assert_eq!(gateway.delete("Agent_1").status(), 204);
+        assert_eq!(count(scene).await, [0, 0, 0]);
+        assert_eq!(gateway.get("Agent_1").status(), 404);
+    });
+}
+
+#[test]
+fn the_same_request_twice_is_one_sandbox_and_another_one_of_its_id_is_refused() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        let asked = json!({ "id": "a", "labels": { "x": "1", "y": "2" } });
+        assert_eq!(gateway.create("", &asked).status(), 201);
+        assert_eq!(gateway.create("", &json!({ "labels": { "y": "2", "x": "1" }, "id": "a" })).status(), 200, "003-20");
+        let other = detail(&gateway.create("", &json!({ "id": "a" })), 409);
+        assert!(other.contains("sandbox a already"), "{other}");
+        assert_eq!(count(scene).await, [1, 1, 1]);
+    });
+}
+
+#[test]
+fn two_gateways_in_one_namespace_leave_each_others_sandboxes_alone() {
+    in_namespace(Level::Restricted, async |scene| {
+        let one = Maker::start(scene, "hive/one").await;
+        let two = Maker::start(scene, "hive/two").await;
+        assert_eq!(one.create("", &json!({ "id": "a" })).status(), 201);
+        let taken = detail(&two.create("", &json!({ "id": "a" })), 409);
+        assert!(taken.contains("hive/one") && taken.contains("hive/two"), "{taken}");
+        assert_eq!(two.get("a").status(), 404, "nothing is left of it");
+        assert_eq!(two.delete("a").status(), 404);
+        assert_eq!(count(scene).await, [1, 1, 1]);
+        assert_eq!(one.get("a").json()["backend"]["state"].as_str().map(|s| s != "failed"), Some(true));
+    });
+}
+
+#[test]
+fn what_the_cluster_refuses_is_told_with_what_to_change_and_leaves_nothing() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        let refused = |asked: Value, status: u16, words: &[&str]| {
+            let said = detail(&gateway.create(WAIT, &asked), status);
+            for word in words {
+                assert!(said.contains(word), "{word}: {said}");
+            }
+            assert_eq!(gateway.get("a").status(), 404, "{said}");
+        };
+        let name = "sandbox-a-";
+        refused(json!({ "id": "a", "runtime_class": "nope" }), 422, &[name, "runtime class", "nope"]);
+        refused(json!({ "id": "a", "resources": { "limits": { "cpu": "much" } } }), 422, &[name, "quantit"]);
+        refused(json!({ "id": "a", "image": "localhost/chaperone-nobody:1" }), 422, &["localhost/chaperone-nobody:1"]);
+        refused(json!({ "id": "a", "node_selector": { "disk": "none" } }), 422, &["no node takes it"]);
+        refused(json!({ "id": "a", "argv": ["/no/such/program"] }), 422, &["/no/such/program"]);
+
+        let quotas: Api<ResourceQuota> = scene.api();
+        let hard = [("pods".to_owned(), Quantity("0".into()))].into();
+        let spec = ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() };
+        let quota = ResourceQuota { metadata: named("none"), spec: Some(spec), status: None };
+        quotas.create(&PostParams::default(), &quota).await.expect("a quota can be made");
+        until("the quota is in force", SOON, async || quotas.get("none").await.ok()?.status?.hard.map(|_| ())).await;
+        refused(json!({ "id": "a" }), 507, &[name, "quota", "none"]);
+        assert_eq!(count(scene).await, [0, 0, 0]);
+    });
+}
+
+#[test]
+fn admission_that_denies_a_pod_is_told_and_leaves_nothing() {
+    in_namespace(Level::Restricted, async |scene| {
+        // The level asks for it, and the template lacks it.
+        let gateway = Maker::with(scene, "hive/one", RULES, |template| {
+            template.replace("runAsNonRoot: true", "runAsNonRoot: false")
+        })
+        .await;
+        let said = detail(&gateway.create("", &json!({ "id": "a" })), 422);
+        assert!(
+            said.contains("Pod Security") && said.contains("runAsNonRoot") && said.contains(&scene.namespace),
+            "{said}"
+        );
+        assert_eq!(count(scene).await, [0, 0, 0]);
+    });
+}
+
+#[test]
+fn a_right_that_is_missing_is_told_before_the_gateway_serves() {
+    in_namespace(Level::Restricted, async |scene| {
+        let fewer: Vec<_> = RULES.iter().copied().filter(|(resource, _)| *resource != "services").collect();
+        let gateway = maker::unstarted(scene, "hive/one", &fewer, str::to_owned).await;
+        let (code, _, said) = gateway.run(&["serve"]);
+        assert_eq!(code, 78, "{said}");
+        let words = ["may not create, get, list, delete services", &scene.namespace, "Role"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    });
+}
+
+#[test]
+fn preflight_says_that_all_is_well_or_what_is_not() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = maker::unstarted(scene, "hive/one", RULES, str::to_owned).await;
+        let (code, said, errors) = gateway.run(&["preflight"]);
+        assert_eq!(code, 0, "{said}{errors}");
+        for word in [
+            "ok       may create, get, list, watch, delete pods",
+            "takes the Pod",
+            "takes the Service",
+            "has run the supervisor",
+        ] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        let loose = |template: &str| template.replace("runAsNonRoot: true", "runAsNonRoot: false");
+        let gateway = maker::unstarted(scene, "hive/two", &RULES[1..], loose).await;
+        let (code, said, _) = gateway.run(&["preflight"]);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains("FAILED   may not create, get, list, watch, delete pods"), "{said}");
+        assert!(said.contains("runAsNonRoot") || said.contains("lacks a verb"), "{said}");
+        assert_eq!(count(scene).await, [0, 0, 0]);
+        let pods: Api<Pod> = scene.api();
+        assert!(pods.list(&ListParams::default()).await.expect("listed").items.is_empty(), "nothing is left");
+    });
+}
+
+#[test]
+fn a_namespace_that_is_not_there_is_named() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::administrator(scene, "hive/one", "no-such-namespace").await;
+        let said = detail(&gateway.create("", &json!({ "id": "a" })), 500);
+        assert!(said.contains("no-such-namespace") && said.contains("GATEWAY_KUBERNETES_NAMESPACE"), "{said}");
+        assert_eq!(gateway.get("a").status(), 404);
+    });
+}
+
+#[test]
+fn a_sandbox_whose_pod_somebody_deleted_is_made_again() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        assert_eq!(gateway.create(WAIT, &json!({ "id": "a" })).status(), 201);
+        let first = only_pod(scene).await;
+        let pods: Api<Pod> = scene.api();
+        pods.delete(&first.name_any(), &DeleteParams::default().grace_period(1)).await.expect("deleted");
+        until("another Pod is connected", SOON, async || {
+            let now = pods.get_opt(&first.name_any()).await.ok().flatten()?;
+            let sandbox = gateway.get("a").json();
+            let again = now.uid() != first.uid() && sandbox["backend"]["state"] == "running";
+            (again && sandbox["status"] == "connected").then_some(())
+        })
+        .await;
+        assert_eq!(count(scene).await, [1, 1, 1]);
+    });
+}
+
+#[test]
+fn what_nobody_wants_is_ended_and_what_is_anothers_is_not() {
+    in_namespace(Level::Restricted, async |scene| {
+        let pods: Api<Pod> = scene.api();
+        let one = Maker::start(scene, "hive/one").await;
+        let two = Maker::start(scene, "hive/two").await;
+        assert_eq!(one.create("", &json!({ "id": "lost" })).status(), 201);
+        assert_eq!(two.create("", &json!({ "id": "others" })).status(), 201);
+        // A gateway of the same name whose store has been lost.
+        drop(one);
+        let began = tokio::time::Instant::now();
+        let _again = Maker::start(scene, "hive/one").await;
+        until("the orphan is ended", Duration::from_secs(150), async || {
+            let left = pods.list(&ListParams::default()).await.ok()?.items;
+            let lost =
+                left.iter().any(|pod| pod.annotations().get("openhive.io/agent-id").is_some_and(|id| id == "lost"));
+            (!lost).then_some(())
+        })
+        .await;
+        assert!(began.elapsed() >= Duration::from_secs(60), "000-37: it was seen twice, a minute apart");
+        assert_eq!(count(scene).await, [1, 1, 1], "000-37");
+    });
+}
