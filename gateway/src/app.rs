@@ -113,6 +113,7 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     };
     let running = start(config, listener, backend).await?;
     if let Some(made) = &running.made {
+        tokio::spawn(made.clone().tell());
         tokio::spawn(made.clone().agree());
     }
     stops.next().await;
@@ -188,7 +189,8 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     });
     count_fleet(&sessions).await.map_err(fault)?;
     let address = listener.local_addr().map_err(internal)?;
-    let made = backend.map(|backend| Sandboxes::new(sessions.store.clone(), sessions.registry.clone(), backend));
+    let made = backend
+        .map(|backend| Sandboxes::new(sessions.store.clone(), sessions.registry.clone(), metrics.clone(), backend));
     let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, made: made.clone() }));
     let (closing, closed) = watch::channel(false);
     tokio::spawn(config.keep.enforce(sessions.store.clone(), metrics.clone()));

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 pub mod kubernetes;
 pub mod local;
@@ -128,6 +129,20 @@ pub enum BackendError {
     Slow(String),
 }
 
+impl BackendError {
+    /// The word in metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            BackendError::Exists(_) | BackendError::Taken(_) => "taken",
+            BackendError::Request { .. } => "request",
+            BackendError::Refused(_) => "refused",
+            BackendError::Full(_) => "full",
+            BackendError::Away(_) | BackendError::Slow(_) => "away",
+            _ => "operator",
+        }
+    }
+}
+
 /// Makes, lists and ends sandboxes. What it has made outlives this process.
 pub trait Backend: Send + Sync {
     /// Whether such a sandbox could be made, as far as can be told without making it.
@@ -143,8 +158,21 @@ pub trait Backend: Send + Sync {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Managed>, BackendError>>;
     /// What is known of one without asking anybody.
     fn see(&self, id: &str) -> Option<Seen>;
-    /// Comes when [`Backend::see`] may say something new.
-    fn changed<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
+    /// The ids of which [`Backend::see`] may say something new, from now on.
+    fn changes(&self) -> broadcast::Receiver<String>;
+    /// Look at one anew, in case that a change has been missed.
+    fn look<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
     /// What others tell of its trouble; asked for only where there is some.
     fn explain<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>>;
+}
+
+/// Comes when there may be something new of this one; who was too slow for the changes of others may have missed it.
+pub async fn changed(changes: &mut broadcast::Receiver<String>, id: &str) {
+    loop {
+        match changes.recv().await {
+            Ok(other) if other != id => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }

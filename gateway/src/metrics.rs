@@ -21,6 +21,10 @@ pub struct Metrics {
     pub records: Labelled,
     /// Sequences that gaps have declared lost, by class.
     pub lost: Labelled,
+    /// Sandboxes that this gateway was asked to make, by what came of it.
+    pub sandboxes_asked_for: Labelled,
+    /// What was wanted and what there was did not agree, and now do, by what was done.
+    pub sandboxes_mended: Labelled,
     /// Transactions that the database refused.
     pub store_failures: Counter,
     /// Events that are kept no more, by age or by count.

@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 use crate::awake::wall_ms;
 use crate::backend::{Backend, BackendError, New, Seen, Spec, State};
 use crate::exit::reason;
+use crate::metrics::Metrics;
 use crate::registry::{Order, Registry};
 use crate::store::{Forget, Register, Row, Store, StoreError, Unwant, Want};
 use crate::tokens::{Hash, new_token};
 
 mod agree;
 mod ready;
+mod tell;
 
 pub use ready::NotReady;
 
@@ -57,6 +59,7 @@ struct Inner {
     store: Store,
     registry: Registry,
     backend: Arc<dyn Backend>,
+    metrics: Arc<Metrics>,
     /// Who works on which id.
     busy: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Why some cannot be made again now.
@@ -70,14 +73,27 @@ const PLACES: usize = 64;
 
 impl Sandboxes {
     /// Nothing is done yet.
-    pub fn new(store: Store, registry: Registry, backend: Arc<dyn Backend>) -> Sandboxes {
+    pub fn new(store: Store, registry: Registry, metrics: Arc<Metrics>, backend: Arc<dyn Backend>) -> Sandboxes {
         let (busy, troubles) = (Mutex::default(), Mutex::default());
         let places = Arc::new(Semaphore::new(PLACES));
-        Sandboxes(Arc::new(Inner { store, registry, backend, busy, troubles, places }))
+        Sandboxes(Arc::new(Inner { store, registry, metrics, backend, busy, troubles, places }))
     }
 
     /// Make one, or find the same there already.
     pub async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
+        let made = self.make(id, spec).await;
+        let word = match &made {
+            Ok(Made::New) => "made",
+            Ok(Made::Attached) => "attached",
+            Err(SandboxError::Backend(error)) => error.word(),
+            Err(SandboxError::Conflict(_)) => "taken",
+            Err(_) => "store",
+        };
+        self.0.metrics.sandboxes_asked_for.get_or_create(&vec![("outcome", word.into())]).inc();
+        made
+    }
+
+    async fn make(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
         self.0.backend.check(id, &spec)?;
         let (inner, id) = (self.0.clone(), id.to_string());
         to_the_end(tokio::spawn(async move {

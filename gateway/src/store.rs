@@ -23,6 +23,7 @@ pub mod migrate;
 mod retention;
 mod sandboxes;
 mod sessions;
+pub mod told;
 mod writer;
 
 pub use commands::{Applied, Command, Give, Outcomes};
@@ -31,6 +32,7 @@ pub use followers::{Followers, Following};
 pub use retention::Keep;
 pub use sandboxes::{Forget, Reading, Register, Registered, Row, Unwant, Wake, Want};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
+pub use told::Tell;
 pub use writer::{Write, Writer};
 
 /// Readers at once.

@@ -63,6 +63,13 @@ fn a_sandbox_that_is_asked_for_is_a_pod_and_a_service_until_it_is_deleted() {
         assert_eq!(service.owner_references()[0].uid, pod.uid().expect("a uid"));
         assert_eq!(service.spec.expect("a spec").ports.expect("ports")[0].port, 8091, "000-25");
 
+        // 003-25: each change once, beside what its supervisor tells.
+        let events = gateway.events("Agent_1", "backend");
+        let kinds: Vec<_> = events.iter().filter_map(|event| event["record"]["kind"].as_str()).collect();
+        assert_eq!((kinds.first(), kinds.last()), (Some(&"backend.starting"), Some(&"backend.running")), "{events:?}");
+        let numbers: Vec<_> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
+        assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+
         let task = gateway.run("Agent_1", "echo $GREETING");
         assert_eq!(task, "good $(HOME)\n");
 
@@ -191,6 +198,36 @@ fn a_namespace_that_is_not_there_is_named() {
         let said = detail(&gateway.create("", &json!({ "id": "a" })), 500);
         assert!(said.contains("no-such-namespace") && said.contains("GATEWAY_KUBERNETES_NAMESPACE"), "{said}");
         assert_eq!(gateway.get("a").status(), 404);
+    });
+}
+
+#[test]
+fn whoever_hangs_up_leaves_a_whole_sandbox_or_none() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        for n in 0..10 {
+            gateway.hang_up("POST", "/v1/sandboxes?wait=60s", &json!({ "id": format!("s{n}") }).to_string());
+        }
+        let names = async || -> Option<Vec<String>> {
+            let pods: Api<Pod> = scene.api();
+            let all = pods.list(&ListParams::default().labels("openhive.io/managed-by")).await.ok()?.items;
+            let mut ids: Vec<_> = all.iter().map(|pod| pod.annotations()["openhive.io/agent-id"].clone()).collect();
+            ids.sort();
+            Some(ids)
+        };
+        until("each has all or nothing", SOON, async || {
+            let known = gateway.gateway.api().get("/v1/sandboxes").json();
+            let known: Vec<_> =
+                known["sandboxes"].as_array()?.iter().filter_map(|s| Some(s["id"].as_str()?.to_owned())).collect();
+            (known == names().await? && count(scene).await == [known.len(); 3]).then_some(())
+        })
+        .await;
+        for id in names().await.expect("listed") {
+            gateway.hang_up("DELETE", &format!("/v1/sandboxes/{id}"), "");
+        }
+        until("002-16: what was begun has ended", SOON, async || (count(scene).await == [0, 0, 0]).then_some(())).await;
+        let known = gateway.gateway.api().get("/v1/sandboxes").json();
+        assert_eq!(known["sandboxes"], json!([]));
     });
 }
 

@@ -1,13 +1,14 @@
 //! A gateway of this machine that makes sandboxes in a test's namespace: as a service account with just the rights that it needs.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
-use tests::control_plane::{Builder, Gateway};
+use tests::control_plane::{Builder, Gateway, USER};
 use tests::tasks::Answer;
 
 use crate::cluster::Scene;
@@ -68,6 +69,22 @@ impl Maker {
 
     pub(crate) fn delete(&self, id: &str) -> Answer {
         self.gateway.api().call("DELETE", &format!("/v1/sandboxes/{id}"), &[], b"")
+    }
+
+    /// A request whose sender does not wait for any answer.
+    pub(crate) fn hang_up(&self, method: &str, path: &str, body: &str) {
+        let mut stream = TcpStream::connect(self.gateway.address).expect("it listens");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {USER}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("written");
+    }
+
+    /// All events of one class.
+    pub(crate) fn events(&self, id: &str, class: &str) -> Vec<Value> {
+        let page = self.gateway.api().get(&format!("/v1/sandboxes/{id}/events?class={class}&limit=1000")).json();
+        page["events"].as_array().cloned().unwrap_or_default()
     }
 
     /// What a script writes as a dev-task of a sandbox.
@@ -153,7 +170,6 @@ spec:
         - {{name: SUPERVISOR_LINK_TOKEN_FILE, value: /etc/chaperone/gateway-token/token}}
         - {{name: SUPERVISOR_LINK_WINDOW, value: 100ms}}
       ports: [{{name: http, containerPort: 8091}}]
-      startupProbe: {{httpGet: {{path: /startupz, port: http}}, periodSeconds: 1, failureThreshold: 60}}
       readinessProbe: {{httpGet: {{path: /readyz, port: http}}, periodSeconds: 1}}
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext:

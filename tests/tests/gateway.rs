@@ -4,6 +4,8 @@
 mod admission;
 #[path = "gateway/api.rs"]
 mod api;
+#[path = "gateway/backend.rs"]
+mod backend;
 #[path = "gateway/bad_input.rs"]
 mod bad_input;
 #[path = "gateway/calls.rs"]

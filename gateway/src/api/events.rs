@@ -19,7 +19,7 @@ use super::query::Query;
 use super::reply::{self, Problem};
 use super::sandboxes::time;
 use super::{Api, Id};
-use crate::store::{self, Page};
+use crate::store::{self, Page, told};
 
 /// Events on a page: default and most.
 const LIMIT: (i64, i64) = (100, 1000);
@@ -66,10 +66,7 @@ pub(super) async fn events(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(uri.query())?;
-    let class = query.text("class").map(|word| {
-        Class::from_name(&word).ok_or_else(|| Problem::field("class", "is lifecycle, results, metrics or logs"))
-    });
-    let class = class.transpose()?;
+    let class = query.text("class").map(|word| class_of(&word)).transpose()?;
     let cursor = query.number("cursor", 0, i64::MAX)?.unwrap_or(0);
     let limit = query.number("limit", 1, LIMIT.1)?.unwrap_or(LIMIT.0);
     let follow = query.flag("follow")?;
@@ -81,6 +78,12 @@ pub(super) async fn events(
         return Ok(followed(api, id, page));
     }
     page(&api, &id, Page { class, after: cursor, limit }).await
+}
+
+fn class_of(word: &str) -> Result<&'static str, Problem> {
+    let of_supervisors = Class::from_name(word).map(|class| class.name());
+    let known = of_supervisors.or((word == told::CLASS).then_some(told::CLASS));
+    known.ok_or_else(|| Problem::field("class", "is lifecycle, results, metrics, logs or backend"))
 }
 
 /// To be asked after a page was read: what was removed before is missing in it.

@@ -66,6 +66,12 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         ("dials_refused", "Dials that were not let in, by reason", &m.refused),
         ("records", "Records handed to the store, by class", &m.records),
         ("lost_sequences", "Sequences that gaps have declared lost, by class", &m.lost),
+        ("sandboxes_asked_for", "Sandboxes that were asked for, by what came of it", &m.sandboxes_asked_for),
+        (
+            "sandboxes_mended",
+            "Differences between wanted and existing sandboxes, by what was done",
+            &m.sandboxes_mended,
+        ),
     ] {
         registry.register(name, help, family.clone());
     }

@@ -15,9 +15,10 @@ use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
 
-use super::{Backend, BackendError, Managed, New, Seen, Spec};
+use super::{Backend, BackendError, Managed, New, Seen, Spec, changed};
 use crate::awake::wall_ms;
 
 mod client;
@@ -211,10 +212,10 @@ impl Kubernetes {
         &self,
         id: &str,
         uid: &str,
-        changes: &mut tokio::sync::watch::Receiver<u64>,
+        changes: &mut broadcast::Receiver<String>,
     ) -> Result<bool, BackendError> {
-        let known = |view: &View| view.get(id).is_some_and(|seen| seen.uid == uid);
-        if known(&self.view) && timeout_at(Instant::now() + LOOK, changes.changed()).await.is_ok() {
+        let known = self.view.get(id).is_some_and(|seen| seen.uid == uid);
+        if known && tokio::time::timeout(LOOK, changed(changes, id)).await.is_ok() {
             return Ok(true);
         }
         let there = self.pod(id).await?.and_then(|pod| pod.uid());
@@ -306,12 +307,17 @@ impl Backend for Kubernetes {
         Some(Seen { state, place: format!("{}/{}", self.config.namespace, seen.name), node: seen.node })
     }
 
-    fn changed<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
-        let mut changes = self.view.changes();
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.view.changes()
+    }
+
+    fn look<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if timeout_at(Instant::now() + LOOK, changes.changed()).await.is_err() {
-                // The Pod is put into the view.
-                let _ = self.pod(id).await;
+            // It is put into the view; where it cannot be had, what is known stays.
+            if let Ok(None) = self.pod(id).await
+                && let Some(seen) = self.view.get(id)
+            {
+                self.view.remove(id, &seen.uid);
             }
         })
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, join_all};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::{Backend, BackendError, Managed, New, Seen, Spec, State};
@@ -24,6 +24,9 @@ mod keeper;
 mod process;
 
 use keeper::Keeper;
+
+/// Changes that a slow listener may miss none of.
+const CHANGES: usize = 64;
 
 /// What every sandbox here is started with.
 #[derive(Clone, Debug)]
@@ -40,6 +43,7 @@ pub struct Config {
 pub struct Local {
     config: Arc<Config>,
     kept: Mutex<BTreeMap<String, Kept>>,
+    changes: broadcast::Sender<String>,
 }
 
 struct Kept {
@@ -51,7 +55,8 @@ struct Kept {
 impl Local {
     /// None are kept yet: [`Local::resume`] and [`Backend::create`] begin.
     pub fn new(config: Config) -> Local {
-        Local { config: Arc::new(config), kept: Mutex::default() }
+        let (changes, _) = broadcast::channel(CHANGES);
+        Local { config: Arc::new(config), kept: Mutex::default(), changes }
     }
 
     /// The sandboxes whose directories are there, with their tokens.
@@ -84,7 +89,8 @@ impl Local {
     pub fn resume(&self, id: &str) {
         let (state_sender, state) = watch::channel(State::Starting { reason: None });
         let (stop, stopped) = watch::channel(false);
-        let keeper = Keeper::new(self.config.clone(), id.into(), state_sender, stopped);
+        let tell = (state_sender, self.changes.clone());
+        let keeper = Keeper::new(self.config.clone(), id.into(), tell, stopped);
         let keeper = tokio::spawn(keeper.run());
         self.lock().insert(id.into(), Kept { state, stop, keeper });
     }
@@ -155,18 +161,12 @@ impl Backend for Local {
         Some(Seen { state, place: self.config.root.join(id).display().to_string(), node: None })
     }
 
-    fn changed<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
-        let mut state = self.watch(id);
-        state.iter_mut().for_each(watch::Receiver::mark_unchanged);
-        Box::pin(async move {
-            let told = match &mut state {
-                Some(state) => state.changed().await.is_ok(),
-                None => false,
-            };
-            if !told {
-                std::future::pending().await
-            }
-        })
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.changes.subscribe()
+    }
+
+    fn look<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn explain<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {

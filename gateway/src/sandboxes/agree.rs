@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{SandboxError, Sandboxes, lock};
-use crate::backend::Managed;
+use crate::backend::{Managed, State};
 use crate::exit::reason;
-use crate::store::Row;
+use crate::store::{Row, StoreError};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -53,31 +53,41 @@ impl Sandboxes {
             looks.tick().await;
             match self.look().await {
                 Ok(steps) => self.take(due(steps, &mut sightings, Instant::now())).await,
-                Err(error) => tracing::warn!(error, "what is wanted and what there is cannot be compared now"),
+                Err(error) => {
+                    let error = reason(&error);
+                    tracing::warn!(error, "what is wanted and what there is cannot be compared now");
+                }
             }
         }
     }
 
-    async fn look(&self) -> Result<Vec<Step>, String> {
-        let there = self.0.backend.list().await.map_err(|error| reason(&error))?;
+    async fn look(&self) -> Result<Vec<Step>, SandboxError> {
+        let there = self.0.backend.list().await?;
         let wanted = self.wanted().await?;
-        // What another row of the store has by this id, for instance one that registered itself, is no orphan.
-        let mut steps = compare(wanted, there);
-        for index in (0..steps.len()).rev() {
-            if let Step::Orphan(managed) = &steps[index] {
-                let known = self.0.store.sandbox(&managed.id).await.map_err(|error| reason(&error))?;
-                if known.is_some() {
-                    steps.remove(index);
-                }
+        for row in &wanted {
+            // What has failed by its time alone has changed nothing.
+            if self.see(row).is_some_and(|seen| matches!(seen.state, State::Failed { .. })) {
+                self.tell_of(&row.id).await?;
+            }
+        }
+        let mut steps = Vec::new();
+        for step in compare(wanted, there) {
+            // What another row has by this id, for instance one that was registered, is no orphan.
+            let known = match &step {
+                Step::Orphan(managed) => self.0.store.sandbox(&managed.id).await?.is_some(),
+                _ => false,
+            };
+            if !known {
+                steps.push(step);
             }
         }
         Ok(steps)
     }
 
-    async fn wanted(&self) -> Result<Vec<Row>, String> {
+    pub(super) async fn wanted(&self) -> Result<Vec<Row>, StoreError> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
-            let rows = self.0.store.wanted(&after, PAGE).await.map_err(|error| reason(&error))?;
+            let rows = self.0.store.wanted(&after, PAGE).await?;
             let Some(last) = rows.last() else { return Ok(all) };
             after.clone_from(&last.id);
             all.extend(rows);
@@ -115,19 +125,20 @@ impl Sandboxes {
             _ => return,
         };
         let done = done.map_err(|error| reason(&error));
-        self.tell(&step, &id, done);
+        self.note(&step, &id, done);
     }
 
-    fn tell(&self, step: &Step, id: &str, done: Result<(), String>) {
+    fn note(&self, step: &Step, id: &str, done: Result<(), String>) {
         let mut troubles = lock(&self.0.troubles);
         match done {
             Ok(()) => {
                 troubles.remove(id);
-                let what = match step {
-                    Step::Make(_) => "was not there, or not all of it, and is whole",
-                    Step::End(_) => "was to be ended and is",
-                    Step::Orphan(_) => "was wanted by nobody and is ended",
+                let (word, what) = match step {
+                    Step::Make(_) => ("made", "was not there, or not all of it, and is whole"),
+                    Step::End(_) => ("ended", "was to be ended and is"),
+                    Step::Orphan(_) => ("orphan", "was wanted by nobody and is ended"),
                 };
+                self.0.metrics.sandboxes_mended.get_or_create(&vec![("step", word.into())]).inc();
                 tracing::info!(sandbox = id, "a sandbox {what}");
             }
             Err(error) => {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Sandboxes;
-use crate::backend::State;
+use crate::backend::{State, changed};
 use crate::store::StoreError;
+
+/// Who waits has a look taken so often, in case that a change was missed (002-17).
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Why it is not.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +32,8 @@ impl Sandboxes {
     /// Until it is, for so long.
     pub async fn ready(&self, id: &str, limit: Duration) -> Result<(), NotReady> {
         let deadline = Instant::now() + limit;
+        let mut changes = self.0.backend.changes();
         loop {
-            let changed = self.0.backend.changed(id);
             let entered = self.0.registry.entered();
             let state = self.state(id).await?;
             match &state {
@@ -40,21 +43,22 @@ impl Sandboxes {
                 State::Ending => return Err(NotReady::Deleted { id: id.into() }),
                 State::Running | State::Starting { .. } => {}
             }
-            let something = async {
-                tokio::select! {
-                    () = changed => {}
-                    () = entered => {}
-                }
-            };
-            if timeout_at(deadline, something).await.is_err() {
-                let reason = match &state {
-                    State::Starting { reason: Some(reason) } => reason.clone(),
-                    State::Running => "it runs, and its supervisor has not dialled this gateway yet".into(),
-                    _ => self.0.backend.explain(id).await.unwrap_or_else(|| "it is still being started".into()),
-                };
-                return Err(NotReady::Late { id: id.into(), after: limit, reason });
+            tokio::select! {
+                () = changed(&mut changes, id) => {}
+                () = entered => {}
+                () = sleep(LOOK) => self.0.backend.look(id).await,
+                () = sleep_until(deadline) => return Err(self.late(id, limit, state).await),
             }
         }
+    }
+
+    async fn late(&self, id: &str, after: Duration, state: State) -> NotReady {
+        let reason = match state {
+            State::Starting { reason: Some(reason) } => reason,
+            State::Running => "it runs, and its supervisor has not dialled this gateway yet".into(),
+            _ => self.0.backend.explain(id).await.unwrap_or_else(|| "it is still being started".into()),
+        };
+        NotReady::Late { id: id.into(), after, reason }
     }
 
     async fn state(&self, id: &str) -> Result<State, NotReady> {

@@ -1,6 +1,5 @@
 //! Records and gaps of a sandbox, in the order in which they were stored.
 
-use protocol::session::Class;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
@@ -30,8 +29,8 @@ pub struct Event {
 /// Which events.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// Only of this class.
-    pub class: Option<Class>,
+    /// Only of the class of this name.
+    pub class: Option<&'static str>,
     /// Those behind this position.
     pub after: i64,
     /// At most so many.
@@ -62,7 +61,7 @@ impl Store {
         };
         let mut query = sqlx::query(sql).bind(sandbox.to_string()).bind(page.after).bind(page.limit);
         if let Some(class) = page.class {
-            query = query.bind(class.name());
+            query = query.bind(class);
         }
         let mut rows = query.fetch(&self.readers);
         let (mut events, mut bytes) = (Vec::new(), 0);

@@ -52,6 +52,11 @@ impl Act<'_> {
                 "{self}: the quota of namespace {namespace} is used up: delete sandboxes, ask for less, or raise it: {told}"
             ));
         }
+        if says("failed quota") {
+            return BackendError::Refused(format!(
+                "{self}: the quota of namespace {namespace} wants more to be said: give `resources`, or set them in the template: {told}"
+            ));
+        }
         if says("because it is being terminated") {
             return BackendError::Operator(format!("{self}: namespace {namespace} is being removed: {told}"));
         }

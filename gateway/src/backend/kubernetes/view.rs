@@ -3,7 +3,7 @@
 //! Promises: whoever waits for a Pod is woken when it changes, and looks by himself every 30 s in case that a watch has missed
 //! something (002-17); a Pod of another controller is never in here (000-37). What is kept of a Pod is a few words.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 
 use super::stage::{Stage, stage};
 use super::{Config, names};
@@ -21,6 +21,8 @@ use crate::exit::reason;
 const WATCH_SECONDS: u32 = 280;
 /// Between two attempts to list.
 const PAUSE: Duration = Duration::from_secs(3);
+/// Changes that a listener may be behind; one that is further behind looks at everything anew.
+const CHANGES: usize = 1024;
 /// Objects of one answer.
 const PAGE: u32 = 500;
 
@@ -44,13 +46,13 @@ struct Inner {
     controller: String,
     agent: String,
     seen: Mutex<HashMap<String, (Version, Seen)>>,
-    changes: watch::Sender<u64>,
+    changes: broadcast::Sender<String>,
 }
 
 impl View {
     /// Of the Pods whose agent's container has this name.
     pub(super) fn new(controller: &str, agent: &str) -> View {
-        let (changes, _) = watch::channel(0);
+        let (changes, _) = broadcast::channel(CHANGES);
         View(Arc::new(Inner { controller: controller.into(), agent: agent.into(), seen: Mutex::default(), changes }))
     }
 
@@ -59,8 +61,8 @@ impl View {
         self.lock().get(id).map(|(_, seen)| seen.clone())
     }
 
-    /// Changes from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    /// The ids of those that change from now on.
+    pub(super) fn changes(&self) -> broadcast::Receiver<String> {
         self.0.changes.subscribe()
     }
 
@@ -73,10 +75,10 @@ impl View {
             Some((_, before)) => *before == seen,
             None => false,
         };
-        all.insert(id, (version, seen));
+        all.insert(id.clone(), (version, seen));
         drop(all);
         if !same {
-            self.tell();
+            self.tell(id);
         }
     }
 
@@ -86,7 +88,7 @@ impl View {
         if all.get(id).is_some_and(|(_, seen)| seen.uid == uid) {
             all.remove(id);
             drop(all);
-            self.tell();
+            self.tell(id.into());
         }
     }
 
@@ -142,8 +144,10 @@ impl View {
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => wanted = wanted.continue_token(&token),
                 None => {
-                    *self.lock() = all;
-                    self.tell();
+                    let mut changed: BTreeSet<String> = all.keys().cloned().collect();
+                    let before = std::mem::replace(&mut *self.lock(), all);
+                    changed.extend(before.into_keys());
+                    changed.into_iter().for_each(|id| self.tell(id));
                     return Ok(page.metadata.resource_version.unwrap_or_default());
                 }
             }
@@ -158,8 +162,9 @@ impl View {
         Some((id, (version, Seen { name, uid, node, stage: stage(pod, &self.0.agent) })))
     }
 
-    fn tell(&self) {
-        self.0.changes.send_modify(|count| *count += 1);
+    fn tell(&self, id: String) {
+        // Nobody may be listening.
+        let _ = self.0.changes.send(id);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (Version, Seen)>> {
@@ -184,12 +189,11 @@ mod tests {
         let view = View::new("one", "sandbox");
         let mut changes = view.changes();
         view.put(&pod("two", "a", "1"));
-        assert!(view.get("a").is_none() && !changes.has_changed().expect("it is there"));
+        assert!(view.get("a").is_none() && changes.is_empty());
         view.put(&pod("one", "a", "1"));
-        assert!(view.get("a").is_some() && changes.has_changed().expect("it is there"));
-        changes.mark_unchanged();
+        assert!(view.get("a").is_some() && changes.try_recv().is_ok_and(|id| id == "a"));
         view.put(&pod("one", "a", "1"));
-        assert!(!changes.has_changed().expect("it is there"), "nothing new");
+        assert!(changes.is_empty(), "nothing new");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Config;
@@ -21,7 +21,7 @@ pub(super) struct Keeper {
     config: Arc<Config>,
     id: String,
     directory: PathBuf,
-    state: watch::Sender<State>,
+    tell: (watch::Sender<State>, broadcast::Sender<String>),
     stop: watch::Receiver<bool>,
 }
 
@@ -29,11 +29,17 @@ impl Keeper {
     pub(super) fn new(
         config: Arc<Config>,
         id: String,
-        state: watch::Sender<State>,
+        tell: (watch::Sender<State>, broadcast::Sender<String>),
         stop: watch::Receiver<bool>,
     ) -> Keeper {
         let directory = config.root.join(&id);
-        Keeper { config, id, directory, state, stop }
+        Keeper { config, id, directory, tell, stop }
+    }
+
+    fn tell(&self, state: State) {
+        self.tell.0.send_replace(state);
+        // Nobody may be listening.
+        let _ = self.tell.1.send(self.id.clone());
     }
 
     /// Until the stop, and until nothing runs any more.
@@ -58,7 +64,7 @@ impl Keeper {
                 delay = FIRST;
             }
             tracing::warn!(sandbox = self.id, code, reason, "a supervisor ended and will be started again");
-            self.state.send_replace(State::Failed { code, reason });
+            self.tell(State::Failed { code, reason });
             tokio::select! {
                 () = sleep(delay) => {}
                 () = stopped(&mut self.stop) => {}
@@ -69,7 +75,7 @@ impl Keeper {
 
     /// How it ended by itself; `None` after a stop.
     async fn watch(&mut self, mut process: Process) -> Option<Option<i32>> {
-        self.state.send_replace(State::Running);
+        self.tell(State::Running);
         tokio::select! {
             code = process.ended() => return Some(code),
             () = stopped(&mut self.stop) => {}

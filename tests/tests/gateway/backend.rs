@@ -1,0 +1,113 @@
+//! The Kubernetes backend without a cluster: its settings and its template are checked first, and a cluster that is away costs new
+//! sandboxes and nothing else.
+
+use tests::control_plane::{Builder, Gateway};
+
+const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
+    "command": ["/chaperone/supervisor", "run"], "ports": [{"name": "http", "containerPort": 8091}]}]}}"#;
+
+/// A gateway whose cluster is a port that nobody listens on.
+fn away(template: &str) -> Builder {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = free.local_addr().expect("it is bound");
+    drop(free);
+    let kubeconfig = format!(
+        r#"{{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{{"name": "c", "cluster": {{"server": "http://{address}"}}}}],
+            "users": [{{"name": "u", "user": {{"token": "CANARY-token"}}}}],
+            "contexts": [{{"name": "c", "context": {{"cluster": "c", "user": "u"}}}}]}}"#
+    );
+    let builder = Gateway::build();
+    let file = |name: &str, text: &str| {
+        let path = builder.directory().join(name);
+        std::fs::write(&path, text).expect("our own directory");
+        path.display().to_string()
+    };
+    let (template, kubeconfig) = (file("template.json", template), file("kubeconfig", &kubeconfig));
+    builder
+        .set("backend", "kubernetes")
+        .set("kubernetes_namespace", "sandboxes")
+        .set("kubernetes_controller_id", "hive/one")
+        .set("kubernetes_template", &template)
+        .set("kubernetes_kubeconfig", &kubeconfig)
+}
+
+#[test]
+fn a_cluster_that_is_away_costs_new_sandboxes_and_nothing_else() {
+    let gateway = away(TEMPLATE).start();
+    let refused = gateway.api().post("/v1/sandboxes", r#"{"id":"new"}"#);
+    assert_eq!(refused.status(), 503, "{}", refused.json());
+    assert!(
+        refused.json()["detail"].as_str().is_some_and(|text| text.contains("cannot be reached")),
+        "{}",
+        refused.json()
+    );
+    assert_eq!(gateway.api().get("/readyz").status(), 200);
+    // Whether the cluster has got something of it is unknown, so it is ended when the cluster is back.
+    let left = gateway.api().get("/v1/sandboxes/new").json();
+    assert_eq!(left["backend"]["state"], "ending", "{left}");
+    assert!(!gateway.stderr.text().contains("CANARY-token"));
+}
+
+#[test]
+fn preflight_tells_an_answer_that_did_not_come_from_one_that_did() {
+    let (code, said, _) = away(TEMPLATE).run(&["preflight"]);
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("unknown  ") && !said.contains("FAILED") && !said.contains("CANARY-token"), "{said}");
+    let (code, _, said) = Gateway::build().run(&["preflight"]);
+    assert_eq!(code, 78);
+    assert!(said.contains("GATEWAY_BACKEND"), "{said}");
+}
+
+#[test]
+fn settings_and_template_are_checked_before_anything_is_done() {
+    let all = Gateway::build().set("backend", "kubernetes").set("kubernetes_namespace", "No Such");
+    assert_eq!(all.run(&["migrate", "up"]).0, 0);
+    let (code, _, said) = all.run(&["serve"]);
+    assert_eq!(code, 78);
+    for setting in ["GATEWAY_KUBERNETES_NAMESPACE", "GATEWAY_KUBERNETES_CONTROLLER_ID", "GATEWAY_KUBERNETES_TEMPLATE"] {
+        assert!(said.contains(setting), "{setting}: {said}");
+    }
+    for (template, words) in [
+        ("- no Pod", "is no Pod"),
+        (&TEMPLATE.replace("command", "comand"), "spec.containers[0].comand"),
+        (&TEMPLATE.replace("\"spec\": {", "\"spec\": {\"hostNetwork\": true, "), "spec.hostNetwork"),
+    ] {
+        let builder = away(template);
+        assert_eq!(builder.run(&["migrate", "up"]).0, 0);
+        let (code, _, said) = builder.run(&["serve"]);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains(words) && said.contains("template.json"), "{said}");
+    }
+}
+
+#[test]
+fn an_id_is_taken_as_it_is_or_refused_by_what_ids_are() {
+    let gateway = away(TEMPLATE).start();
+    for id in ["x".repeat(129), "x".repeat(253), "größe".into(), "a/b".into(), String::new(), ".a".into()] {
+        let refused = gateway.api().post("/v1/sandboxes", serde_json::json!({ "id": id }).to_string());
+        assert_eq!((refused.status(), refused.field().as_str()), (400, "id"), "{id}: {}", refused.json());
+        assert!(
+            refused.json()["detail"].as_str().is_some_and(|text| text.contains("128 at most")),
+            "{}",
+            refused.json()
+        );
+    }
+    for (body, word) in [
+        (r#"{"id":"a","privileged":true}"#, "privileged"),
+        (r#"{"id":"a","env":{"1":"x"}}"#, "env.1"),
+        (r#"{"id":"a","env":{"SUPERVISOR_ENFORCEMENT":"best-effort"}}"#, "env.SUPERVISOR_ENFORCEMENT"),
+        (r#"{"id":"a","workspace_size":"1Gi"}"#, "workspace_size"),
+        (r#"{"image":"x"}"#, "id"),
+    ] {
+        let refused = gateway.api().post("/v1/sandboxes", body);
+        assert_eq!(refused.status(), 400, "{body}: {}", refused.json());
+        assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains(word)), "{}", refused.json());
+    }
+    assert_eq!(gateway.api().post("/v1/sandboxes?wait=2h", r#"{"id":"a"}"#).field(), "wait");
+    assert_eq!(
+        gateway.api().get("/v1/sandboxes").json()["sandboxes"],
+        serde_json::json!([]),
+        "nothing is left of them"
+    );
+}
