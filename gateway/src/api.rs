@@ -16,6 +16,7 @@ use crate::sessions::{self, Sessions};
 use crate::tokens::Tokens;
 
 mod auth;
+mod calls;
 mod commands;
 mod events;
 mod forward;
@@ -59,6 +60,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/v1/sandboxes/{id}/events", get(events::events))
         .route("/v1/sandboxes/{id}/commands", post(commands::give))
         .route("/v1/sandboxes/{id}/commands/{n}", get(commands::show))
+        .route("/v1/sandboxes/{id}/call-tokens", post(calls::sign))
         .route("/v1/sandboxes/{id}/dev-tasks", any(forward::forward))
         .route("/v1/sandboxes/{id}/dev-tasks/{*path}", any(forward::forward))
         .route("/v1/sandboxes/{id}/workspace-archives/{*path}", any(forward::forward))

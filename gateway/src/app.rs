@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
+use crate::signing::Signer;
 use crate::store::{Keep, Reading, Store, StoreError, Wake};
 use crate::tls::Identity;
 use crate::tokens::Tokens;
@@ -180,6 +181,7 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
         admission: Admission::new(config.admission_rate, Instant::now()),
         registry: Registry::default(),
         tokens: sandboxes,
+        signer: Signer::new().map_err(no_random_numbers)?,
         metrics: metrics.clone(),
         awake: awake.clone(),
         beat: config.beat,
@@ -299,6 +301,10 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
     let fleet = u64::try_from(sessions.store.fleet().await?).unwrap_or(0);
     sessions.admission.set_fleet(fleet);
     Ok(())
+}
+
+fn no_random_numbers(_: ring::error::Unspecified) -> Fault {
+    Fault { code: exit::TEMPORARY, reason: "this machine has no random numbers".into() }
 }
 
 /// A schema is the operator's to make and to change; the rest may be there later.

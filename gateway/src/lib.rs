@@ -3,8 +3,9 @@
 //! Supervisors dial in ([`sessions`]) and are told apart by their tokens ([`tokens`]); how many at once is decided by
 //! [`admission`]. What they send is stored before it is acknowledged ([`store`]); who is alive now is in [`registry`],
 //! and how long somebody has been away is measured by [`awake`]. People and programs ask by HTTP ([`api`]), also for the
-//! dev-tasks of a sandbox, which answers through its own session. Sandboxes that this gateway makes are kept by [`sandboxes`], which has
-//! them made by a [`backend`]. [`app`] joins the parts and stops them.
+//! dev-tasks of a sandbox, which answers through its own session, or on its own port to a call that [`signing`] has signed.
+//! Sandboxes that this gateway makes are kept by [`sandboxes`], which has them made by a [`backend`]. [`app`] joins the
+//! parts and stops them.
 
 pub mod admission;
 pub mod api;
@@ -21,6 +22,7 @@ pub mod registry;
 pub mod replaced;
 pub mod sandboxes;
 pub mod sessions;
+pub mod signing;
 pub mod store;
 pub mod tls;
 pub mod tokens;

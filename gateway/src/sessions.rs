@@ -15,6 +15,7 @@ use crate::admission::Admission;
 use crate::awake::Awake;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::signing::Signer;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
@@ -43,6 +44,8 @@ pub struct Sessions {
     pub admission: Admission,
     /// Who may dial in, beside those whom the store knows.
     pub tokens: Option<Tokens>,
+    /// Signs calls past sessions.
+    pub signer: Signer,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Measures silence.

@@ -4,6 +4,8 @@
 //! transaction, so that each is stored once; a write of a session that a newer one has fenced off changes nothing. All
 //! writes go through one task, which takes all that wait into one transaction (group commit); readers do not wait for it.
 //!
+//! A database that does not answer is given up after a while, and what waits for it fails ([`patience`]).
+//!
 //! The SQL is what SQLite and PostgreSQL both take. What only one of them needs is in [`open`](Store::open).
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ mod events;
 mod followers;
 mod lock;
 pub mod migrate;
+mod patience;
 mod retention;
 mod sandboxes;
 mod sessions;
@@ -112,6 +115,14 @@ impl Store {
     /// The same in two steps: in the queue, and on the disk. What one caller submits is written in its order.
     pub async fn submit<W: Write>(&self, write: W) -> Result<Receipt<W::Answer>, StoreError> {
         self.writes.submit(write).await
+    }
+
+    /// Read, on a connection of its own.
+    async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        Ok(patience::on(&self.readers, work).await?)
     }
 
     /// A place for so many bytes that are about to be submitted; to be held until they are on the disk.

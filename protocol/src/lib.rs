@@ -1,6 +1,7 @@
 //! Words that cross a border between Chaperone's programs, as values without any I/O.
 //!
 //! - [`attach`]: the words of a client that is attached to a dev-task.
+//! - [`call`]: the token of a call that the gateway has signed.
 //! - [`exit`]: the exit codes of our own, and a fault that ends a program.
 //! - [`percent`]: `%XX` of URLs.
 //! - [`policy`]: what the shim obeys when it starts one program.
@@ -15,6 +16,7 @@
 //! - [`zygote`]: how the supervisor orders a further shim from one that is there.
 
 pub mod attach;
+pub mod call;
 pub mod control;
 pub mod exit;
 pub mod guarantee;

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::call::Key;
+
 pub mod close;
 pub mod mux;
 pub mod stream;
@@ -340,6 +342,9 @@ pub struct Welcome {
     pub in_flight: u64,
     /// What the gateway's wall clock says.
     pub now_ms: i64,
+    /// What calls past the session are signed with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
 }
 
 const fn in_flight() -> u64 {

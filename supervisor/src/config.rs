@@ -25,6 +25,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("state_dir", "/var/lib/supervisor", "DIR", "what survives a restart; never writable by the agent"),
     setting("workspace", "/workspace", "DIR", "the agent's working tree, writable for it"),
     setting("api_token_file", "", "FILE", "bearer token of the API; without it the API is closed"),
+    setting("api_signed", "false", "BOOL", "open the API to calls that the gateway has signed for this Pod"),
     setting("grace", "25s", "DURATION", "from a stop signal to KILL; one deadline for everything"),
     setting("termination_log", "", "FILE", "termination message; /dev/termination-log where the kubelet made one"),
     setting("log_format", "json", "json|plain", "our own log lines on stderr"),

@@ -39,12 +39,14 @@ mod metrics;
 mod patch;
 mod query;
 mod reply;
+mod signed;
 mod tasks;
 mod websocket;
 
 pub use api::Api;
 pub use auth::Verifier;
 pub use health::View;
+pub use signed::Signed;
 
 use crate::metrics::Metrics;
 

@@ -36,6 +36,7 @@ mod session;
 mod socket;
 mod state;
 mod streams;
+mod trust;
 
 use commands::Inbox;
 pub use config::Config;
@@ -47,6 +48,7 @@ pub use lines::Lines;
 use reconnect::{Reconnect, Why};
 use session::Session;
 use streams::Streams;
+pub use trust::Trust;
 
 use crate::backoff::{random, random_bits};
 use crate::buffer;
@@ -97,6 +99,8 @@ impl Phase {
 pub struct Handle {
     /// Now.
     pub phase: watch::Receiver<Phase>,
+    /// What calls past the session are checked with; `None` before the first session.
+    pub trust: watch::Receiver<Option<Trust>>,
     stop: Arc<watch::Sender<bool>>,
 }
 
@@ -112,14 +116,16 @@ impl Handle {
 /// The part's end of the handle.
 pub struct Ends {
     phase: watch::Sender<Phase>,
+    trust: watch::Sender<Option<Trust>>,
     stop: watch::Receiver<bool>,
 }
 
 /// A handle that can be given away before there is a part.
 pub fn handle() -> (Handle, Ends) {
     let (phase_sender, phase) = watch::channel(Phase::Off);
+    let (trust_sender, trust) = watch::channel(None);
     let (stop_sender, stop) = watch::channel(false);
-    (Handle { phase, stop: Arc::new(stop_sender) }, Ends { phase: phase_sender, stop })
+    (Handle { phase, trust, stop: Arc::new(stop_sender) }, Ends { phase: phase_sender, trust: trust_sender, stop })
 }
 
 /// Until the supervisor stops.
@@ -310,6 +316,7 @@ impl Link {
         let (gateway, session) = (&self.config.gateway, &welcome.session);
         tracing::info!(?gateway, session, fence = welcome.fence, version = welcome.version, "the link is connected");
         self.trouble = Trouble::default();
+        self.ends.trust.send_modify(|trust| *trust = Some(Trust::new(welcome, trust.as_ref())));
         self.ends.phase.send_replace(Phase::Connected);
         self.pace(&welcome.pace).await;
     }

@@ -199,6 +199,7 @@ impl Session {
             pace,
             in_flight: 256 * 1024,
             now_ms: 0,
+            keys: Vec::new(),
         }
     }
 

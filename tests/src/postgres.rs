@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
+use crate::processes;
 use crate::wait::wait_until;
 
 /// The server refuses to be root, so there it is nobody.
@@ -69,6 +70,24 @@ impl Postgres {
         self.child.wait().expect("our own child");
     }
 
+    /// It is there and takes connections, and says nothing any more: as behind a network that drops everything.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// It goes on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let server = Pid::from_raw(self.child.id() as i32);
+        for pid in processes::descendants(server).into_iter().chain([server]) {
+            // One that serves a connection may have ended meanwhile.
+            let _ = kill(pid, signal);
+        }
+    }
+
     /// At the same address, with the same data.
     pub fn start_again(&mut self) {
         self.child = serve(&self.programs, self.directory.path(), self.port);
@@ -103,6 +122,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // One that was waited for has no number any more.
         if let Ok(None) = self.child.try_wait() {
+            self.thaw();
             let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT);
             let _ = self.child.wait();
         }

@@ -12,6 +12,8 @@ mod offline;
 mod proxy;
 #[path = "link/records.rs"]
 mod records;
+#[path = "link/signed.rs"]
+mod signed;
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -16,7 +16,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::reply::Problem;
-use super::sandboxes::{status, time};
 use super::{Api, Id};
 use crate::exit::reason;
 use crate::sessions::Stream;
@@ -78,10 +77,7 @@ pub(super) async fn forward(State(api): State<Arc<Api>>, Id(id): Id, request: Re
 async fn open(api: &Api, id: &str) -> Result<Stream, Problem> {
     let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
     let Some(live) = api.sessions.registry.get(id) else {
-        let row = api.row(id).await?;
-        let (status, since) = status(&row, None, api.sessions.awake.now());
-        let detail = format!("sandbox {id} is {} since {}", status.name(), time(since));
-        return Err(unavailable(detail).retry_after(api.sessions.admission.window().as_secs() + 1));
+        return Err(api.away(&api.row(id).await?));
     };
     let streams = live.streams.as_ref().ok_or_else(|| {
         let detail = format!("the supervisor of sandbox {id} takes no calls through its session");

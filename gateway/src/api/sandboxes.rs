@@ -113,10 +113,18 @@ impl Api {
     pub(super) async fn row(&self, id: &str) -> Result<Row, Problem> {
         self.sessions.store.sandbox(id).await?.ok_or_else(|| Problem::no_sandbox(id))
     }
+
+    /// Why a sandbox without a session cannot be called, and when it may be back.
+    pub(super) fn away(&self, row: &Row) -> Problem {
+        let (status, since) = status(row, None, self.sessions.awake.now());
+        let detail = format!("sandbox {} is {} since {}", row.id, status.name(), time(since));
+        let back = self.sessions.admission.window().as_secs() + 1;
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(back)
+    }
 }
 
 /// What a sandbox is, and since when.
-pub(super) fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
+fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
     if let Some(live) = live {
         return (Status::Connected, live.begun_ms);
     }
@@ -253,7 +261,7 @@ async fn register_token(api: &Api, id: &str, token: &str) -> Result<Registered, 
     Ok(api.sessions.store.write(register).await?)
 }
 
-fn no_random_numbers(_: std::io::Error) -> Problem {
+pub(super) fn no_random_numbers<E>(_: E) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this machine has no random numbers")
 }
 

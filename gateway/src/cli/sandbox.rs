@@ -1,4 +1,4 @@
-//! `gateway sandbox`: create, list, show, delete.
+//! `gateway sandbox`: create, list, show, call-token, delete.
 
 use std::time::Duration;
 
@@ -36,6 +36,11 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(Command::new("show").about("What is known of one").arg(id.clone()))
         .subcommand(
+            Command::new("call-token")
+                .about("A bearer token for one call to a sandbox's own port, within a minute")
+                .arg(id.clone()),
+        )
+        .subcommand(
             Command::new("delete")
                 .visible_alias("rm")
                 .about("End it and remove all that it has: tasks, files, events")
@@ -49,6 +54,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
         Some(("create", m)) => block_on(create(client(m)?, name(m, "id")?, asked(m)?, wait(m), format(m))),
         Some(("list", m)) => block_on(list(client(m)?, m.get_one::<String>("status"), format(m))),
         Some(("show", m)) => block_on(show(client(m)?, name(m, "id")?, format(m))),
+        Some(("call-token", m)) => block_on(call_token(client(m)?, name(m, "id")?, format(m))),
         Some(("delete", m)) => block_on(delete(client(m)?, name(m, "id")?)),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
@@ -221,6 +227,16 @@ async fn show(client: Client, id: &str, format: Format) -> Result<u8, Fault> {
     ];
     rows.extend(known.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string()))));
     crate::say(&pairs(&rows))?;
+    Ok(0)
+}
+
+async fn call_token(client: Client, id: &str, format: Format) -> Result<u8, Fault> {
+    let path = format!("/v1/sandboxes/{id}/call-tokens");
+    let token: Value = client.ask(request("POST", &path)).await.map_err(fault)?;
+    match format {
+        Format::Json => say_json(&token)?,
+        Format::Table => crate::say(&format!("{}\n", text(&token, "token")))?,
+    }
     Ok(0)
 }
 

@@ -135,6 +135,7 @@ impl<'p> Session<'p> {
             },
             in_flight: IN_FLIGHT as u64,
             now_ms: wall_ms(),
+            keys: vec![self.part.signer.key()],
         }
     }
 

@@ -119,7 +119,7 @@ impl Store {
     pub async fn waiting_commands(&self, sandbox: &str, after: i64, limit: i64) -> Result<Vec<Command>, StoreError> {
         let sql = format!("{COMMAND} WHERE c.sandbox = $1 AND c.n > $2 AND c.n > s.applied ORDER BY c.n LIMIT $3");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(sandbox.to_string()).bind(after).bind(limit);
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = self.read(async |c| query.fetch_all(c).await).await?;
         Ok(rows.iter().map(command).collect::<Result<_, _>>()?)
     }
 
@@ -127,7 +127,7 @@ impl Store {
     pub async fn command(&self, sandbox: &str, n: i64) -> Result<Option<Command>, StoreError> {
         let sql = format!("{COMMAND} WHERE c.sandbox = $1 AND c.n = $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(sandbox.to_string()).bind(n);
-        let row = query.fetch_optional(&self.readers).await?;
+        let row = self.read(async |c| query.fetch_optional(c).await).await?;
         Ok(row.as_ref().map(command).transpose()?)
     }
 }

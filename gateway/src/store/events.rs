@@ -44,7 +44,7 @@ impl Store {
     /// The position of the newest event of a sandbox.
     pub async fn newest(&self, sandbox: &str) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>("SELECT position FROM sandboxes WHERE id = $1");
-        Ok(query.bind(sandbox.to_string()).fetch_optional(&self.readers).await?.unwrap_or(0))
+        Ok(self.read(async |c| query.bind(sandbox.to_string()).fetch_optional(c).await).await?.unwrap_or(0))
     }
 
     /// Events of a sandbox, oldest first.
@@ -63,17 +63,20 @@ impl Store {
         if let Some(class) = page.class {
             query = query.bind(class);
         }
-        let mut rows = query.fetch(&self.readers);
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = futures_util::TryStreamExt::try_next(&mut rows).await? {
-            let event = event(&row)?;
-            bytes += event.body.len();
-            events.push(event);
-            if bytes >= PAGE_BYTES {
-                break;
+        self.read(async |connection| {
+            let mut rows = query.fetch(connection);
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = futures_util::TryStreamExt::try_next(&mut rows).await? {
+                let event = event(&row)?;
+                bytes += event.body.len();
+                events.push(event);
+                if bytes >= PAGE_BYTES {
+                    break;
+                }
             }
-        }
-        Ok(events)
+            Ok(events)
+        })
+        .await
     }
 }
 

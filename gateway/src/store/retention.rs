@@ -70,7 +70,7 @@ impl Store {
                    WHERE r.position <= s.position - $1 OR r.stored_ms < $2 ORDER BY s.id LIMIT $3";
         let query = sqlx::query_scalar::<_, String>(sql);
         let query = query.bind(i64::from(keep.count)).bind(keep.oldest_ms()).bind(SANDBOXES);
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(self.read(async |c| query.fetch_all(c).await).await?)
     }
 
     /// The position of the newest event of a sandbox that is kept no more; 0 where nothing was removed.
@@ -78,7 +78,7 @@ impl Store {
         let sql = "SELECT COALESCE((SELECT MIN(position) - 1 FROM records WHERE sandbox = $1), position) \
                    FROM sandboxes WHERE id = $1";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(sandbox.to_string());
-        Ok(query.fetch_optional(&self.readers).await?.unwrap_or(0))
+        Ok(self.read(async |c| query.fetch_optional(c).await).await?.unwrap_or(0))
     }
 }
 

@@ -42,14 +42,14 @@ impl Store {
     pub async fn sandbox(&self, id: &str) -> Result<Option<Row>, StoreError> {
         let sql = format!("{ROW} WHERE id = $1");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string());
-        Ok(query.fetch_optional(&self.readers).await?.as_ref().map(row).transpose()?)
+        Ok(self.read(async |c| query.fetch_optional(c).await).await?.as_ref().map(row).transpose()?)
     }
 
     /// Sandboxes behind `after` in the order of their ids.
     pub async fn sandboxes(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{ROW} WHERE id > $1 ORDER BY id LIMIT $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = self.read(async |c| query.fetch_all(c).await).await?;
         Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
     }
 
@@ -64,19 +64,19 @@ impl Store {
     /// How many may dial in.
     pub async fn fleet(&self) -> Result<i64, StoreError> {
         let sql = "SELECT COUNT(*) FROM sandboxes WHERE gone = 0";
-        Ok(sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.readers).await?)
+        Ok(self.read(async |c| sqlx::query_scalar::<_, i64>(sql).fetch_one(c).await).await?)
     }
 
     /// Whose token has this SHA-256, in hex.
     pub async fn sandbox_of_token(&self, hash: &str) -> Result<Option<String>, StoreError> {
         let query = sqlx::query_scalar::<_, String>("SELECT id FROM sandboxes WHERE token = $1");
-        Ok(query.bind(hash.to_string()).fetch_optional(&self.readers).await?)
+        Ok(self.read(async |c| query.bind(hash.to_string()).fetch_optional(c).await).await?)
     }
 
     /// The reading of the awake clock.
     pub async fn awake_ms(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>("SELECT reading_ms FROM awake WHERE one = 1");
-        Ok(query.fetch_optional(&self.readers).await?.unwrap_or(0))
+        Ok(self.read(async |c| query.fetch_optional(c).await).await?.unwrap_or(0))
     }
 }
 

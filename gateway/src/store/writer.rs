@@ -6,10 +6,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Receipt, StoreError};
+use super::{Receipt, StoreError, patience};
 use crate::exit::reason;
 use crate::metrics::Metrics;
 
@@ -103,11 +103,14 @@ impl Writer {
     }
 
     async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<(), sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
-        for write in group {
-            write.apply(&mut transaction).await?;
-        }
-        transaction.commit().await
+        patience::on(&self.pool, async |connection| {
+            let mut transaction = connection.begin().await?;
+            for write in group {
+                write.apply(&mut transaction).await?;
+            }
+            transaction.commit().await
+        })
+        .await
     }
 
     fn answer(&self, group: impl IntoIterator<Item = Box<dyn Waiting>>, committed: Result<(), sqlx::Error>) {

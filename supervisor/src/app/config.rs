@@ -41,6 +41,8 @@ pub struct Config {
     pub buffer: buffer::Config,
     /// The API's token.
     pub api_token_file: Option<PathBuf>,
+    /// The API takes calls that the gateway has signed.
+    pub api_signed: bool,
     /// The largest archive or file that a client may send.
     pub upload: u64,
     /// An attached client that is not heard of for so long is cut.
@@ -102,6 +104,7 @@ impl Config {
             attach_silence: reader.value("attach_silence", parse::positive_duration),
             relay: Relay::read(reader, secret("relay_token_file"), secret("relay_ca_file")).map(Arc::new),
             api_token_file: secret("api_token_file"),
+            api_signed: reader.value("api_signed", parse::boolean),
             state_dir,
             launch,
             agent,
@@ -131,6 +134,10 @@ impl Config {
                 reader.origin("agent_connect_ports"),
                 format!("has no meaning beside {class} without network"),
             );
+        }
+        if self.api_signed && self.link.is_none() {
+            let problem = "needs a link to the gateway: set SUPERVISOR_GATEWAY_URL and SUPERVISOR_LINK_TOKEN_FILE";
+            reader.mistake(reader.origin("api_signed"), problem);
         }
         if reader.is_set("workspace") && !self.launch.workspace.is_dir() {
             let problem = format!("{} is not a directory; mount the workspace there", self.launch.workspace.display());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use peer::address::{Address, AddressError};
 use peer::tls;
+use protocol::call;
 use protocol::session::{Offline, OfflineAction, Pod};
 
 use super::lines::Budget;
@@ -84,6 +85,11 @@ impl Config {
         let logs = logs.then_some(Budget { rate, burst });
         let proxy = Proxy::read(reader, &gateway);
         Some(Config { gateway, proxy, agent_id: agent_id.into(), token_file, tls, window, offline, pod, logs })
+    }
+
+    /// Whom a signed call must be for.
+    pub fn audience(&self) -> &str {
+        call::audience(self.pod.as_ref(), &self.agent_id)
     }
 }
 

@@ -68,6 +68,28 @@ fn a_server_that_crashes_costs_a_session_and_no_record() {
 }
 
 #[test]
+fn a_server_that_says_nothing_any_more_is_given_up_and_costs_a_session_and_no_record() {
+    let Some(server) = Postgres::start() else { return };
+    let gateway = on(&server).start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    session.send_records(Class::Logs, 1..=2);
+    session.until_acknowledged(Class::Logs, 2);
+    server.freeze();
+    session.send_records(Class::Logs, 3..=4);
+    assert_eq!(session.close_code(), close::STORE);
+    wait_until("what cannot be read is told", || gateway.api().get("/v1/sandboxes").status() == 503);
+    server.thaw();
+    wait_until("ready again", || gateway.api().get("/readyz").status() == 200);
+    let (mut session, welcome) = Dialler::begin(&gateway, "a");
+    // What was under way then may have been stored or not; it is known which.
+    let next = welcome.next[&Class::Logs];
+    assert!(next == 3 || next == 5, "{next}");
+    session.send_records(Class::Logs, next..=5);
+    session.until_acknowledged(Class::Logs, 5);
+    assert_eq!(gateway.events("a").len(), 5);
+}
+
+#[test]
 fn a_database_that_may_only_be_read_acknowledges_nothing() {
     let Some(server) = Postgres::start() else { return };
     let gateway = on(&server).start();
