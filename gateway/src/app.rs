@@ -17,8 +17,10 @@ use crate::awake::{Awake, wall_ms};
 use crate::backend::Backend;
 use crate::backend::kubernetes::preflight::Finding;
 use crate::backend::kubernetes::{self, Kubernetes};
+use crate::cluster;
 use crate::config::{Mistake, Reader, parse};
 use crate::exit::{self, Fault};
+use crate::identity::{self, Identity};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -26,7 +28,7 @@ use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
 use crate::signing::Signer;
 use crate::store::{Keep, Reading, Store, StoreError, Wake};
-use crate::tls::Identity;
+use crate::tls;
 use crate::tokens::Tokens;
 
 /// What `serve` needs.
@@ -50,6 +52,10 @@ pub struct Config {
     pub keep: Keep,
     /// Makes sandboxes in a cluster, where that is asked for.
     pub kubernetes: Option<kubernetes::Config>,
+    /// Whose service accounts' tokens count.
+    pub identity: Option<identity::Config>,
+    /// Where the cluster is.
+    pub cluster: cluster::Config,
     /// From a stop signal to the end.
     pub grace: Duration,
 }
@@ -63,6 +69,7 @@ impl Config {
             (None, Some(_)) => reader.mistake("tls_cert_file", "is missing beside GATEWAY_TLS_KEY_FILE"),
             _ => {}
         }
+        let cluster = cluster::Config::read(&mut reader);
         let config = Config {
             listen: reader.value("listen", parse::address),
             tls: tls.0.zip(tls.1),
@@ -75,7 +82,9 @@ impl Config {
                 age: reader.value("events_keep_age", parse::duration),
                 count: reader.value("events_keep_count", parse::number(1, u32::MAX)),
             },
-            kubernetes: kubernetes::Config::read(&mut reader),
+            kubernetes: kubernetes::Config::read(&mut reader, &cluster),
+            identity: identity::Config::read(&mut reader),
+            cluster,
             grace: reader.value("grace", parse::duration),
         };
         let mistakes = reader.finish();
@@ -167,8 +176,8 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
         tokens.as_ref().map_or(Ok(()), Tokens::check).map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
         Ok(tokens)
     };
-    let identity = config.tls.clone().map(|(certificate, key)| Identity::new(certificate, key)).transpose();
-    let identity = identity.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
+    let certificate = config.tls.clone().map(|(certificate, key)| tls::Identity::new(certificate, key)).transpose();
+    let certificate = certificate.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
     let (users, sandboxes) = (tokens(&config.users)?, tokens(&config.sandboxes)?);
     let metrics = Arc::new(Metrics::default());
     tell_panics(metrics.clone());
@@ -181,6 +190,7 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
         admission: Admission::new(config.admission_rate, Instant::now()),
         registry: Registry::default(),
         tokens: sandboxes,
+        identity: pods(&config).await?,
         signer: Signer::new().map_err(no_random_numbers)?,
         metrics: metrics.clone(),
         awake: awake.clone(),
@@ -196,7 +206,7 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, made: made.clone() }));
     let (closing, closed) = watch::channel(false);
     tokio::spawn(config.keep.enforce(sessions.store.clone(), metrics.clone()));
-    let serving = tokio::spawn(listener::serve(listener, identity, routes, metrics, closed));
+    let serving = tokio::spawn(listener::serve(listener, certificate, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
     tracing::info!(%address, "the gateway listens");
@@ -301,6 +311,13 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
     let fleet = u64::try_from(sessions.store.fleet().await?).unwrap_or(0);
     sessions.admission.set_fleet(fleet);
     Ok(())
+}
+
+/// Whose tokens count, where there are Pods that dial by their own. Without the cluster's keys nobody could.
+async fn pods(config: &Config) -> Result<Option<Identity>, Fault> {
+    let Some(identity) = config.identity.clone() else { return Ok(None) };
+    let client = cluster::connect(&config.cluster).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
+    Identity::new(identity, client).await.map(Some).map_err(|error| Fault::new(exit::TEMPORARY, &error))
 }
 
 fn no_random_numbers(_: ring::error::Unspecified) -> Fault {

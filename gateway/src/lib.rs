@@ -1,6 +1,6 @@
 //! The reference control plane.
 //!
-//! Supervisors dial in ([`sessions`]) and are told apart by their tokens ([`tokens`]); how many at once is decided by
+//! Supervisors dial in ([`sessions`]) and are told apart by their tokens ([`tokens`], [`identity`]); how many at once is decided by
 //! [`admission`]. What they send is stored before it is acknowledged ([`store`]); who is alive now is in [`registry`],
 //! and how long somebody has been away is measured by [`awake`]. People and programs ask by HTTP ([`api`]), also for the
 //! dev-tasks of a sandbox, which answers through its own session, or on its own port to a call that [`signing`] has signed.
@@ -13,8 +13,10 @@ pub mod app;
 pub mod awake;
 pub mod backend;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod dev;
+pub mod identity;
 pub mod listener;
 pub mod logs;
 pub mod metrics;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::awake::Awake;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signing::Signer;
@@ -44,6 +45,8 @@ pub struct Sessions {
     pub admission: Admission,
     /// Who may dial in, beside those whom the store knows.
     pub tokens: Option<Tokens>,
+    /// Pods that dial with their own tokens.
+    pub identity: Option<Identity>,
     /// Signs calls past sessions.
     pub signer: Signer,
     /// Counters.

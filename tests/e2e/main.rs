@@ -18,6 +18,7 @@ mod codex;
 mod delivery;
 mod exec;
 mod gateway;
+mod identity;
 mod oom;
 mod output;
 mod permissions;

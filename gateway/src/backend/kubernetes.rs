@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use super::{Backend, BackendError, Managed, New, Seen, Spec, changed};
 use crate::awake::wall_ms;
+use crate::cluster::{self, ConnectError};
 
-mod client;
 mod config;
 mod names;
 mod pod;
@@ -33,7 +33,6 @@ mod token;
 mod trouble;
 mod view;
 
-pub use client::ConnectError;
 pub use config::Config;
 pub use stage::Limits;
 pub use template::{Template, TemplateError};
@@ -70,7 +69,7 @@ impl Kubernetes {
     /// Reads the template and the way to the cluster; asks nobody yet.
     pub async fn new(config: Config) -> Result<Kubernetes, KubernetesError> {
         let template = Template::read(&config.template)?;
-        let client = client::connect(&config).await?;
+        let client = cluster::connect(&config.cluster).await?;
         let view = View::new(&config.controller, template.agent());
         Ok(Kubernetes { config: Arc::new(config), template, client, view })
     }

@@ -41,6 +41,17 @@ pub fn database(text: &str) -> Result<String, String> {
     Ok(format!("sqlite:{}", path.display()))
 }
 
+/// The name of a namespace (RFC 1123, a label).
+pub fn namespace(text: &str) -> Result<String, String> {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let label = text.len() <= 63 && text.bytes().all(known) && !text.starts_with('-') && !text.ends_with('-');
+    if label {
+        Ok(text.into())
+    } else {
+        Err(format!("`{text}` is no namespace: small letters, digits and dashes, 63 at most"))
+    }
+}
+
 /// A whole number within bounds.
 pub fn number(low: u32, high: u32) -> impl Fn(&str) -> Result<u32, String> {
     move |text| {

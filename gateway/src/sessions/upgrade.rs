@@ -12,6 +12,7 @@ use protocol::websocket;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};
+use crate::identity::{self, IdentityError};
 use crate::tokens::{Hash, bearer};
 
 /// `GET /v1/session`.
@@ -60,6 +61,19 @@ async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem
             Err(error) => {
                 tracing::error!(error = crate::exit::reason(&error), "the sandboxes' token file cannot be used");
                 return Err(away());
+            }
+        }
+    }
+    if let Some(identity) = &sessions.identity {
+        match identity.sandbox_of(token).await {
+            Ok(Some(sandbox)) => return Ok(sandbox),
+            Ok(None) => {}
+            Err(error) => {
+                identity::log(&error);
+                return Err(match error {
+                    IdentityError::Refused(why) => Problem::unauthorized(why),
+                    _ => away(),
+                });
             }
         }
     }

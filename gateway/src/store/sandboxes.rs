@@ -57,7 +57,7 @@ impl Store {
     pub async fn wanted(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{ROW} WHERE id > $1 AND (spec IS NOT NULL OR ending <> 0) ORDER BY id LIMIT $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = self.read(async |c| query.fetch_all(c).await).await?;
         Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
     }
 

@@ -46,8 +46,7 @@ fn claims(jti: &str) -> Claims {
 
 /// A supervisor with no token file whose gateway has told this key, at `now` by its clock.
 fn told(gateway: &Gateway, keys: Vec<Key>) -> (Supervisor, Api, Session) {
-    let supervisor =
-        linked(gateway).set("api-signed", "true").env("POD_NAME", "pod-1").env("POD_UID", "uid-1").start();
+    let supervisor = linked(gateway).set("api-signed", "true").env("POD_NAME", "pod-1").env("POD_UID", "uid-1").start();
     let session = welcome(gateway, &supervisor, keys, NOW);
     let api = Api::of(&supervisor);
     (supervisor, api, session)
@@ -98,7 +97,8 @@ fn a_signed_call_counts_once_and_only_for_this_pod_and_its_time_by_the_gateways_
     }
 
     let forged = Signer::new().sign(&header, &claims("forged"));
-    let (kid, hmac, none) = (json!({ "alg": "EdDSA", "kid": "k-2" }), json!({ "alg": "HS256", "kid": "k-1" }), json!({ "alg": "none" }));
+    let (kid, hmac, none) =
+        (json!({ "alg": "EdDSA", "kid": "k-2" }), json!({ "alg": "HS256", "kid": "k-1" }), json!({ "alg": "none" }));
     let (signed, _) = good.rsplit_once('.').expect("three parts");
     for (token, why) in [
         (forged, "signature"),
@@ -133,7 +133,8 @@ fn after_a_restart_in_the_same_pod_no_call_of_before_counts_and_a_new_key_takes_
     drop(supervisor);
 
     // Another supervisor, for which the clock has gone on.
-    let supervisor = linked(&gateway).set("api-signed", "true").env("POD_NAME", "pod-1").env("POD_UID", "uid-1").start();
+    let supervisor =
+        linked(&gateway).set("api-signed", "true").env("POD_NAME", "pod-1").env("POD_UID", "uid-1").start();
     let api = Api::of(&supervisor);
     assert_eq!(call(&api, &kept).0, 503, "no gateway has told its keys");
     let _session = welcome(&gateway, &supervisor, vec![first.key()], NOW + 10.0);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::stage::Limits;
+use crate::cluster;
 use crate::config::{Reader, parse};
 
 /// What it needs.
@@ -15,10 +16,8 @@ pub struct Config {
     pub controller: String,
     /// The file of the template.
     pub template: PathBuf,
-    /// How the cluster is found; without it, as a Pod of it.
-    pub kubeconfig: Option<PathBuf>,
-    /// Which context of that file; without it, the current one.
-    pub context: Option<String>,
+    /// How the cluster is found.
+    pub cluster: cluster::Config,
     /// How long things may take.
     pub limits: Limits,
     /// The image that `gateway preflight` runs in, instead of the template's.
@@ -27,13 +26,11 @@ pub struct Config {
 
 impl Config {
     /// From the settings; `None` where no such backend is asked for, or something is missing and was noted.
-    pub fn read(reader: &mut Reader) -> Option<Config> {
+    pub fn read(reader: &mut Reader, cluster: &cluster::Config) -> Option<Config> {
         let wanted = reader.value("backend", parse::one_of(&[("none", false), ("kubernetes", true)]));
-        let namespace = reader.optional("kubernetes_namespace", namespace);
+        let namespace = reader.optional("kubernetes_namespace", parse::namespace);
         let controller = reader.optional("kubernetes_controller_id", controller);
         let template = reader.optional("kubernetes_template", parse::path);
-        let kubeconfig = reader.optional("kubernetes_kubeconfig", parse::path);
-        let context = reader.optional("kubernetes_context", text);
         let limits = Limits {
             ready: reader.value("kubernetes_ready_limit", parse::duration),
             unschedulable: reader.value("kubernetes_unschedulable_limit", parse::duration),
@@ -52,7 +49,7 @@ impl Config {
             }
         }
         let (namespace, controller, template) = (namespace?, controller?, template?);
-        Some(Config { namespace, controller, template, kubeconfig, context, limits, preflight_image })
+        Some(Config { namespace, controller, template, cluster: cluster.clone(), limits, preflight_image })
     }
 
     /// How long a Pod is given to start.
@@ -63,16 +60,6 @@ impl Config {
 
 fn text(text: &str) -> Result<String, String> {
     Ok(text.into())
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let label = text.len() <= 63 && text.bytes().all(known) && !text.starts_with('-') && !text.ends_with('-');
-    if label {
-        Ok(text.into())
-    } else {
-        Err(format!("`{text}` is no namespace: small letters, digits and dashes, 63 at most"))
-    }
 }
 
 /// It stands in an annotation and in lines of text.

@@ -5,26 +5,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use super::stage::{Stage, stage};
 use super::{Config, names};
-use crate::exit::reason;
+use crate::cluster::{self, Change};
 
-/// The server ends a watch after so long, and another one begins.
-const WATCH_SECONDS: u32 = 280;
-/// Between two attempts to list.
-const PAUSE: Duration = Duration::from_secs(3);
 /// Changes that a listener may be behind; one that is further behind looks at everything anew.
 const CHANGES: usize = 1024;
-/// Objects of one answer.
-const PAGE: u32 = 500;
 
 /// Of an object; a later one is greater (kubernetes/enhancements#5504).
 type Version = u64;
@@ -95,63 +86,26 @@ impl View {
     /// Follow the cluster until the end of the process.
     pub(super) async fn follow(self, client: Client, config: Arc<Config>) {
         let pods: Api<Pod> = Api::namespaced(client, &config.namespace);
-        loop {
-            match self.once(&pods).await {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::warn!(error = reason(&error), "the Pods of this gateway cannot be watched now");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// List, then watch for as long as that goes.
-    async fn once(&self, pods: &Api<Pod>) -> Result<(), kube::Error> {
         let selector = names::managed_by(&self.0.controller);
-        let mut version = self.list(pods, &selector).await?;
-        loop {
-            let wanted = WatchParams::default().labels(&selector).timeout(WATCH_SECONDS);
-            let mut events = pods.watch(&wanted, &version).await?.boxed();
-            while let Some(event) = events.next().await {
-                match event? {
-                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                        version = pod.resource_version().unwrap_or(version);
-                        self.put(&pod);
-                    }
-                    WatchEvent::Deleted(pod) => {
-                        version = pod.resource_version().unwrap_or(version);
-                        if let Some(id) = names::agent_of(&self.0.controller, &pod) {
-                            self.remove(&id, &pod.uid().unwrap_or_default());
-                        }
-                    }
-                    WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
-                    // What lies between is not kept any more.
-                    WatchEvent::Error(status) if status.code == 410 => return Ok(()),
-                    WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+        let take = |change| match change {
+            Change::All(pods) => self.put_all(&pods),
+            Change::There(pod) => self.put(&pod),
+            Change::Gone(pod) => {
+                if let Some(id) = names::agent_of(&self.0.controller, &pod) {
+                    self.remove(&id, &pod.uid().unwrap_or_default());
                 }
             }
-        }
+        };
+        cluster::follow(pods, &selector, "the Pods of this gateway", take).await;
     }
 
-    /// All there are now, in the place of what was known; the version they are of.
-    async fn list(&self, pods: &Api<Pod>, selector: &str) -> Result<String, kube::Error> {
-        let mut all = HashMap::new();
-        let mut wanted = ListParams::default().labels(selector).limit(PAGE);
-        loop {
-            let page = pods.list(&wanted).await?;
-            all.extend(page.items.iter().filter_map(|pod| self.read(pod)));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => wanted = wanted.continue_token(&token),
-                None => {
-                    let mut changed: BTreeSet<String> = all.keys().cloned().collect();
-                    let before = std::mem::replace(&mut *self.lock(), all);
-                    changed.extend(before.into_keys());
-                    changed.into_iter().for_each(|id| self.tell(id));
-                    return Ok(page.metadata.resource_version.unwrap_or_default());
-                }
-            }
-        }
+    /// All there are now, in the place of what was known.
+    fn put_all(&self, pods: &[Pod]) {
+        let all: HashMap<_, _> = pods.iter().filter_map(|pod| self.read(pod)).collect();
+        let mut changed: BTreeSet<String> = all.keys().cloned().collect();
+        let before = std::mem::replace(&mut *self.lock(), all);
+        changed.extend(before.into_keys());
+        changed.into_iter().for_each(|id| self.tell(id));
     }
 
     fn read(&self, pod: &Pod) -> Option<(String, (Version, Seen))> {

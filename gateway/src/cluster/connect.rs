@@ -29,7 +29,7 @@ pub enum ConnectError {
 }
 
 /// Nothing is sent yet.
-pub(super) async fn connect(config: &Config) -> Result<Client, ConnectError> {
+pub async fn connect(config: &Config) -> Result<Client, ConnectError> {
     let mut connection = match &config.kubeconfig {
         None => Connection::incluster().map_err(ConnectError::NotInside)?,
         Some(path) => {

@@ -1,0 +1,29 @@
+//! The cluster that this gateway speaks to: the way there, and what changes in it.
+
+use std::path::PathBuf;
+
+use crate::config::{Reader, parse};
+
+mod connect;
+mod follow;
+
+pub use connect::{ConnectError, connect};
+pub use follow::{Change, follow};
+
+/// How the cluster is found; with neither, as a Pod of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// A kubeconfig.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of that file; without it, the current one.
+    pub context: Option<String>,
+}
+
+impl Config {
+    /// From the settings.
+    pub fn read(reader: &mut Reader) -> Config {
+        let kubeconfig = reader.optional("kubernetes_kubeconfig", parse::path);
+        let context = reader.optional("kubernetes_context", |text| Ok(text.into()));
+        Config { kubeconfig, context }
+    }
+}

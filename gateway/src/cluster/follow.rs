@@ -1,0 +1,77 @@
+//! The Pods of a namespace as they come, change and go: listed, then watched, and listed again where a watch has lost its place.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+
+use crate::exit::reason;
+
+/// The server ends a watch after so long, and another one begins.
+const WATCH_SECONDS: u32 = 280;
+/// Between two attempts to list.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Objects of one answer.
+const PAGE: u32 = 500;
+
+/// What is told.
+pub enum Change {
+    /// All that there are, in the place of what was told before.
+    All(Vec<Pod>),
+    /// One that has come or changed.
+    There(Pod),
+    /// One that has gone, as it was.
+    Gone(Pod),
+}
+
+/// Tell of the Pods with these labels for as long as the process lives. `whose` is for the log, where it cannot be done.
+pub async fn follow(pods: Api<Pod>, selector: &str, whose: &str, mut take: impl FnMut(Change)) {
+    loop {
+        if let Err(error) = once(&pods, selector, &mut take).await {
+            tracing::warn!(error = reason(&error), "{whose} cannot be watched now");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// List, then watch for as long as that goes.
+async fn once(pods: &Api<Pod>, selector: &str, take: &mut impl FnMut(Change)) -> Result<(), kube::Error> {
+    let (all, mut version) = list(pods, selector).await?;
+    take(Change::All(all));
+    loop {
+        let wanted = WatchParams::default().labels(selector).timeout(WATCH_SECONDS);
+        let mut events = pods.watch(&wanted, &version).await?.boxed();
+        while let Some(event) = events.next().await {
+            match event? {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                    version = pod.resource_version().unwrap_or(version);
+                    take(Change::There(pod));
+                }
+                WatchEvent::Deleted(pod) => {
+                    version = pod.resource_version().unwrap_or(version);
+                    take(Change::Gone(pod));
+                }
+                WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
+                // What lies between is not kept any more.
+                WatchEvent::Error(status) if status.code == 410 => return Ok(()),
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+            }
+        }
+    }
+}
+
+/// All there are now, and the version they are of.
+async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Vec<Pod>, String), kube::Error> {
+    let mut all = Vec::new();
+    let mut wanted = ListParams::default().labels(selector).limit(PAGE);
+    loop {
+        let page = pods.list(&wanted).await?;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => wanted = wanted.continue_token(&token),
+            None => return Ok((all, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which Pods there are, and whose: watched, so that a dial costs the API server nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt};
+
+use super::claims::Bound;
+use super::{AGENT_ID, IdentityError};
+use crate::cluster::{self, Change};
+
+/// Pods by uid, with the agent's id where there is one. A Pod that is ending still has records to deliver, so it counts until
+/// it is gone.
+#[derive(Default)]
+pub(super) struct Pods(Mutex<HashMap<String, Known>>);
+
+struct Known {
+    namespace: String,
+    agent: Option<String>,
+}
+
+impl Pods {
+    /// Watch these namespaces for as long as the process lives.
+    pub(super) fn watch(client: &Client, namespaces: &BTreeSet<String>) -> Arc<Pods> {
+        let pods = Arc::new(Pods::default());
+        for namespace in namespaces.clone() {
+            let (pods, api) = (pods.clone(), Api::namespaced(client.clone(), &namespace));
+            tokio::spawn(async move {
+                let whose = format!("the Pods of namespace {namespace}");
+                cluster::follow(api, "", &whose, |change| pods.take(&namespace, change)).await;
+            });
+        }
+        pods
+    }
+
+    /// Of the Pod with this uid: `None` where it is not known, `Some(None)` where it is nobody's.
+    pub(super) fn agent_of(&self, uid: &str) -> Option<Option<String>> {
+        self.lock().get(uid).map(|known| known.agent.clone())
+    }
+
+    fn take(&self, namespace: &str, change: Change) {
+        let mut pods = self.lock();
+        let known = |pod: &Pod| {
+            let agent = pod.annotations().get(AGENT_ID).cloned();
+            (pod.uid().unwrap_or_default(), Known { namespace: namespace.into(), agent })
+        };
+        match change {
+            Change::All(all) => {
+                pods.retain(|_, known| known.namespace != namespace);
+                pods.extend(all.iter().map(known));
+            }
+            Change::There(pod) => pods.extend([known(&pod)]),
+            Change::Gone(pod) => drop(pods.remove(&pod.uid().unwrap_or_default())),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same, of the API server.
+pub(super) async fn ask(client: &Client, bound: &Bound) -> Result<Option<String>, IdentityError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &bound.namespace);
+    let pod = pods.get_metadata_opt(&bound.pod).await.map_err(IdentityError::away("did not show a Pod"))?;
+    match pod.filter(|pod| pod.uid().as_deref() == Some(&bound.uid)) {
+        Some(pod) => Ok(pod.annotations().get(AGENT_ID).cloned()),
+        None => Err(IdentityError::refused(format!("Pod {}/{} of the token has gone", bound.namespace, bound.pod))),
+    }
+}
