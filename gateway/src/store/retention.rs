@@ -70,7 +70,7 @@ impl Store {
                    WHERE r.position <= s.position - $1 OR r.stored_ms < $2 ORDER BY s.id LIMIT $3";
         let query = sqlx::query_scalar::<_, String>(sql);
         let query = query.bind(i64::from(keep.count)).bind(keep.oldest_ms()).bind(SANDBOXES);
-        Ok(self.read(async |c| query.fetch_all(c).await).await?)
+        self.read(async |c| query.fetch_all(c).await).await
     }
 
     /// The position of the newest event of a sandbox that is kept no more; 0 where nothing was removed.

@@ -64,13 +64,13 @@ impl Store {
     /// How many may dial in.
     pub async fn fleet(&self) -> Result<i64, StoreError> {
         let sql = "SELECT COUNT(*) FROM sandboxes WHERE gone = 0";
-        Ok(self.read(async |c| sqlx::query_scalar::<_, i64>(sql).fetch_one(c).await).await?)
+        self.read(async |c| sqlx::query_scalar::<_, i64>(sql).fetch_one(c).await).await
     }
 
     /// Whose token has this SHA-256, in hex.
     pub async fn sandbox_of_token(&self, hash: &str) -> Result<Option<String>, StoreError> {
         let query = sqlx::query_scalar::<_, String>("SELECT id FROM sandboxes WHERE token = $1");
-        Ok(self.read(async |c| query.bind(hash.to_string()).fetch_optional(c).await).await?)
+        self.read(async |c| query.bind(hash.to_string()).fetch_optional(c).await).await
     }
 
     /// The reading of the awake clock.

@@ -14,7 +14,7 @@ impl Store {
     pub async fn told(&self, sandbox: &str) -> Result<Option<String>, StoreError> {
         let sql = "SELECT body FROM records WHERE sandbox = $1 AND class = $2 ORDER BY position DESC LIMIT 1";
         let query = sqlx::query_scalar::<_, String>(sql).bind(sandbox.to_string()).bind(CLASS);
-        Ok(query.fetch_optional(&self.readers).await?)
+        self.read(async |c| query.fetch_optional(c).await).await
     }
 }
 
