@@ -316,7 +316,7 @@ impl Tasks {
             if task.state == State::Cancelled && row.stopped {
                 task.reason.get_or_insert_with(|| "the supervisor stopped".into());
             }
-            row.record.create = None;
+            (row.record.create, row.orders) = (None, None);
             self.running -= 1;
             self.ended = (self.ended.0 + 1, self.ended.1 + kept(&task.output));
         }
@@ -340,8 +340,7 @@ impl Tasks {
         self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
         row.view.send_replace(row.record.task.clone());
         if ended {
-            row.entry.stdout.end();
-            row.entry.stderr.end();
+            row.entry.end();
         }
         self.tell_who_waits_for_the_end();
         if self.keeps_too_much() {
@@ -375,8 +374,10 @@ impl Tasks {
         }
         row.cancelled |= cancel;
         let entry = row.entry.clone();
-        // A run takes its controls at once; one that is just ending no longer does, and its end is on the way.
-        let _ = entry.control.send(control).await;
+        if let Some(ways) = entry.ways() {
+            // A run takes its controls at once; one that is just ending no longer does, and its end is on the way.
+            let _ = ways.control.send(control).await;
+        }
         Ok(entry)
     }
 
@@ -428,7 +429,9 @@ impl Tasks {
             row.cancelled = true;
             row.stopped = true;
             let grace = deadline.saturating_duration_since(Instant::now());
-            let _ = row.entry.control.try_send(Control::End(grace));
+            if let Some(ways) = row.entry.ways() {
+                let _ = ways.control.try_send(Control::End(grace));
+            }
         }
         self.drain(done);
     }

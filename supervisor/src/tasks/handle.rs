@@ -1,6 +1,6 @@
 //! The clients' side of dev-tasks: what can be asked of their owner, and the handle that asks it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::task::{Create, State, Task, Terminal};
@@ -41,6 +41,8 @@ pub enum Refused {
     Journal(String),
 }
 
+const CLOSED: Refused = Refused::State("standard input is closed");
+
 /// What clients see of one task.
 pub struct Entry {
     /// The answer, as it changes.
@@ -51,6 +53,13 @@ pub struct Entry {
     pub stderr: Arc<Stream>,
     /// Size of its terminal, where it has one; the last client that changed it counts.
     pub size: watch::Sender<Option<Terminal>>,
+    /// Until it has ended: a task that is only remembered has no queues.
+    pub(super) ways: Mutex<Option<Ways>>,
+}
+
+/// How a task that has not ended is reached.
+#[derive(Clone)]
+pub(super) struct Ways {
     pub(super) control: mpsc::Sender<Control>,
     /// Straight to the run: who waits for a task to read keeps neither the owner nor other tasks.
     pub(super) typed: mpsc::Sender<Typed>,
@@ -61,17 +70,30 @@ impl Entry {
     pub async fn input(&self, bytes: Vec<u8>) -> Result<(), Refused> {
         self.refuse_unless_running()?;
         let (taken, answer) = oneshot::channel();
-        let sent = self.typed.send(Typed::Bytes(bytes, taken)).await;
-        match answer.await {
-            Ok(true) if sent.is_ok() => Ok(()),
-            _ => Err(Refused::State("standard input is closed")),
-        }
+        self.type_in(Typed::Bytes(bytes, taken)).await?;
+        if answer.await.unwrap_or(false) { Ok(()) } else { Err(CLOSED) }
     }
 
     /// No more standard input.
     pub async fn close_input(&self) -> Result<(), Refused> {
         self.refuse_unless_running()?;
-        self.typed.send(Typed::End).await.map_err(|_| Refused::State("standard input is closed"))
+        self.type_in(Typed::End).await
+    }
+
+    async fn type_in(&self, typed: Typed) -> Result<(), Refused> {
+        let Ways { typed: to, .. } = self.ways().ok_or(CLOSED)?;
+        to.send(typed).await.map_err(|_| CLOSED)
+    }
+
+    pub(super) fn ways(&self) -> Option<Ways> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It has ended.
+    pub(super) fn end(&self) {
+        *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.stdout.end();
+        self.stderr.end();
     }
 
     /// Give its terminal another size.

@@ -1,12 +1,12 @@
 //! What the owner keeps of one task, and what becomes of it when the supervisor is another one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use protocol::task::{Create, Output, State, Task};
 use tokio::sync::{mpsc, watch};
 
-use super::handle::{Control, Entry};
+use super::handle::{Control, Entry, Ways};
 use super::identity;
 use super::journal::Record;
 use super::output::Stream;
@@ -40,22 +40,19 @@ impl Row {
             State::Queued => Arc::new(Stream::new(&log, name, limit)),
             _ => Arc::new(Stream::reopen(&log, name, limit)),
         };
-        let (to_control, control) = mpsc::channel(8);
-        let (to_typed, typed) = mpsc::channel(8);
+        let (ways, orders) = if record.task.state.is_final() { (None, None) } else { reach() };
         let size = watch::Sender::new(record.task.terminal);
         let (view, view_receiver) = watch::channel(record.task.clone());
         let (stdout, stderr) = (stream("stdout"), stream("stderr"));
-        let entry = Entry { view: view_receiver, stdout, stderr, size, control: to_control, typed: to_typed };
-        Row {
-            entry: Arc::new(entry),
-            view,
-            record,
-            spec,
-            orders: Some(Orders { control, typed }),
-            cancelled: false,
-            stopped: false,
-        }
+        let entry = Entry { view: view_receiver, stdout, stderr, size, ways: Mutex::new(ways) };
+        Row { entry: Arc::new(entry), view, record, spec, orders, cancelled: false, stopped: false }
     }
+}
+
+fn reach() -> (Option<Ways>, Option<Orders>) {
+    let (to_control, control) = mpsc::channel(8);
+    let (to_typed, typed) = mpsc::channel(8);
+    (Some(Ways { control: to_control, typed: to_typed }), Some(Orders { control, typed }))
 }
 
 /// A task as it is accepted: `root` is where its folders will be, `log_root` where its output.
