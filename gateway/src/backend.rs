@@ -162,6 +162,8 @@ pub trait Backend: Send + Sync {
     fn changes(&self) -> broadcast::Receiver<String>;
     /// Look at one anew, in case that a change has been missed.
     fn look<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
+    /// Why it cannot work now.
+    fn away(&self) -> Option<String>;
     /// What others tell of its trouble; asked for only where there is some.
     fn explain<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<String>>;
 }

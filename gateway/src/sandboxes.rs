@@ -116,6 +116,11 @@ impl Sandboxes {
         .await
     }
 
+    /// Why none can be made or ended now.
+    pub fn away(&self) -> Option<String> {
+        self.0.backend.away()
+    }
+
     /// What the backend knows of a sandbox, where it is the backend's.
     pub fn see(&self, row: &Row) -> Option<Seen> {
         row.spec.as_ref()?;

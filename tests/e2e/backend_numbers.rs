@@ -126,7 +126,7 @@ fn killed_at_any_step_of_create_and_delete_the_gateway_makes_wanted_and_existing
         assert_eq!(other.create("?wait=60s", &json!({ "id": "theirs" })).status(), 201);
         let theirs = there::<Pod>(scene, "hive/other").await;
         let mut gateway = Maker::start(scene, ONE).await;
-        let mut longest = Duration::ZERO;
+        let (mut longest, mut mended) = (Duration::ZERO, 0);
         let mut alive = Vec::<String>::new();
         for kill in 0..kills() {
             let client = gateway.gateway.api();
@@ -150,15 +150,17 @@ fn killed_at_any_step_of_create_and_delete_the_gateway_makes_wanted_and_existing
             gateway.gateway.start_again();
             until("wanted and existing agree", Duration::from_secs(60), async || agree(scene, &gateway).await).await;
             longest = longest.max(back.elapsed());
+            let of = |step| gateway.gateway.metric(&format!("gateway_sandboxes_mended_total{{step=\"{step}\"}}"));
+            mended += u32::from(of("made") + of("ended") > 0.0);
             if create && gateway.get(&id).status() == 200 {
                 alive.push(id);
             }
         }
+        let (longest, kills) = (longest.as_secs_f64(), kills());
         println!(
-            "wanted and existing agree after kill -9: goal=60 s measured={:.1} s (longest of {})",
-            longest.as_secs_f64(),
-            kills()
+            "wanted and existing agree after kill -9: goal=60 s measured={longest:.1} s (longest of {kills}; {mended} had to be mended)"
         );
+        assert!(mended > 0, "no kill was in the middle of anything");
         assert_eq!(there::<Pod>(scene, "hive/other").await, theirs, "another controller's are not touched");
         assert_eq!(other.get("theirs").json()["status"], "connected");
     });

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Api;
 use super::reply::{self, Problem};
+use crate::sandboxes::Sandboxes;
 
 #[derive(Serialize)]
 struct Health {
@@ -24,6 +25,9 @@ struct Health {
     version: &'static str,
     /// Live sessions.
     sessions: usize,
+    /// Why no sandboxes can be made or ended now; those that run are none the worse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend_away: Option<String>,
 }
 
 impl Api {
@@ -35,14 +39,17 @@ impl Api {
         } else {
             (StatusCode::OK, "ready", "")
         };
-        (code, Health { status, reason, version: env!("CARGO_PKG_VERSION"), sessions: self.sessions.registry.len() })
+        let backend_away = self.made.as_ref().and_then(Sandboxes::away);
+        let sessions = self.sessions.registry.len();
+        (code, Health { status, reason, version: env!("CARGO_PKG_VERSION"), sessions, backend_away })
     }
 }
 
 /// The event loop turns.
 pub(super) async fn live(State(api): State<Arc<Api>>) -> Response {
     let sessions = api.sessions.registry.len();
-    reply::json(StatusCode::OK, &Health { status: "ready", reason: "", version: env!("CARGO_PKG_VERSION"), sessions })
+    let version = env!("CARGO_PKG_VERSION");
+    reply::json(StatusCode::OK, &Health { status: "ready", reason: "", version, sessions, backend_away: None })
 }
 
 /// New callers are welcome.
@@ -89,6 +96,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         gauge
     };
     registry.register("sessions", "Live sessions", number(api.sessions.registry.len() as u64));
+    let away = api.made.as_ref().and_then(Sandboxes::away).is_some();
+    registry.register("backend_away", "1 while no sandboxes can be made or ended", number(u64::from(away)));
     let window = u64::try_from(api.sessions.admission.window().as_millis()).unwrap_or(u64::MAX);
     registry.register("reconnect_window_milliseconds", "The window P that sandboxes are told", number(window));
     registry.register("build", "The gateway itself", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));

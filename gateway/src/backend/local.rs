@@ -169,6 +169,10 @@ impl Backend for Local {
         Box::pin(std::future::ready(()))
     }
 
+    fn away(&self) -> Option<String> {
+        None
+    }
+
     fn explain<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
         Box::pin(std::future::ready(None))
     }

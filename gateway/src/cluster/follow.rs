@@ -24,13 +24,26 @@ pub enum Change {
     There(Pod),
     /// One that has gone, as it was.
     Gone(Pod),
+    /// What changes is not known now, and why; once, until all of them are told again.
+    Away(String),
 }
 
 /// Tell of the Pods with these labels for as long as the process lives. `whose` is for the log, where it cannot be done.
 pub async fn follow(pods: Api<Pod>, selector: &str, whose: &str, mut take: impl FnMut(Change)) {
+    let mut away = false;
     loop {
-        if let Err(error) = once(&pods, selector, &mut take).await {
-            tracing::warn!(error = reason(&error), "{whose} cannot be watched now");
+        let mut tell = |change| {
+            if matches!(change, Change::All(_)) && std::mem::take(&mut away) {
+                tracing::info!("{whose} are watched again");
+            }
+            take(change);
+        };
+        if let Err(error) = once(&pods, selector, &mut tell).await {
+            if !std::mem::replace(&mut away, true) {
+                let error = reason(&error);
+                tracing::warn!(error, "{whose} cannot be watched now");
+                take(Change::Away(error));
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }

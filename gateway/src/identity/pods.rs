@@ -52,6 +52,8 @@ impl Pods {
             }
             Change::There(pod) => pods.extend([known(&pod)]),
             Change::Gone(pod) => drop(pods.remove(&pod.uid().unwrap_or_default())),
+            // Those that were known have not gone by that.
+            Change::Away(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 //! sandboxes and nothing else.
 
 use tests::control_plane::{Builder, Gateway};
+use tests::wait::wait_until;
 
 const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
     "command": ["/chaperone/supervisor", "run"], "ports": [{"name": "http", "containerPort": 8091}]}]}}"#;
@@ -43,6 +44,8 @@ fn a_cluster_that_is_away_costs_new_sandboxes_and_nothing_else() {
         refused.json()
     );
     assert_eq!(gateway.api().get("/readyz").status(), 200);
+    wait_until("health tells it", || gateway.api().get("/healthz").json()["backend_away"].is_string());
+    assert!((gateway.metric("gateway_backend_away") - 1.0).abs() < f64::EPSILON);
     // Whether the cluster has got something of it is unknown, so it is ended when the cluster is back.
     let left = gateway.api().get("/v1/sandboxes/new").json();
     assert_eq!(left["backend"]["state"], "ending", "{left}");

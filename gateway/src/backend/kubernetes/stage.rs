@@ -87,11 +87,21 @@ pub(super) fn stage(pod: &Pod, agent: &str) -> Stage {
     if let Some(reason) = init.iter().chain(&containers).find_map(stuck) {
         return Stage::Stuck(reason);
     }
-    if condition("Ready").is_some_and(|ready| ready.status == "True") {
+    let ready = condition("Ready");
+    if ready.is_some_and(|ready| ready.status == "True") {
         return Stage::Ready;
     }
-    let reason = init.iter().chain(&containers).find_map(waiting);
-    Stage::Starting { since_ms: since(None), reason }
+    let reason = init.iter().chain(&containers).find_map(waiting).or_else(|| match (status.phase.as_deref(), ready) {
+        // Its node does not answer, for instance.
+        (Some("Running"), Some(ready)) if ready.reason.as_deref() != Some("ContainersNotReady") => {
+            Some(cut(ready.message.as_deref().or(ready.reason.as_deref()).unwrap_or_default()))
+        }
+        (Some("Running"), _) => Some("it runs and does not pass its readiness check".into()),
+        _ => None,
+    });
+    // One that was ready before has its time anew.
+    let told = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0.as_millisecond());
+    Stage::Starting { since_ms: since(told), reason }
 }
 
 /// When it was made, in Unix milliseconds.
@@ -220,6 +230,10 @@ mod tests {
         assert!(matches!(&late, State::Failed { .. }) && reason(&late).contains("not ready after 5m"), "{late:?}");
         let ready = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
         assert_eq!(at(ready, 400_000), State::Running);
+        let unready = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "False",
+            "reason": "ContainersNotReady", "lastTransitionTime": "2026-01-01T01:00:00Z" }] });
+        let now = at(unready, 3_600_000 + 299_000);
+        assert!(matches!(now, State::Starting { .. }) && reason(&now).contains("readiness check"), "{now:?}");
     }
 
     #[test]

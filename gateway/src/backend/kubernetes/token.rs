@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 
-use super::{Kubernetes, absent, is_there, names};
+use super::refusal::is_there;
+use super::{Kubernetes, absent, names};
 use crate::backend::BackendError;
 
 impl Kubernetes {

@@ -38,13 +38,16 @@ struct Inner {
     agent: String,
     seen: Mutex<HashMap<String, (Version, Seen)>>,
     changes: broadcast::Sender<String>,
+    /// Why the cluster cannot be watched now.
+    away: Mutex<Option<String>>,
 }
 
 impl View {
     /// Of the Pods whose agent's container has this name.
     pub(super) fn new(controller: &str, agent: &str) -> View {
         let (changes, _) = broadcast::channel(CHANGES);
-        View(Arc::new(Inner { controller: controller.into(), agent: agent.into(), seen: Mutex::default(), changes }))
+        let (controller, agent, seen, away) = (controller.into(), agent.into(), Mutex::default(), Mutex::default());
+        View(Arc::new(Inner { controller, agent, seen, changes, away }))
     }
 
     /// What is known of a sandbox.
@@ -95,12 +98,23 @@ impl View {
                     self.remove(&id, &pod.uid().unwrap_or_default());
                 }
             }
+            Change::Away(error) => *self.away_now() = Some(error),
         };
         cluster::follow(pods, &selector, "the Pods of this gateway", take).await;
     }
 
+    /// Why the cluster cannot be watched now.
+    pub(super) fn away(&self) -> Option<String> {
+        self.away_now().clone()
+    }
+
+    fn away_now(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All there are now, in the place of what was known.
     fn put_all(&self, pods: &[Pod]) {
+        *self.away_now() = None;
         let all: HashMap<_, _> = pods.iter().filter_map(|pod| self.read(pod)).collect();
         let mut changed: BTreeSet<String> = all.keys().cloned().collect();
         let before = std::mem::replace(&mut *self.lock(), all);
