@@ -107,6 +107,20 @@ chart *ARGS:
     helm lint charts/chaperone --values charts/chaperone/ci/rich.yaml --strict
     cargo test -p tests --test chart --locked {{ ARGS }}
 
+# kinds of others that the chart renders where it is asked to, for the cluster of KUBECONFIG: without them its objects of those kinds go untried
+cluster-crds:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd "$(mktemp -d)"
+    apply() { # apply MODULE FOLDER FILE...
+        local folder; folder=$(go mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/$2; shift 2
+        for file in "$@"; do kubectl apply --server-side -f "$folder/$file.yaml"; done
+    }
+    apply sigs.k8s.io/gateway-api@v1.6.3 config/crd/standard \
+        gateway.networking.k8s.io_{httproutes,backendtlspolicies}
+    apply github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd \
+        monitoring.coreos.com_{servicemonitors,podmonitors,prometheusrules}
+
 # the cluster tests; images by E2E_*_IMAGE, cluster by KUBECONFIG (`eval "$(../shared/cluster/cluster env)"`)
 e2e *ARGS:
     cargo test -p tests --features e2e --test e2e --locked -- --test-threads=4 {{ ARGS }}

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_input;
+mod tls;
 mod upgrade;
 
 use k8s_openapi::api::core::v1::{

@@ -1,12 +1,13 @@
 {{- /*
 The Pod whose container the supervisor runs: the shared sandbox's, the static agent's, and the one that the gateway makes sandboxes
-from (`made`: it puts in who each of them is). One definition, so that what is checked of one holds for all.
-Takes {root, component, key, name, values, mounts, volumes, init, env, made}; mounts, volumes, init and env are YAML lists as text.
+from (`made`: it puts in who each of them is). One definition, so that what is checked of one holds for all; `helm test` runs the
+supervisor's preflight in it (`tries`).
+Takes {root, component, key, name, values, mounts, volumes, init, env, made, tries}; mounts, volumes, init and env are YAML lists as text.
 */ -}}
 {{- define "chaperone.podSpec" -}}
 {{- $values := .values }}
 {{- $image := include "chaperone.image" (dict "name" (printf "%s.image" .key) "image" $values.image) }}
-{{- if .made }}
+{{- if or .made .tries }}
 restartPolicy: Never
 {{- end }}
 serviceAccountName: {{ .name }}
@@ -22,9 +23,9 @@ containers:
   - name: {{ .component }}
     image: {{ $image | quote }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
-    command: [/chaperone/supervisor, run]
-    {{- with $values.argv }}
-    args: {{ prepend . "--" | toYaml | nindent 6 }}
+    command: [/chaperone/supervisor, {{ ternary "preflight" "run" (.tries | default false) }}]
+    {{- if and $values.argv (not .tries) }}
+    args: {{ prepend $values.argv "--" | toYaml | nindent 6 }}
     {{- end }}
     env:
       - {name: SUPERVISOR_LISTEN, value: "[::]:{{ $values.port }}"}
@@ -53,15 +54,17 @@ containers:
         valueFrom: {secretKeyRef: {name: {{ $values.existingSecret }}, key: {{ lower . | replace "_" "-" }}, optional: true}}
       {{- end }}
       {{- with .env }}
-      {{- . | nindent 6 }}
+      {{- . | trim | nindent 6 }}
       {{- end }}
       {{- range $name, $value := $values.settings }}
       - {name: {{ $name }}, value: {{ $value | quote }}}
       {{- end }}
     ports: [{name: http, containerPort: {{ $values.port }}}]
+    {{- if not .tries }}
     startupProbe: {httpGet: {path: /startupz, port: http}, periodSeconds: 1, failureThreshold: {{ $values.startupSeconds }}, timeoutSeconds: 2}
     livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 15, failureThreshold: 4, timeoutSeconds: 3}
     readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeoutSeconds: 2}
+    {{- end }}
     terminationMessagePolicy: FallbackToLogsOnError
     securityContext: {{ include "chaperone.containerSecurity" . | nindent 6 }}
     resources: {{ toYaml $values.resources | nindent 6 }}
@@ -77,7 +80,7 @@ containers:
       - {name: workspace, mountPath: /workspace}
       - {name: home, mountPath: /home/codex}
       - {name: tmp, mountPath: /tmp}
-      {{- .mounts | nindent 6 }}
+      {{- .mounts | trim | nindent 6 }}
 volumes:
   {{- include "chaperone.supervisorVolume" .root | nindent 2 }}
   # 288 is 0440, which is another number in YAML 1.2.
@@ -98,25 +101,25 @@ volumes:
   - {name: workspace, emptyDir: {sizeLimit: {{ $values.workspace.size }}}}
   - {name: home, emptyDir: {sizeLimit: 1Gi}}
   - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
-  {{- .volumes | nindent 2 }}
+  {{- .volumes | trim | nindent 2 }}
 {{- end -}}
 
-{{- /* what a sandbox's Pod has beyond that of an agent, shared or made on request */ -}}
-{{- define "chaperone.sandboxMounts" -}}
-# The state directory: journal, logs and artifacts of dev-tasks (000-60, 000-61); no agent can write there.
-- {name: tasks, mountPath: /sandbox/tasks}
-- {name: commands, mountPath: /sandbox/commands}
-{{- end -}}
-{{- define "chaperone.sandboxVolumes" -}}
-- {name: tasks, emptyDir: {sizeLimit: 2Gi}}
-- {name: commands, emptyDir: {sizeLimit: 256Mi}}
-{{- end -}}
-{{- /* takes the name of the Secret with the provider's settings, each of which may be missing (000-57) */ -}}
-{{- define "chaperone.sandboxEnv" -}}
-- {name: SUPERVISOR_STATE_DIR, value: /sandbox/tasks}
-- {name: SUPERVISOR_AGENT_WRITE, value: /sandbox/commands}
-{{- range list "model" "provider-id" "provider-name" "base-url" "wire-api" "env-key" "requires-openai-auth" }}
-- name: HIVE_SANDBOX_CODEX_{{ upper . | replace "-" "_" }}
-  valueFrom: {secretKeyRef: {name: {{ $ }}, key: codex-{{ . }}, optional: true}}
-{{- end }}
+{{- /* what `chaperone.podSpec` takes for a sandbox, shared or made on request, as YAML; takes its values */ -}}
+{{- define "chaperone.sandboxParts" -}}
+component: sandbox
+mounts: |
+  # The state directory: journal, logs and artifacts of dev-tasks (000-60, 000-61); no agent can write there.
+  - {name: tasks, mountPath: /sandbox/tasks}
+  - {name: commands, mountPath: /sandbox/commands}
+volumes: |
+  - {name: tasks, emptyDir: {sizeLimit: 2Gi}}
+  - {name: commands, emptyDir: {sizeLimit: 256Mi}}
+env: |
+  - {name: SUPERVISOR_STATE_DIR, value: /sandbox/tasks}
+  - {name: SUPERVISOR_AGENT_WRITE, value: /sandbox/commands}
+  {{- /* 000-57: each of them may be missing. */}}
+  {{- range list "model" "provider-id" "provider-name" "base-url" "wire-api" "env-key" "requires-openai-auth" }}
+  - name: HIVE_SANDBOX_CODEX_{{ upper . | replace "-" "_" }}
+    valueFrom: {secretKeyRef: {name: {{ $.existingSecret }}, key: codex-{{ . }}, optional: true}}
+  {{- end }}
 {{- end -}}

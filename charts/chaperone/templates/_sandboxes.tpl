@@ -11,7 +11,8 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  {{- include "chaperone.podSpec" (dict "root" . "component" "sandbox" "key" "sandboxes" "name" "hive-sandboxes" "values" $values "made" true "mounts" (include "chaperone.sandboxMounts" .) "volumes" (include "chaperone.sandboxVolumes" .) "env" (include "chaperone.sandboxEnv" $values.existingSecret)) | trim | nindent 2 }}
+  {{- $parts := include "chaperone.sandboxParts" $values | fromYaml }}
+  {{- include "chaperone.podSpec" (merge (dict "root" . "key" "sandboxes" "name" "hive-sandboxes" "values" $values "made" true) $parts) | trim | nindent 2 }}
 {{- end -}}
 
 {{- /* the gateway's settings for it */ -}}
