@@ -54,6 +54,9 @@ pub enum StoreError {
     /// Another gateway has it.
     #[error("another gateway works with the database {0}: stop that one first, or name another database")]
     Taken(String),
+    /// Somebody else changes the schema.
+    #[error("another `gateway migrate up` works on this database: wait for it")]
+    Migrating,
     /// Nobody can know whether another gateway has it.
     #[error("the lock {path} beside the database cannot be taken")]
     Lock {
@@ -151,11 +154,14 @@ fn file(url: &str) -> Option<&Path> {
     url.strip_prefix("sqlite:").map(Path::new)
 }
 
-/// For one process at a time.
+/// For one gateway at a time.
 async fn lock(url: &str) -> Result<lock::Lock, StoreError> {
     match file(url) {
         Some(path) => lock::Lock::beside(path),
-        None => lock::Lock::within(&connect(url, false, 1).await?).await,
+        None => {
+            let taken = StoreError::Taken("of this URL".into());
+            lock::Lock::within(&connect(url, false, 1).await?, lock::SERVING, taken).await
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_input;
+mod requests;
 mod tls;
 mod upgrade;
 
@@ -117,8 +118,8 @@ async fn pod_of(scene: &Scene, component: &str) -> Running {
     .await
 }
 
-/// The command-line client in a Pod beside the gateway.
-async fn start_client(home: &Scene, arguments: &[&str]) -> Running {
+/// The command-line client in a Pod of this name beside the gateway.
+async fn start_client(home: &Scene, name: &str, arguments: &[&str]) -> Running {
     let container = Container {
         name: "client".to_owned(),
         image: Some(gateway_image()),
@@ -141,9 +142,9 @@ async fn start_client(home: &Scene, arguments: &[&str]) -> Running {
         ..PodSpec::default()
     };
     let pods: Api<Pod> = home.api();
-    let pod = Pod { metadata: labelled("client"), spec: Some(spec), status: None };
+    let pod = Pod { metadata: labelled(name), spec: Some(spec), status: None };
     pods.create(&PostParams::default(), &pod).await.expect("the client's Pod is admitted");
-    Running::new(home, "client", "client")
+    Running::new(home, name, "client")
 }
 
 /// How it ended, and what it said.
@@ -163,7 +164,7 @@ fn an_installation_passes_its_own_tests_runs_a_coding_agent_and_leaves_what_it_s
         assert!(done, "{said}");
 
         let run = ["task", "run", "--sandbox", "shared-sandbox", "--class", "networked", "--"];
-        let (code, said) = result_of(&start_client(home, &[&run[..], &CODEX].concat()).await).await;
+        let (code, said) = result_of(&start_client(home, "client", &[&run[..], &CODEX].concat()).await).await;
         assert_eq!(code, 0, "{said}");
         assert!(said.contains("The work is done."), "{said}");
 

@@ -64,6 +64,15 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// A client that has sent a statement which takes its time.
+    #[track_caller]
+    pub fn hold(&self, database: &str, statement: &str) -> Child {
+        let child = self.psql(database, statement).stdout(Stdio::null()).spawn().expect("psql runs");
+        let begun = format!("SELECT count(*) FROM pg_stat_activity WHERE query = '{statement}' AND state = 'active'");
+        wait_until("the server works on it", || self.sql(database, &begun) == "1");
+        child
+    }
+
     /// As in a crash: nothing is finished, and what was committed is there after the next start.
     pub fn crash(&mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT).expect("our own child");

@@ -16,7 +16,9 @@ use sqlx::{Any, AnyPool};
 use super::StoreError;
 
 /// Of all advisory locks of a database, the one that means this: `chaperon` as a number.
-const ADVISORY: i64 = 0x6368_6170_6572_6f6e;
+pub(super) const SERVING: i64 = 0x6368_6170_6572_6f6e;
+/// And the one of who changes the schema: `migrates`.
+pub(super) const MIGRATING: i64 = 0x6d69_6772_6174_6573;
 
 /// A server lets go of a connection's lock once it has seen the end of it, which takes a moment.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -59,14 +61,14 @@ impl Lock {
         }
     }
 
-    /// In a PostgreSQL database, by a connection that is kept. A gateway that has just gone is waited for a moment.
-    pub(super) async fn within(pool: &AnyPool) -> Result<Lock, StoreError> {
+    /// In a PostgreSQL database, by a connection that is kept. Who has just gone is waited for a moment; then it is `taken`.
+    pub(super) async fn within(pool: &AnyPool, number: i64, taken: StoreError) -> Result<Lock, StoreError> {
         let mut connection = pool.acquire().await?;
         let deadline = Instant::now() + SETTLE;
-        let take = || sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(ADVISORY);
+        let take = || sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(number);
         while !take().fetch_one(&mut *connection).await? {
             if Instant::now() >= deadline {
-                return Err(StoreError::Taken("of this URL".into()));
+                return Err(taken);
             }
             tokio::time::sleep(AGAIN).await;
         }

@@ -1,13 +1,15 @@
 //! The schema: changed by `gateway migrate up`, and by nothing else (000-52, 000-53).
 //!
 //! Each migration is a file of SQL. All that are missing are applied in one transaction, so that a schema is never
-//! between two versions.
+//! between two versions. Migrations only add, so what a gateway of the version before says to its database means the same after
+//! them: PostgreSQL is migrated while that one still serves (decision 0022).
 
 use std::cmp::Ordering;
 
 use sqlx::{AnyPool, Executor};
 
-use super::{StoreError, connect, lock};
+use super::lock::{self, Lock};
+use super::{StoreError, connect, file};
 
 /// In order; the version of a schema is how many of them it has.
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -55,15 +57,15 @@ pub async fn status(url: &str) -> Result<Status, StoreError> {
     found(&connect(url, false, 1).await?).await
 }
 
-/// Apply what is missing, in a database that is made where there is none and that no gateway works with; their names. Where nothing
-/// is missing a gateway may well work with it: that is so before most upgrades (000-98).
+/// Apply what is missing, in a database that is made where there is none; their names.
 pub async fn up(url: &str) -> Result<Vec<&'static str>, StoreError> {
     match status(url).await {
+        // Nobody is disturbed where there is nothing to do.
         Ok(status) if status.check().is_ok() => return Ok(Vec::new()),
         Ok(_) | Err(StoreError::Missing(_)) => {}
         Err(error) => return Err(error),
     }
-    let _lock = lock(url).await?;
+    let _alone = alone(url).await?;
     let pool = connect(url, true, 1).await?;
     let status = found(&pool).await?;
     if status.found > status.wanted {
@@ -84,6 +86,14 @@ pub async fn up(url: &str) -> Result<Vec<&'static str>, StoreError> {
     Ok(missing.iter().map(|(name, _)| *name).collect())
 }
 
+/// One migration at a time. An SQLite file is migrated between two gateways, never beside one.
+async fn alone(url: &str) -> Result<Lock, StoreError> {
+    match file(url) {
+        Some(path) => Lock::beside(path),
+        None => Lock::within(&connect(url, false, 1).await?, lock::MIGRATING, StoreError::Migrating).await,
+    }
+}
+
 /// For `serve`, which changes no schema.
 pub(super) async fn require_current(pool: &AnyPool) -> Result<(), StoreError> {
     found(pool).await?.check().map_err(StoreError::Schema)
@@ -102,4 +112,24 @@ async fn found(pool: &AnyPool) -> Result<Status, StoreError> {
 
 fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a gateway of the version before does not notice.
+    #[test]
+    fn migrations_only_add() {
+        for (name, sql) in &MIGRATIONS[1..] {
+            let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+            let sql: String = lines.flat_map(|line| [line, " "]).collect();
+            for statement in sql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+                let new = statement.starts_with("CREATE TABLE ") || statement.starts_with("CREATE INDEX ");
+                let column = statement.starts_with("ALTER TABLE ") && statement.contains(" ADD COLUMN ");
+                let optional = !statement.contains(" NOT NULL") || statement.contains(" DEFAULT ");
+                assert!(new || column && optional, "{name}: {statement}: a gateway that serves would notice this");
+            }
+        }
+    }
 }

@@ -107,7 +107,7 @@ fn a_deleted_an_upgraded_and_a_rolled_back_gateway_cost_a_running_task_a_reconne
         let mut values = on_postgres(scenes);
         bring(home, "install", &values);
         let run = ["task", "run", "--sandbox", "shared-sandbox", "--class", "networked", "--"];
-        let client = start_client(home, &[&run[..], &CODEX].concat()).await;
+        let client = start_client(home, "client", &[&run[..], &CODEX].concat()).await;
         until("the client shows the agent's work", SOON, async || {
             client.logs_of("client").await.contains("wrote it").then_some(())
         })

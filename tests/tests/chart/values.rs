@@ -92,7 +92,7 @@ fn another(place: &str, present: &Value) -> Value {
         ("pullPolicy", _) => swap("Never", "Always"),
         ("delivery", _) => swap("install", "image-volume"),
         ("kind", _) => swap("postgres", "sqlite"),
-        ("mode", _) => swap("hook", "init"),
+        ("mode", _) => swap("hook", "manifest"),
         ("digest", _) => json!(format!("sha256:{}", "1".repeat(64))),
         ("size" | "cpu" | "memory", _) => json!("77Mi"),
         ("timeout" | "interval", _) => json!("7s"),

@@ -1,0 +1,60 @@
+//! Sandboxes on request, as the chart sets the gateway up for them: its role, its way to the API server, its template.
+
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use super::{RELEASE, bring, helm_in, image, make_model, make_secrets, result_of, start_client, values};
+use crate::cluster::{Level, Scene, in_namespaces};
+use crate::codex::CODEX;
+use crate::sandbox::sandbox_image;
+
+const COMMANDS: [&str; 1] = ["printf 'fn main() {}\\n' > main.rs && cat main.rs"];
+
+/// Both of its addresses: the one of its Service and its own.
+async fn api_server(home: &Scene) -> Vec<String> {
+    let services: Api<Service> = Api::namespaced(home.client.clone(), "default");
+    let service = services.get("kubernetes").await.expect("every cluster has it");
+    let slices: Api<EndpointSlice> = Api::namespaced(home.client.clone(), "default");
+    let selected = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = slices.list(&selected).await.expect("a list");
+    let own = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()).flat_map(|e| e.addresses.clone());
+    let all = service.spec.expect("a spec").cluster_ip.into_iter().chain(own);
+    all.map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 })).collect()
+}
+
+/// 000-19, 000-34..39, 000-45; the whole of the first sentence.
+#[test]
+fn a_platform_asks_for_a_sandbox_runs_a_coding_agent_in_it_and_nothing_is_left() {
+    in_namespaces(Level::Restricted, async |scenes: &[Scene; 3]| {
+        let [home, _, sandbox] = scenes;
+        make_secrets(scenes).await;
+        make_model(home, &COMMANDS).await;
+        let mut values = values(scenes);
+        values["sandboxes"] = json!({ "enabled": true, "image": image(&sandbox_image()) });
+        values["networkPolicies"]["apiServer"] = json!({ "cidrs": api_server(home).await });
+        bring(home, "install", &values);
+        let (done, said) = helm_in(home, &["test", RELEASE, "--timeout", "120s"], None);
+        assert!(done, "{said}");
+
+        let create = ["sandbox", "create", "made.1"];
+        let (code, said) = result_of(&start_client(home, "create", &create).await).await;
+        assert_eq!(code, 0, "{said}");
+        let run = ["task", "run", "--sandbox", "made.1", "--class", "networked", "--"];
+        let (code, said) = result_of(&start_client(home, "run", &[&run[..], &CODEX].concat()).await).await;
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("The work is done."), "{said}");
+        let (code, said) = result_of(&start_client(home, "delete", &["sandbox", "delete", "made.1"]).await).await;
+        assert_eq!(code, 0, "{said}");
+        let made = ListParams::default().labels("openhive.io/managed-by");
+        let (pods, services, secrets): (Api<Pod>, Api<Service>, Api<Secret>) =
+            (sandbox.api(), sandbox.api(), sandbox.api());
+        let left = [
+            pods.list(&made).await.expect("a list").items.len(),
+            services.list(&made).await.expect("a list").items.len(),
+            secrets.list(&made).await.expect("a list").items.len(),
+        ];
+        assert_eq!(left, [0, 0, 0]);
+    });
+}
