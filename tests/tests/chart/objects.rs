@@ -10,7 +10,7 @@ fn every(check: impl Fn(&str, &Value)) {
     }
     for (name, values) in chart::sets() {
         let objects = chart::objects(&values);
-        assert!(objects.len() >= 10, "{name}: {}", objects.len());
+        assert!(objects.len() > 5, "{name}: {}", objects.len());
         for object in objects {
             let about = format!("{name}: {} {}", object["kind"], object["metadata"]["name"]);
             check(&about, &object);
@@ -39,6 +39,7 @@ fn no_number_is_written_so_that_two_readers_take_it_for_two_numbers() {
     for (name, values) in chart::sets() {
         let text = chart::template(&values).expect("it renders");
         let octal = |word: &&str| word.len() > 1 && word.starts_with('0') && word.bytes().all(|b| b.is_ascii_digit());
+        let text = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"._-/:\"'".contains(c));
         assert_eq!(words.filter(octal).collect::<Vec<_>>(), [""; 0], "{name}");
     }
