@@ -313,11 +313,11 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whose tokens count, where there are Pods that dial by their own. Without the cluster's keys nobody could.
+/// Whose tokens count, where there are Pods that dial by their own.
 async fn pods(config: &Config) -> Result<Option<Identity>, Fault> {
     let Some(identity) = config.identity.clone() else { return Ok(None) };
     let client = cluster::connect(&config.cluster).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
-    Identity::new(identity, client).await.map(Some).map_err(|error| Fault::new(exit::TEMPORARY, &error))
+    Ok(Some(Identity::new(identity, client).await))
 }
 
 fn no_random_numbers(_: ring::error::Unspecified) -> Fault {

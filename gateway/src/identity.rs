@@ -87,7 +87,7 @@ pub enum IdentityError {
         source: Box<kube::Error>,
     },
     /// What the API server publishes cannot be used.
-    #[error("the cluster's {0} cannot be used")]
+    #[error("the cluster's {0}")]
     Unusable(&'static str),
 }
 
@@ -110,14 +110,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Learn the keys, and begin to watch Pods.
-    pub async fn new(config: Config, client: Client) -> Result<Identity, IdentityError> {
-        let keys = match config.check {
-            Check::Keys => Some(Keys::fetch(client.clone()).await?),
-            Check::TokenReview => None,
-        };
+    /// Learn the keys, and begin to watch Pods. A cluster that is away is asked again when somebody dials.
+    pub async fn new(config: Config, client: Client) -> Identity {
+        let keys = (config.check == Check::Keys).then(|| Keys::new(client.clone()));
+        if let Some(keys) = &keys
+            && let Err(error) = keys.learn().await
+        {
+            log(&error);
+        }
         let pods = Pods::watch(&client, &config.namespaces);
-        Ok(Identity { config, client, keys, pods })
+        Identity { config, client, keys, pods }
     }
 
     /// The id of the sandbox whose Pod has this token; `None` where it is no token of a service account.

@@ -18,58 +18,77 @@ use super::claims::{Bound, Claims};
 
 /// How old keys may become: one that was taken back is believed for so long at most.
 const OLD: Duration = Duration::from_secs(600);
-/// A key that is not known is looked for this often.
+/// A key that is not known is looked for this often, and so is a cluster that did not answer.
 const AGAIN: Duration = Duration::from_secs(10);
 /// What API servers sign with.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384];
 
-/// The cluster's keys.
+/// The cluster's keys, as they were told last. Old ones are better than none while the API server is away.
 pub(super) struct Keys {
     client: Client,
-    known: Mutex<Known>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    asked: Option<Instant>,
 }
 
 struct Known {
     issuer: String,
     keys: JwkSet,
-    at: Instant,
 }
 
 impl Keys {
+    /// Nobody is asked yet.
+    pub(super) fn new(client: Client) -> Keys {
+        Keys { client, state: Mutex::default() }
+    }
+
     /// As they are now.
-    pub(super) async fn fetch(client: Client) -> Result<Keys, IdentityError> {
-        let known = Mutex::new(fetch(&client).await?);
-        Ok(Keys { client, known })
+    pub(super) async fn learn(&self) -> Result<(), IdentityError> {
+        let mut state = self.state.lock().await;
+        state.asked = Some(Instant::now());
+        state.known = Some(fetch(&self.client).await?);
+        Ok(())
     }
 
     /// To whom the token is bound; `None` where another issuer has made it.
     pub(super) async fn check(&self, token: &str, audience: &str) -> Result<Option<Bound>, IdentityError> {
         let Ok(header) = decode_header(token) else { return Ok(None) };
         let kid = header.kid.unwrap_or_default();
-        let mut known = self.known.lock().await;
-        let wanted = if known.keys.find(&kid).is_some() { OLD } else { AGAIN };
-        if known.at.elapsed() >= wanted {
-            // Old keys are better than none while the API server is away.
-            match fetch(&self.client).await {
-                Ok(new) => *known = new,
-                Err(error) => {
-                    super::log(&error);
-                    known.at = Instant::now();
-                }
-            }
-        }
+        self.renew(&kid).await;
+        let state = self.state.lock().await;
+        let known = state.known.as_ref().ok_or(IdentityError::Unusable("keys are not known yet"))?;
         let Some(key) = known.keys.find(&kid) else { return Ok(None) };
-        let unusable = |_| IdentityError::Unusable("public key");
-        let key = DecodingKey::from_jwk(key).map_err(unusable)?;
+        let key = DecodingKey::from_jwk(key).map_err(|_| IdentityError::Unusable("key cannot be used"))?;
         let mut validation = Validation::new(header.alg);
         validation.algorithms.retain(|algorithm| ALGORITHMS.contains(algorithm));
         validation.set_issuer(&[&known.issuer]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_nbf = true;
-        drop(known);
+        drop(state);
         let claims = decode::<Claims>(token, &key, &validation).map_err(|error| refusal(error.kind(), audience))?;
         claims.claims.bound().map(Some)
+    }
+}
+
+impl Keys {
+    /// Ask again where the keys are old, or do not have this one. Whoever comes meanwhile waits for the one who asks.
+    async fn renew(&self, kid: &str) {
+        let mut state = self.state.lock().await;
+        let has = state.known.as_ref().is_some_and(|known| known.keys.find(kid).is_some());
+        let due = if has { OLD } else { AGAIN };
+        if state.asked.is_some_and(|asked| asked.elapsed() < due) {
+            return;
+        }
+        state.asked = Some(Instant::now());
+        match fetch(&self.client).await {
+            Ok(known) => state.known = Some(known),
+            Err(error) => super::log(&error),
+        }
     }
 }
 
@@ -91,11 +110,11 @@ async fn fetch(client: &Client) -> Result<Known, IdentityError> {
     let discovery: Discovery = get(client, "/.well-known/openid-configuration").await?;
     // Not its `jwks_uri`, which may be an address that only the outside reaches.
     let keys = get(client, "/openid/v1/jwks").await?;
-    Ok(Known { issuer: discovery.issuer, keys, at: Instant::now() })
+    Ok(Known { issuer: discovery.issuer, keys })
 }
 
 async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, IdentityError> {
     let request = Request::get(path).body(Vec::new()).expect("a path of ours");
     let text = client.request_text(request).await.map_err(IdentityError::away("did not tell its keys"))?;
-    serde_json::from_str(&text).map_err(|_| IdentityError::Unusable("keys"))
+    serde_json::from_str(&text).map_err(|_| IdentityError::Unusable("keys cannot be read"))
 }

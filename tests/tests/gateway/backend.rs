@@ -2,6 +2,7 @@
 //! sandboxes and nothing else.
 
 use tests::control_plane::{Builder, Gateway};
+use tests::dialler::Dialler;
 use tests::wait::wait_until;
 
 const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
@@ -50,6 +51,16 @@ fn a_cluster_that_is_away_costs_new_sandboxes_and_nothing_else() {
     let left = gateway.api().get("/v1/sandboxes/new").json();
     assert_eq!(left["backend"]["state"], "ending", "{left}");
     assert!(!gateway.stderr.text().contains("CANARY-token"));
+}
+
+#[test]
+fn pods_that_dial_while_the_cluster_is_away_are_told_to_come_again_and_nobody_else_is() {
+    let gateway = away(TEMPLATE).set("identity_audience", "gateway").set("identity_namespaces", "sandboxes").start();
+    // A token that only the cluster could know.
+    let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJ4In0.c2lnbmF0dXJl";
+    let refused = Dialler::upgrade(gateway.address, token).expect("an answer").err().expect("no session");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let (_session, _) = Dialler::begin(&gateway, "a");
 }
 
 #[test]
