@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-pub use peer::random::bits as random_bits;
-
 /// A window that doubles from `min` to `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -36,7 +34,7 @@ impl Backoff {
 
 /// A number from 0 to 1 that differs between processes started at one instant.
 pub fn random() -> f64 {
-    (random_bits() >> 11) as f64 / (1u64 << 53) as f64
+    (peer::random::bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

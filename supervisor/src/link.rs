@@ -50,7 +50,7 @@ use session::Session;
 use streams::Streams;
 pub use trust::Trust;
 
-use crate::backoff::{random, random_bits};
+use crate::backoff::random;
 use crate::buffer;
 use crate::exit;
 use crate::http::View;
@@ -204,7 +204,7 @@ impl Link {
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
         let dialler = Dialler::new(&config);
-        let boot_id = format!("{:016x}{:016x}", random_bits(), random_bits());
+        let boot_id = format!("{:016x}{:016x}", peer::random::bits(), peer::random::bits());
         ends.phase.send_replace(Phase::Waiting);
         let trouble = Trouble::default();
         Link {

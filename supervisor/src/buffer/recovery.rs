@@ -28,7 +28,7 @@ use super::record::{BLOCK, Kind, Lost};
 use super::scan::{Scan, is_gone};
 use super::segment::{SPAN, Segment};
 use super::{Buffer, BufferError, Limits, Reason};
-use crate::backoff::random_bits;
+use peer::random;
 
 /// Damaged files that are kept for whoever wants to look at them.
 const ASIDE: usize = 4;
@@ -232,5 +232,5 @@ fn read_tail<D: Disk>(ground: &mut Ground<D>, last: &Segment, mut file: D::File)
 }
 
 fn random_epoch() -> [u8; 16] {
-    (u128::from(random_bits()) << 64 | u128::from(random_bits())).to_le_bytes()
+    (u128::from(random::bits()) << 64 | u128::from(random::bits())).to_le_bytes()
 }

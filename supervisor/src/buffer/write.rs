@@ -11,7 +11,7 @@ use super::header::Header;
 use super::lane::Lane;
 use super::record::{BLOCK, Frame};
 use super::segment::{Active, Segment};
-use crate::backoff::random_bits;
+use peer::random;
 
 impl<F: Blocks> Lane<F> {
     /// Write one frame, after whatever is pending.
@@ -127,7 +127,7 @@ impl<F: Blocks> Lane<F> {
             reason: gap.map(|lost| lost.reason),
             epoch: ground.epoch,
             boot: ground.boot,
-            salt: random_bits(),
+            salt: random::bits(),
             ordinal,
             from: gap.map_or(base, |lost| lost.from),
             base,

@@ -27,9 +27,9 @@ use tokio::time::timeout;
 use super::config::Config;
 use super::proxy::{Proxy, ProxyError};
 use super::reconnect::Why;
-use crate::backoff::random_bits;
 use crate::bearer;
 use crate::streaming;
+use peer::random;
 
 /// The whole of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -191,7 +191,7 @@ fn request(gateway: &Address, key: &str, token: Option<HeaderValue>) -> Result<R
 
 /// 16 random bytes. They only tell this handshake from another; nothing is secret about them.
 fn key() -> String {
-    STANDARD.encode([random_bits().to_le_bytes(), random_bits().to_le_bytes()].concat())
+    STANDARD.encode([random::bits().to_le_bytes(), random::bits().to_le_bytes()].concat())
 }
 
 /// Whether this is the answer of a gateway that speaks our protocol, to our handshake.

@@ -27,7 +27,7 @@ pub(crate) fn time(time: SystemTime) -> String {
 
 fn sortable() -> String {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis());
-    let random = u128::from(crate::backoff::random_bits()) << 64 | u128::from(crate::backoff::random_bits());
+    let random = u128::from(peer::random::bits()) << 64 | u128::from(peer::random::bits());
     let number = (millis << 80) | (random & ((1 << 80) - 1));
     (0..26).rev().map(|digit| char::from(DIGITS[((number >> (5 * digit)) & 31) as usize])).collect()
 }
