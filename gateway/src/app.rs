@@ -117,10 +117,14 @@ pub struct Running {
 pub async fn serve(config: Config) -> Result<(), Fault> {
     let mut stops = Stops::new()?;
     let listener = listen(config.listen).await?;
-    let backend = match &config.kubernetes {
-        None => None,
-        Some(kubernetes) => Some(connect(kubernetes.clone()).await?),
-    };
+    let mut config = config;
+    let mut backend: Option<Arc<dyn Backend>> = None;
+    if let Some(kubernetes) = config.kubernetes.clone() {
+        let kubernetes = connect(kubernetes).await?;
+        let identity = kubernetes.identity(config.identity.take());
+        config.identity = Some(identity.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?);
+        backend = Some(Arc::new(kubernetes));
+    }
     let running = start(config, listener, backend).await?;
     if let Some(made) = &running.made {
         tokio::spawn(made.clone().tell());
@@ -133,7 +137,7 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
 
 /// The backend, which follows its cluster from now on. A right that is missing is a mistake of the configuration; a cluster that
 /// does not answer, or would take no Pod now, may do so later, and is no reason not to serve those that run.
-async fn connect(config: kubernetes::Config) -> Result<Arc<dyn Backend>, Fault> {
+async fn connect(config: kubernetes::Config) -> Result<Kubernetes, Fault> {
     let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
     let missing: Vec<String> = kubernetes.rights().await.into_iter().filter_map(bad).collect();
     if !missing.is_empty() {
@@ -143,7 +147,7 @@ async fn connect(config: kubernetes::Config) -> Result<Arc<dyn Backend>, Fault> 
         tracing::warn!("sandboxes cannot be made now: {text}");
     }
     tokio::spawn(kubernetes.follow());
-    Ok(Arc::new(kubernetes))
+    Ok(kubernetes)
 }
 
 fn bad(finding: Finding) -> Option<String> {

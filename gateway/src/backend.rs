@@ -19,8 +19,8 @@ pub use spec::{Effect, Resources, Spec, Toleration};
 pub struct New {
     /// Its id; a checked name.
     pub id: String,
-    /// Its supervisor shows this to the gateway.
-    pub token: String,
+    /// Its supervisor shows this to the gateway, where the backend gives tokens.
+    pub token: Option<String>,
     /// What was asked for.
     pub spec: Spec,
 }
@@ -145,13 +145,13 @@ impl BackendError {
 
 /// Makes, lists and ends sandboxes. What it has made outlives this process.
 pub trait Backend: Send + Sync {
+    /// Whether it hands on a token of this gateway; else its sandboxes have an identity of their own.
+    fn gives_tokens(&self) -> bool;
     /// Whether such a sandbox could be made, as far as can be told without making it.
     fn check(&self, id: &str, spec: &Spec) -> Result<(), BackendError>;
-    /// Make it and start its supervisor, which dials in when it is ready to. One that is there under exactly this id is left
-    /// as it is.
+    /// Make it and start its supervisor, which dials in when it is ready to. Where a supervisor is there under exactly this id, it
+    /// is left as it is, and what is missing beside it is made.
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>>;
-    /// Make what is missing beside its supervisor; whether there is one.
-    fn mend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, BackendError>>;
     /// End it and remove all that it had. One that is not there is removed already. Of an `instance`, only that one.
     fn delete<'a>(&'a self, id: &'a str, instance: Option<&'a str>) -> BoxFuture<'a, Result<(), BackendError>>;
     /// All of them, asked for now.

@@ -138,7 +138,7 @@ impl Dev {
         for id in (1..=wanted).map(name) {
             if known.iter().all(|sandbox| sandbox.id != id) {
                 let token = new_token().map_err(|error| Fault::new(exit::TEMPORARY, &error))?;
-                let sandbox = New { id, token, spec: Spec::default() };
+                let sandbox = New { id, token: Some(token), spec: Spec::default() };
                 self.register(&sandbox).await?;
                 self.local.create(sandbox.clone()).await.map_err(|error| Fault::new(exit::TEMPORARY, &error))?;
                 known.push(sandbox);
@@ -152,7 +152,7 @@ impl Dev {
     }
 
     async fn register(&self, sandbox: &New) -> Result<(), Fault> {
-        let token = Hash::of(&sandbox.token).hex();
+        let token = Hash::of(sandbox.token.as_deref().unwrap_or_default()).hex();
         let register = Register { id: sandbox.id.clone(), token, now_ms: wall_ms() };
         self.running.sessions.store.write(register).await.map(|_| ()).map_err(app::fault)
     }

@@ -39,6 +39,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Checked by the cluster's keys, in no namespace yet.
+    pub fn new(audience: &str) -> Config {
+        Config { audience: audience.into(), namespaces: BTreeSet::new(), check: Check::Keys }
+    }
+
     /// From the settings; `None` where no audience is set, or where something is missing and was noted.
     pub fn read(reader: &mut Reader) -> Option<Config> {
         let audience = reader.optional("identity_audience", audience);

@@ -16,7 +16,7 @@ use crate::backend::{Backend, BackendError, New, Seen, Spec, State};
 use crate::exit::reason;
 use crate::metrics::Metrics;
 use crate::registry::{Order, Registry};
-use crate::store::{Forget, Register, Row, Store, StoreError, Unwant, Want};
+use crate::store::{Forget, Row, Store, StoreError, Unwant, Want};
 use crate::tokens::{Hash, new_token};
 
 mod agree;
@@ -176,8 +176,8 @@ impl Inner {
 
     async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
         let text = serde_json::to_string(&spec).unwrap_or_default();
-        let token = new_token().map_err(SandboxError::Random)?;
-        let hash = Hash::of(&token).hex();
+        let token = self.backend.gives_tokens().then(new_token).transpose().map_err(SandboxError::Random)?;
+        let hash = token.as_ref().map(|token| Hash::of(token).hex());
         let want = Want { id: id.into(), token: hash, spec: text.clone(), now_ms: wall_ms() };
         if !self.store.write(want).await? {
             return match self.store.sandbox(id).await? {
@@ -229,17 +229,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Make what is not there of one that is wanted: beside its supervisor, or all of it, with another token.
+    /// Make what is not there of one that is wanted. One that needs a token of ours would not know another one.
     async fn make_again(&self, row: &Row) -> Result<(), SandboxError> {
-        if self.backend.mend(&row.id).await? {
-            return Ok(());
-        }
         let Some(text) = &row.spec else { return Ok(()) };
         let spec: Spec = serde_json::from_str(text).unwrap_or_default();
-        let token = new_token().map_err(SandboxError::Random)?;
-        let register = Register { id: row.id.clone(), token: Hash::of(&token).hex(), now_ms: wall_ms() };
-        self.store.write(register).await?;
-        Ok(self.backend.create(New { id: row.id.clone(), token, spec }).await?)
+        Ok(self.backend.create(New { id: row.id.clone(), token: None, spec }).await?)
     }
 }
 

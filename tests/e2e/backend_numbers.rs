@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::json;
@@ -47,7 +47,7 @@ where
     Some(found)
 }
 
-/// Whether each sandbox that the gateway knows has one Pod, one Service and one Secret, and nothing else is there.
+/// Whether each sandbox that the gateway knows has one Pod and one Service, and nothing else is there.
 async fn agree(scene: &Scene, gateway: &Maker) -> Option<()> {
     let page = gateway.gateway.api().try_call("GET", "/v1/sandboxes?limit=1000", &[], b"").ok()?.json();
     let wanted: Vec<String> =
@@ -55,9 +55,7 @@ async fn agree(scene: &Scene, gateway: &Maker) -> Option<()> {
     if page["sandboxes"].as_array()?.iter().any(|sandbox| sandbox["backend"]["state"] == "ending") {
         return None;
     }
-    for found in
-        [there::<Pod>(scene, ONE).await?, there::<Service>(scene, ONE).await?, there::<Secret>(scene, ONE).await?]
-    {
+    for found in [there::<Pod>(scene, ONE).await?, there::<Service>(scene, ONE).await?] {
         let whole = found.values().all(|uids| uids.len() == 1);
         if !whole || !found.keys().eq(wanted.iter()) {
             return None;
@@ -110,8 +108,7 @@ fn a_hundred_sandboxes_leave_nothing_over() {
                 });
             }
         });
-        let left =
-            [there::<Pod>(scene, ONE).await, there::<Service>(scene, ONE).await, there::<Secret>(scene, ONE).await];
+        let left = [there::<Pod>(scene, ONE).await, there::<Service>(scene, ONE).await];
         let left: usize = left.into_iter().map(|found| found.expect("listed").len()).sum();
         let took = began.elapsed().as_secs_f64();
         println!("objects left over by 100 sandboxes: goal=0 measured={left} ({took:.0} s, 8 at a time)");

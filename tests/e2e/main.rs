@@ -9,6 +9,7 @@ mod maker;
 mod pod;
 mod sandbox;
 mod volume;
+mod way;
 
 mod backend;
 mod backend_numbers;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -14,13 +15,13 @@ use tests::tasks::Answer;
 use crate::cluster::Scene;
 use crate::sandbox::{pull_policy, sandbox_image, supervisor_image};
 use crate::volume::named;
+use crate::way::Way;
 
 /// Verbs by resource: all that the backend needs, and the chart's Role has.
 pub(crate) const RULES: &[(&str, &[&str])] = &[
     ("pods", &["create", "get", "list", "watch", "delete"]),
     ("pods/log", &["get"]),
     ("services", &["create", "get", "list", "delete"]),
-    ("secrets", &["create", "delete"]),
     ("events", &["list"]),
 ];
 
@@ -50,6 +51,17 @@ impl Maker {
         Maker { gateway: unstarted(scene, controller, rules, change).await.start() }
     }
 
+    /// By this way to the cluster.
+    pub(crate) async fn by(scene: &Scene, controller: &str, way: &Way) -> Maker {
+        let mut kubeconfig: Value =
+            serde_json::from_str(&kubeconfig(scene, controller, RULES).await).expect("it was just written");
+        let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+        let host = cluster_address().ip().to_string();
+        cluster["server"] = json!(format!("https://{}", way.address));
+        cluster["tls-server-name"] = json!(host);
+        Maker { gateway: build(scene, controller, &kubeconfig.to_string(), str::to_owned).start() }
+    }
+
     /// As whoever runs the tests, in a namespace of this name.
     pub(crate) async fn administrator(scene: &Scene, controller: &str, namespace: &str) -> Maker {
         let path = std::env::var("KUBECONFIG").expect("KUBECONFIG names a cluster");
@@ -71,14 +83,15 @@ impl Maker {
         self.gateway.api().call("DELETE", &format!("/v1/sandboxes/{id}"), &[], b"")
     }
 
-    /// A request whose sender does not wait for any answer.
-    pub(crate) fn hang_up(&self, method: &str, path: &str, body: &str) {
+    /// A request whose sender waits no longer than this.
+    pub(crate) fn hang_up(&self, method: &str, path: &str, body: &str, after: Duration) {
         let mut stream = TcpStream::connect(self.gateway.address).expect("it listens");
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {USER}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(head.as_bytes()).expect("written");
+        std::thread::sleep(after);
     }
 
     /// All events of one class.
@@ -101,6 +114,14 @@ impl Maker {
         let output = api.get(&format!("{path}/{task}/logs"));
         String::from_utf8_lossy(&output.body).into_owned()
     }
+}
+
+/// Where the API server is; its name must be an address.
+pub(crate) fn cluster_address() -> SocketAddr {
+    let path = std::env::var("KUBECONFIG").expect("KUBECONFIG names a cluster");
+    let whole = kube::config::Kubeconfig::read_from(path).expect("it can be read");
+    let server = whole.clusters[0].cluster.as_ref().and_then(|cluster| cluster.server.clone()).expect("a server");
+    server.trim_start_matches("https://").trim_end_matches('/').parse().expect("an address and a port")
 }
 
 /// A gateway that does not run.

@@ -1,9 +1,10 @@
 //! Sandboxes as Pods of a cluster: one Pod and one Service for each id (000-34).
 //!
 //! Promises: names follow from ids; what belongs to another controller is never changed, whatever it is called (000-37); a Pod
-//! that is there under exactly these ids is taken for the sandbox and left as it is; everything but the Secret of the token is
-//! owned by the Pod and goes with it, also where nobody calls [`Backend::delete`]; each object that is not there is removed
-//! already (003-31). Nothing outside of one namespace is read (002-14).
+//! that is there under exactly these ids is taken for the sandbox and left as it is; the Service is owned by the Pod and goes
+//! with it, also where nobody calls [`Backend::delete`]; each object that is not there is removed already (003-31). Nothing
+//! outside of one namespace is read (002-14), and no Secret is read or made: a sandbox dials with its service account's token
+//! ([`crate::identity`]).
 //!
 //! What is wanted stands in the gateway's store, and [`crate::sandboxes`] makes the two agree.
 
@@ -12,13 +13,14 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, DeleteParams, Preconditions};
-use kube::{Client, ResourceExt};
 use tokio::sync::broadcast;
 
 use super::{Backend, BackendError, Managed, New, Seen, Spec};
 use crate::awake::wall_ms;
 use crate::cluster::{self, ConnectError};
+use crate::identity;
 
 mod config;
 mod names;
@@ -28,7 +30,6 @@ pub mod preflight;
 mod refusal;
 mod stage;
 mod template;
-mod token;
 mod trouble;
 mod view;
 
@@ -55,6 +56,10 @@ pub enum KubernetesError {
     Template(#[from] TemplateError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error(
+        "the template's tokens are for the audience `{template}` and GATEWAY_IDENTITY_AUDIENCE is `{configured}`: make both one"
+    )]
+    Audience { template: String, configured: String },
 }
 
 impl Kubernetes {
@@ -69,6 +74,18 @@ impl Kubernetes {
     /// Follow the cluster for as long as the process runs.
     pub fn follow(&self) -> impl Future<Output = ()> + use<> {
         self.view.clone().follow(self.client.clone(), self.config.clone())
+    }
+
+    /// Whose tokens count besides those that are `configured`: those of its Pods, by the audience that the template gives them.
+    pub fn identity(&self, configured: Option<identity::Config>) -> Result<identity::Config, KubernetesError> {
+        let audience = self.template.audience();
+        let mut config = configured.unwrap_or_else(|| identity::Config::new(audience));
+        if config.audience != audience {
+            let (template, configured) = (audience.into(), config.audience);
+            return Err(KubernetesError::Audience { template, configured });
+        }
+        config.namespaces.insert(self.config.namespace.clone());
+        Ok(config)
     }
 
     fn api<K>(&self) -> Api<K>
@@ -113,23 +130,16 @@ fn absent(error: kube::Error) -> Result<(), kube::Error> {
 }
 
 impl Backend for Kubernetes {
+    fn gives_tokens(&self) -> bool {
+        false
+    }
+
     fn check(&self, id: &str, spec: &Spec) -> Result<(), BackendError> {
         pod::pod(&self.template, &self.config.controller, id, spec).map(|_| ())
     }
 
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move { self.make(&sandbox).await })
-    }
-
-    fn mend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, BackendError>> {
-        Box::pin(async move {
-            let Some(pod) = self.pod(id).await? else { return Ok(false) };
-            // One that ends is made again when it has ended.
-            if pod.metadata.deletion_timestamp.is_none() {
-                self.put_service(id, &pod.uid().unwrap_or_default()).await?;
-            }
-            Ok(true)
-        })
     }
 
     fn delete<'a>(&'a self, id: &'a str, instance: Option<&'a str>) -> BoxFuture<'a, Result<(), BackendError>> {

@@ -73,7 +73,7 @@ impl Local {
             // What is half made or half removed has another name.
             if is_name(&id) {
                 let token = std::fs::read_to_string(entry.path().join("token")).map_err(failed)?;
-                known.push(New { id, token: token.trim().into(), spec: Spec::default() });
+                known.push(New { id, token: Some(token.trim().into()), spec: Spec::default() });
             }
         }
         known.sort_by(|a, b| a.id.cmp(&b.id));
@@ -118,6 +118,10 @@ async fn end(kept: Kept) {
 }
 
 impl Backend for Local {
+    fn gives_tokens(&self) -> bool {
+        true
+    }
+
     fn check(&self, _: &str, spec: &Spec) -> Result<(), BackendError> {
         if *spec == Spec::default() {
             return Ok(());
@@ -132,10 +136,6 @@ impl Backend for Local {
             self.resume(&sandbox.id);
             Ok(())
         })
-    }
-
-    fn mend<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, BackendError>> {
-        Box::pin(std::future::ready(Ok(self.lock().contains_key(id))))
     }
 
     fn delete<'a>(&'a self, id: &'a str, _: Option<&'a str>) -> BoxFuture<'a, Result<(), BackendError>> {
@@ -194,7 +194,7 @@ fn make(root: &Path, sandbox: &New) -> Result<(), BackendError> {
             directory(&beside.join(name))?;
         }
         let mut token = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside.join("token"))?;
-        token.write_all(sandbox.token.as_bytes())?;
+        token.write_all(sandbox.token.as_deref().unwrap_or_default().as_bytes())?;
         std::fs::rename(&beside, &path)
     };
     made().map_err(|source| BackendError::Make { id: sandbox.id.clone(), path: path.clone(), source })
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn sandbox(id: &str) -> New {
-        New { id: id.into(), token: format!("token-of-{id}"), spec: Spec::default() }
+        New { id: id.into(), token: Some(format!("token-of-{id}")), spec: Spec::default() }
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         assert!(matches!(make(root.path(), &sandbox("a")), Err(BackendError::Exists(_))));
         let known = Local::known(root.path()).expect("listed");
         assert_eq!(known.iter().map(|new| new.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(known[0].token, "token-of-a");
+        assert_eq!(known[0].token.as_deref(), Some("token-of-a"));
         let mode = std::fs::metadata(root.path().join("a/token")).expect("made").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!Local::any_runs(root.path(), &known));

@@ -1,4 +1,5 @@
-//! What is wanted and what there is are made to agree: at the start, and again and again.
+//! What is wanted and what there is are made to agree: at the start, and again and again. For backends whose sandboxes have an
+//! identity of their own.
 //!
 //! Promises: what was wanted and is missing is made, what was to be ended is ended; what nobody wants is ended too, but only
 //! where the backend calls it this gateway's, and where it was seen twice, a minute apart, as the same instance (000-37): a
@@ -72,14 +73,13 @@ impl Sandboxes {
         }
         let mut steps = Vec::new();
         for step in compare(wanted, there) {
-            // What another row has by this id, for instance one that was registered, is no orphan.
-            let known = match &step {
-                Step::Orphan(managed) => self.0.store.sandbox(&managed.id).await?.is_some(),
-                _ => false,
-            };
-            if !known {
-                steps.push(step);
+            // One that was asked for since is no orphan.
+            if let Step::Orphan(managed) = &step
+                && !is_nobodys(self.0.store.sandbox(&managed.id).await?.as_ref())
+            {
+                continue;
             }
+            steps.push(step);
         }
         Ok(steps)
     }
@@ -119,7 +119,7 @@ impl Sandboxes {
         let done = match (&step, row) {
             (Step::Make(_), Some(row)) if row.spec.is_some() && !row.ending => self.0.make_again(&row).await,
             (Step::End(_), Some(row)) if row.ending => self.0.end(&id).await,
-            (Step::Orphan(managed), None) => {
+            (Step::Orphan(managed), row) if is_nobodys(row.as_ref()) => {
                 self.0.backend.delete(&id, Some(&managed.instance)).await.map_err(SandboxError::from)
             }
             _ => return,
@@ -148,6 +148,11 @@ impl Sandboxes {
             }
         }
     }
+}
+
+/// A row that its own session has made wants nothing: an orphan dials too.
+fn is_nobodys(row: Option<&Row>) -> bool {
+    row.is_none_or(|row| row.spec.is_none() && !row.ending)
 }
 
 /// What is to be done about each.

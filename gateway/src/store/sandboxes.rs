@@ -144,8 +144,8 @@ impl Write for Register {
 pub struct Want {
     /// Its id.
     pub id: String,
-    /// SHA-256 of the token, in hex.
-    pub token: String,
+    /// SHA-256 of the token, in hex; `None` where it has an identity of its own.
+    pub token: Option<String>,
     /// What was asked for, as JSON.
     pub spec: String,
     /// By the wall clock.

@@ -6,7 +6,8 @@ use tests::dialler::Dialler;
 use tests::wait::wait_until;
 
 const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
-    "command": ["/chaperone/supervisor", "run"], "ports": [{"name": "http", "containerPort": 8091}]}]}}"#;
+    "command": ["/chaperone/supervisor", "run"], "ports": [{"name": "http", "containerPort": 8091}]}],
+    "volumes": [{"name": "gateway-token", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "audience": "x"}}]}}]}}"#;
 
 /// A gateway whose cluster is a port that nobody listens on.
 fn away(template: &str) -> Builder {
@@ -55,12 +56,21 @@ fn a_cluster_that_is_away_costs_new_sandboxes_and_nothing_else() {
 
 #[test]
 fn pods_that_dial_while_the_cluster_is_away_are_told_to_come_again_and_nobody_else_is() {
-    let gateway = away(TEMPLATE).set("identity_audience", "gateway").set("identity_namespaces", "sandboxes").start();
+    let gateway = away(TEMPLATE).set("identity_audience", "x").set("identity_namespaces", "sandboxes").start();
     // A token that only the cluster could know.
     let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJ4In0.c2lnbmF0dXJl";
     let refused = Dialler::upgrade(gateway.address, token).expect("an answer").err().expect("no session");
     assert_eq!(refused.status, 503, "{}", refused.body);
     let (_session, _) = Dialler::begin(&gateway, "a");
+}
+
+#[test]
+fn another_audience_than_the_templates_is_told_at_the_start() {
+    let gateway = away(TEMPLATE).set("identity_audience", "y").set("identity_namespaces", "sandboxes");
+    assert_eq!(gateway.run(&["migrate", "up"]).0, 0);
+    let (code, _, said) = gateway.run(&["serve"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("`x`") && said.contains("`y`"), "{said}");
 }
 
 #[test]
@@ -93,35 +103,4 @@ fn settings_and_template_are_checked_before_anything_is_done() {
         assert_eq!(code, 78, "{said}");
         assert!(said.contains(words) && said.contains("template.json"), "{said}");
     }
-}
-
-#[test]
-fn an_id_is_taken_as_it_is_or_refused_by_what_ids_are() {
-    let gateway = away(TEMPLATE).start();
-    for id in ["x".repeat(129), "x".repeat(253), "größe".into(), "a/b".into(), String::new(), ".a".into()] {
-        let refused = gateway.api().post("/v1/sandboxes", serde_json::json!({ "id": id }).to_string());
-        assert_eq!((refused.status(), refused.field().as_str()), (400, "id"), "{id}: {}", refused.json());
-        assert!(
-            refused.json()["detail"].as_str().is_some_and(|text| text.contains("128 at most")),
-            "{}",
-            refused.json()
-        );
-    }
-    for (body, word) in [
-        (r#"{"id":"a","privileged":true}"#, "privileged"),
-        (r#"{"id":"a","env":{"1":"x"}}"#, "env.1"),
-        (r#"{"id":"a","env":{"SUPERVISOR_ENFORCEMENT":"best-effort"}}"#, "env.SUPERVISOR_ENFORCEMENT"),
-        (r#"{"id":"a","workspace_size":"1Gi"}"#, "workspace_size"),
-        (r#"{"image":"x"}"#, "id"),
-    ] {
-        let refused = gateway.api().post("/v1/sandboxes", body);
-        assert_eq!(refused.status(), 400, "{body}: {}", refused.json());
-        assert!(refused.json()["detail"].as_str().is_some_and(|text| text.contains(word)), "{}", refused.json());
-    }
-    assert_eq!(gateway.api().post("/v1/sandboxes?wait=2h", r#"{"id":"a"}"#).field(), "wait");
-    assert_eq!(
-        gateway.api().get("/v1/sandboxes").json()["sandboxes"],
-        serde_json::json!([]),
-        "nothing is left of them"
-    );
 }

@@ -43,11 +43,6 @@ pub(super) fn name(id: &str) -> String {
     if readable.is_empty() { format!("{PREFIX}-{hash}") } else { format!("{PREFIX}-{readable}-{hash}") }
 }
 
-/// The name of the Secret: of this gateway alone, so that nobody else's is ever removed.
-pub(super) fn secret(controller: &str, id: &str) -> String {
-    format!("{PREFIX}-token-{}", hash(&format!("{controller}\n{id}")))
-}
-
 /// 64 bits of SHA-256, as 16 hex digits.
 pub(super) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())[..8])
@@ -102,7 +97,6 @@ mod tests {
         let long = "A_".repeat(64);
         for id in ["a", "-", "___", "A.B_c", "0", &long, &"x".repeat(253), "größe/☃"] {
             assert!(is_label(&name(id)), "{id}: {}", name(id));
-            assert!(is_label(&secret("hive/gateway", id)));
         }
         assert_eq!(name("Agent_7"), format!("sandbox-agent-7-{}", hash("Agent_7")));
     }
@@ -114,7 +108,6 @@ mod tests {
         assert_eq!(names.len(), alike.len());
         let long = "x".repeat(120);
         assert_ne!(name(&format!("{long}a")), name(&format!("{long}b")));
-        assert_ne!(secret("one", "a"), secret("two", "a"));
     }
 
     #[test]

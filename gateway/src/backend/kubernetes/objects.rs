@@ -24,23 +24,13 @@ const SLOW: Duration = Duration::from_secs(30);
 const PAGE: u32 = 500;
 
 impl Kubernetes {
-    /// All of a sandbox. A Pod that is there under exactly this id is taken for it, and gets this token.
+    /// All of a sandbox. A Pod that is there under exactly this id is taken for it.
     pub(super) async fn make(&self, sandbox: &New) -> Result<(), BackendError> {
         let (id, controller) = (sandbox.id.as_str(), self.config.controller.as_str());
         let wanted = pod::pod(&self.template, controller, id, &sandbox.spec)?;
-        let there = self.pod(id).await?;
-        // Before the Pod, so that no kubelet waits for it.
-        self.put_token(id, &sandbox.token).await?;
-        let pod = match there {
+        let pod = match self.pod(id).await? {
             Some(pod) => pod,
-            None => match self.put_pod(id, &wanted).await {
-                Ok(pod) => pod,
-                Err(error) => {
-                    // What is left in spite of this is removed with the sandbox.
-                    let _ = self.remove_token(id).await;
-                    return Err(error);
-                }
-            },
+            None => self.put_pod(id, &wanted).await?,
         };
         if pod.metadata.deletion_timestamp.is_some() {
             let (name, namespace) = (pod.name_any(), &self.config.namespace);
@@ -115,7 +105,6 @@ impl Kubernetes {
             gone.map(|_| ()).or_else(absent).map_err(|error| self.act("delete", "Pod", &name).refused(&error))?;
         }
         self.remove_service(id).await?;
-        self.remove_token(id).await?;
         let Some(uid) = uid else { return Ok(()) };
         let deadline = Instant::now() + self.template.grace() + SLOW;
         while self.goes_on(id, &uid, &mut changes).await? {

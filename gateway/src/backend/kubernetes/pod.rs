@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SecretVolumeSource, Service,
-    ServicePort, ServiceSpec, Toleration, Volume,
+    Container, EnvVar, LocalObjectReference, Pod, PodSpec, ResourceRequirements, Service, ServicePort, ServiceSpec,
+    Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use super::names;
-use super::template::{OURS, PORT, TOKEN_VOLUME, Template, WORKSPACE_VOLUME};
+use super::template::{OURS, PORT, Template, WORKSPACE_VOLUME};
 use crate::backend::{BackendError, Spec};
 
 /// Which variables the supervisor hands on to the agent.
@@ -39,7 +39,6 @@ pub(super) fn pod(template: &Template, controller: &str, id: &str, spec: &Spec) 
     if let Some(pod) = &mut pod.spec {
         fill(pod, spec)?;
         container(&mut pod.containers[agent], controller, id, spec)?;
-        token(pod, &names::secret(controller, id));
     }
     Ok(pod)
 }
@@ -165,17 +164,6 @@ fn add(field: &str, set: &mut BTreeMap<String, String>, wanted: &BTreeMap<String
 
 fn refuse<T>(field: &str, problem: &str) -> Result<T, BackendError> {
     Err(BackendError::Request { field: field.into(), problem: problem.into() })
-}
-
-/// Until the gateway verifies the cluster's own tokens, the sandbox's is in a Secret of its own, in the place where the template
-/// has the projected one.
-fn token(pod: &mut PodSpec, secret: &str) {
-    if let Some(volume) = pod.volumes.iter_mut().flatten().find(|volume| volume.name == TOKEN_VOLUME) {
-        let default_mode = volume.projected.as_ref().and_then(|projected| projected.default_mode);
-        let source =
-            SecretVolumeSource { secret_name: Some(secret.into()), default_mode, ..SecretVolumeSource::default() };
-        *volume = Volume { name: TOKEN_VOLUME.into(), secret: Some(source), ..Volume::default() };
-    }
 }
 
 /// The Service of that Pod, which goes with it (000-34, 000-38).

@@ -19,7 +19,6 @@ pub const RIGHTS: &[(&str, Option<&str>, &[&str])] = &[
     ("pods", None, &["create", "get", "list", "watch", "delete"]),
     ("pods", Some("log"), &["get"]),
     ("services", None, &["create", "get", "list", "delete"]),
-    ("secrets", None, &["create", "delete"]),
     ("events", None, &["list"]),
 ];
 

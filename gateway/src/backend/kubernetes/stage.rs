@@ -142,7 +142,7 @@ fn stuck(container: &ContainerStatus) -> Option<String> {
         | "InvalidImageName"
         | "ImageInspectError"
         | "SignatureValidationFailed" => format!(
-            "the image `{image}` of container {name} cannot be had ({reason}): check its name, and image_pull_secrets: {told}"
+            "an image for container {name} (`{image}`) cannot be had ({reason}): check its name, and image_pull_secrets: {told}"
         ),
         "ImageVolumeMountFailed" => {
             format!("an image volume cannot be mounted ({reason}): use delivery `install` on such nodes: {told}")

@@ -36,6 +36,7 @@ pub struct Template {
     pod: Pod,
     agent: usize,
     port: i32,
+    audience: String,
 }
 
 impl Template {
@@ -69,7 +70,8 @@ impl Template {
         refuse_the_hosts(spec)?;
         let agent = agent(&pod, spec)?;
         let port = refuse_what_is_ours(&spec.containers[agent], agent)?;
-        Ok(Template { agent, port, pod })
+        let audience = audience(spec)?;
+        Ok(Template { agent, port, audience, pod })
     }
 
     /// A copy to fill in.
@@ -80,6 +82,11 @@ impl Template {
     /// Where its supervisor listens.
     pub(super) fn port(&self) -> i32 {
         self.port
+    }
+
+    /// Whom the tokens of its Pods are for.
+    pub(super) fn audience(&self) -> &str {
+        &self.audience
     }
 
     /// The name of the agent's container.
@@ -184,6 +191,21 @@ fn agent(pod: &Pod, spec: &PodSpec) -> Result<usize, Wrong> {
     }
 }
 
+/// Of the token that its supervisor shows to the gateway.
+fn audience(spec: &PodSpec) -> Result<String, Wrong> {
+    let volume = spec.volumes.iter().flatten().find(|volume| volume.name == TOKEN_VOLUME);
+    let mut sources =
+        volume.and_then(|volume| volume.projected.as_ref()).into_iter().flat_map(|p| p.sources.iter().flatten());
+    let token = sources.find_map(|source| source.service_account_token.as_ref());
+    match token.and_then(|token| token.audience.clone()).filter(|audience| !audience.is_empty()) {
+        Some(audience) => Ok(audience),
+        None => wrong(
+            "spec.volumes",
+            &format!("has no `{TOKEN_VOLUME}` with a projected serviceAccountToken that has an audience"),
+        ),
+    }
+}
+
 /// Its port.
 fn refuse_what_is_ours(container: &Container, index: usize) -> Result<i32, Wrong> {
     let at = format!("spec.containers[{index}]");
@@ -238,6 +260,7 @@ spec:
     fn a_template_is_yaml_or_json() {
         let yaml = Template::parse(PLAIN).expect("good");
         assert_eq!((yaml.agent(), yaml.port(), yaml.grace().as_secs()), ("sandbox", 8091, 5));
+        assert_eq!(yaml.audience(), "openhive-gateway");
         let json = serde_json::to_string(&yaml.pod).expect("JSON");
         assert_eq!(Template::parse(&json).expect("good"), yaml);
     }
@@ -274,6 +297,7 @@ spec:
         assert_eq!(field_of(&PLAIN.replace("labels:", "name: x\n  labels:")), "metadata.name");
         assert_eq!(field_of(&PLAIN.replace("SUPERVISOR_GATEWAY_URL", "SUPERVISOR_AGENT_ID")), "spec.containers[0].env");
         assert_eq!(field_of(&PLAIN.replace("name: http", "name: web")), "spec.containers[0].ports");
+        assert_eq!(field_of(&PLAIN.replace("audience: openhive-gateway, ", "")), "spec.volumes");
     }
 
     #[test]
