@@ -105,3 +105,8 @@ topologySpreadConstraints: {{ toYaml . | nindent 2 }}
 {{- define "chaperone.gatewayUrl" -}}
 {{ ternary "wss" "ws" (ne .Values.gateway.tls.existingSecret "") }}://{{ include "chaperone.gatewayHost" . }}:{{ .Values.gateway.port }}
 {{- end -}}
+
+{{- /* whether the gateway speaks to the API server */ -}}
+{{- define "chaperone.callsApi" -}}
+{{- if or .Values.sandboxes.enabled .Values.identity.enabled }}yes{{ end -}}
+{{- end -}}

@@ -45,7 +45,7 @@ podSelector: {matchLabels: {openhive.io/calls-sandboxes: "true"}}
 {{- define "chaperone.apiServerRule" -}}
 {{- $server := .Values.networkPolicies.apiServer }}
 {{- if not $server.cidrs }}
-{{- fail "networkPolicies.apiServer.cidrs must have the API server's addresses, because sandboxes.enabled: that of its Service and its own (kubectl -n default get service,endpointslices kubernetes)" }}
+{{- fail "networkPolicies.apiServer.cidrs must have the API server's addresses, because sandboxes.enabled or identity.enabled: that of its Service and its own (kubectl -n default get service,endpointslices kubernetes)" }}
 {{- end }}
 {{- include "chaperone.outsideRule" $server }}
 {{- end }}

@@ -44,6 +44,9 @@ containers:
       {{- if $values.apiToken }}
       - {name: SUPERVISOR_API_TOKEN_FILE, value: /etc/chaperone/api-token/token}
       {{- end }}
+      {{- if $values.apiSigned }}
+      - {name: SUPERVISOR_API_SIGNED, value: "true"}
+      {{- end }}
       - {name: SUPERVISOR_AGENT_ENV_ALLOW, value: {{ join "," $values.envAllow | quote }}}
       - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
       - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
@@ -61,7 +64,10 @@ containers:
       {{- end }}
     ports: [{name: http, containerPort: {{ $values.port }}}]
     {{- if not .tries }}
+    {{- /* A kubelet looks once a second: a sandbox on request is ready 1.4 s earlier without it, and liveness has its patience. */}}
+    {{- if not .made }}
     startupProbe: {httpGet: {path: /startupz, port: http}, periodSeconds: 1, failureThreshold: {{ $values.startupSeconds }}, timeoutSeconds: 2}
+    {{- end }}
     livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 15, failureThreshold: 4, timeoutSeconds: 3}
     readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 5, timeoutSeconds: 2}
     {{- end }}
@@ -85,8 +91,8 @@ volumes:
   {{- include "chaperone.supervisorVolume" .root | nindent 2 }}
   # 288 is 0440, which is another number in YAML 1.2.
   - name: gateway-token
-    {{- if .made }}
-    projected: {defaultMode: 288, sources: [{serviceAccountToken: {audience: {{ .root.Values.sandboxes.audience }}, expirationSeconds: 3600, path: token}}]}
+    {{- if or .made .root.Values.identity.enabled }}
+    projected: {defaultMode: 288, sources: [{serviceAccountToken: {audience: {{ .root.Values.identity.audience }}, expirationSeconds: 3600, path: token}}]}
     {{- else }}
     secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: gateway-token, path: token}]}
     {{- end }}

@@ -2,12 +2,15 @@
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::{RELEASE, bring, helm_in, image, make_model, make_secrets, result_of, start_client, values};
-use crate::cluster::{Level, Scene, in_namespaces};
+use super::{
+    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, start_client, values,
+};
+use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::CODEX;
+use crate::pod::SOON;
 use crate::sandbox::sandbox_image;
 
 const COMMANDS: [&str; 1] = ["printf 'fn main() {}\\n' > main.rs && cat main.rs"];
@@ -24,7 +27,7 @@ async fn api_server(home: &Scene) -> Vec<String> {
     all.map(|address| format!("{address}/{}", if address.contains(':') { 128 } else { 32 })).collect()
 }
 
-/// 000-19, 000-34..39, 000-45; the whole of the issue's first sentence.
+/// 000-19, 000-34..39, 000-45, and part 3 of the issue; the whole of the issue's first sentence.
 #[test]
 fn a_platform_asks_for_a_sandbox_runs_a_coding_agent_in_it_and_nothing_is_left() {
     in_namespaces(Level::Restricted, async |scenes: &[Scene; 3]| {
@@ -33,11 +36,23 @@ fn a_platform_asks_for_a_sandbox_runs_a_coding_agent_in_it_and_nothing_is_left()
         make_model(home, &COMMANDS).await;
         let mut values = values(scenes);
         values["sandboxes"] = json!({ "enabled": true, "image": image(&sandbox_image()) });
+        // No secret is given out: each Pod has a token of its own.
+        values["identity"] = json!({ "enabled": true });
+        for (scene, key) in scenes.iter().zip(["sandbox-tokens", "gateway-token", "gateway-token"]) {
+            let secrets: Api<Secret> = scene.api();
+            let none = Patch::Merge(json!({ "data": { key: null } }));
+            secrets.patch(SECRET, &PatchParams::default(), &none).await.expect("it is there");
+        }
         values["networkPolicies"]["apiServer"] = json!({ "cidrs": api_server(home).await });
         bring(home, "install", &values);
         let (done, said) = helm_in(home, &["test", RELEASE, "--timeout", "120s"], None);
         assert!(done, "{said}");
 
+        let shared = pod_of(sandbox, "sandbox").await;
+        until("the shared sandbox has a session", SOON, async || {
+            (shared.metric("supervisor_link_state{state=\"connected\"}").await == Some(1.0)).then_some(())
+        })
+        .await;
         let create = ["sandbox", "create", "made.1"];
         let (code, said) = result_of(&start_client(home, "create", &create).await).await;
         assert_eq!(code, 0, "{said}");

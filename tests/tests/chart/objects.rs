@@ -117,6 +117,9 @@ fn a_sandbox_on_request_is_the_shared_one_but_for_who_it_is() {
         assert_eq!(made["metadata"][key], Value::Null, "the gateway's to choose");
     }
     assert_eq!(made["spec"]["restartPolicy"].take(), "Never");
+    // A kubelet looks once a second, and a start-up probe costs one of its looks.
+    let probe = shared["spec"]["containers"][0].as_object_mut().expect("a container").remove("startupProbe");
+    assert!(probe.is_some() && made["spec"]["containers"][0]["startupProbe"].is_null());
     let identity = |variable: &Value| {
         let name = variable["name"].as_str().unwrap_or_default();
         ["SUPERVISOR_AGENT_ID", "SUPERVISOR_CONTROLLER_ID"].contains(&name)
@@ -135,32 +138,55 @@ fn a_sandbox_on_request_is_the_shared_one_but_for_who_it_is() {
     assert_eq!(shared["spec"], made["spec"]);
 }
 
-/// 000-45, 002-7, 002-27; RBAC adds up, so every rule of every role is in this list.
+/// 000-45, 002-7, 002-22, 002-27; RBAC adds up, so every rule of every role is in this list.
 #[test]
-fn what_the_gateway_may_do_is_this_and_in_the_sandbox_namespace_only() {
+fn what_the_gateway_may_do_is_this_and_in_these_namespaces_only() {
     if !chart::has_helm() {
         return;
     }
-    let kinds = ["Role", "RoleBinding"];
-    let plain = chart::objects(&chart::read("ci/plain.yaml"));
-    assert!(!plain.iter().any(|object| kinds.iter().any(|kind| object["kind"] == *kind)), "nobody has a role");
-    let rich = chart::objects(&chart::read("ci/rich.yaml"));
-    let roles: Vec<&Value> = rich.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect();
-    assert_eq!(roles.len(), 2);
-    for role in &roles {
-        assert_eq!(role["metadata"]["namespace"], "hive-sandbox");
-    }
-    let allowed: Vec<String> = roles[0]["rules"].as_array().expect("a list").iter().map(sentence).collect();
+    assert_eq!(rights(&chart::read("ci/plain.yaml")), [""; 0], "nobody has a role");
+    let made = [
+        "hive-sandbox: pods: create get list watch delete",
+        "hive-sandbox: pods/log: get",
+        "hive-sandbox: services: create get list delete",
+        "hive-sandbox: secrets: create delete",
+        "hive-sandbox: events: list",
+    ];
+    assert_eq!(rights(&chart::read("ci/sandboxes.yaml")), made);
+    let watched = "hive-agents: pods: get list watch";
+    let mut values = chart::read("ci/rich.yaml");
+    assert_eq!(rights(&values), [&[watched], &made[..]].concat());
+    chart::set(&mut values, "/sandboxes/enabled", json!(false));
+    assert_eq!(rights(&values), [watched, "hive-sandbox: pods: get list watch"]);
+    chart::set(&mut values, "/identity/check", json!("tokenreview"));
+    let scoped = |object: &Value| object["kind"].as_str().is_some_and(|kind| kind.starts_with("Cluster"));
+    let scoped: Vec<Value> = chart::objects(&values).into_iter().filter(scoped).collect();
+    assert_eq!(scoped.len(), 1);
+    assert_eq!(scoped[0]["roleRef"]["name"], "system:auth-delegator");
     assert_eq!(
-        allowed,
-        [
-            "pods: create get list watch delete",
-            "pods/log: get",
-            "services: create get list delete",
-            "secrets: create delete",
-            "events: list",
-        ]
+        scoped[0]["subjects"],
+        json!([{ "kind": "ServiceAccount", "name": "hive-gateway", "namespace": "openhive" }])
     );
+}
+
+/// Each rule as a sentence; every role is bound to the gateway's account and to nobody else.
+fn rights(values: &Value) -> Vec<String> {
+    let objects = chart::objects(values);
+    let of = |kind: &str| objects.iter().filter(|o| o["kind"] == kind).cloned().collect::<Vec<_>>();
+    let (roles, bindings) = (of("Role"), of("RoleBinding"));
+    assert_eq!(roles.len(), bindings.len());
+    for (role, binding) in roles.iter().zip(&bindings) {
+        assert_eq!(role["metadata"]["namespace"], binding["metadata"]["namespace"]);
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        let account = json!([{ "kind": "ServiceAccount", "name": "hive-gateway", "namespace": "openhive" }]);
+        assert_eq!(binding["subjects"], account);
+    }
+    let sentences = |role: &Value| {
+        let namespace = role["metadata"]["namespace"].as_str().expect("a namespace").to_owned();
+        let rules = role["rules"].as_array().expect("a list").iter();
+        rules.map(|rule| format!("{namespace}: {}", sentence(rule))).collect::<Vec<_>>()
+    };
+    roles.iter().flat_map(sentences).collect()
 }
 
 fn sentence(rule: &Value) -> String {
