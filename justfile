@@ -107,6 +107,38 @@ chart *ARGS:
     helm lint charts/chaperone --values charts/chaperone/ci/rich.yaml --strict
     cargo test -p tests --test chart --locked {{ ARGS }}
 
+# the chart with the images that `just images` made, in the cluster of KUBECONFIG: for a first look, and again after each change
+try:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    umask 077
+    tokens=$(mktemp -d); trap 'rm -rf "$tokens"' EXIT
+    for namespace in openhive hive-agents hive-sandbox; do
+        kubectl create namespace $namespace --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+        kubectl label --overwrite namespace $namespace pod-security.kubernetes.io/enforce=restricted >/dev/null
+    done
+    if ! kubectl -n openhive get secret openhive-platform-secrets >/dev/null 2>&1; then
+        for name in user sandbox agent; do head -c 32 /dev/urandom | base64 | tr -d '\n' > "$tokens/$name"; done
+        echo "you $(cat "$tokens/user")" > "$tokens/user-tokens"
+        printf 'shared-sandbox %s\nstatic-agent %s\n' "$(cat "$tokens/sandbox")" "$(cat "$tokens/agent")" > "$tokens/sandbox-tokens"
+        kubectl -n openhive create secret generic openhive-platform-secrets --from-file="$tokens/user-tokens" --from-file="$tokens/sandbox-tokens"
+        for role in sandbox agents; do
+            kubectl -n hive-$role delete secret openhive-platform-secrets --ignore-not-found
+            kubectl -n hive-$role create secret generic openhive-platform-secrets --from-file=gateway-token="$tokens/${role%s}"
+        done
+    fi
+    # The images keep their names, so what tells the Pods to start again is the time.
+    images=() now=$(date +%s)
+    for part in gateway supervisor sandbox agent sandboxes; do
+        case $part in agent | sandboxes) name=sandbox ;; *) name=$part ;; esac
+        images+=(--set "$part.image.repository=localhost/chaperone-$name,$part.image.tag=dev,$part.image.pullPolicy=Never")
+        [ $part = supervisor ] || images+=(--set-string "$part.podAnnotations.chaperone\.io/tried=$now")
+    done
+    server=$(kubectl -n default get service/kubernetes endpoints/kubernetes -o jsonpath='{.items[*].spec.clusterIP}/32{range .items[*].subsets[*].addresses[*]},{.ip}/32{end}')
+    helm upgrade --install chaperone charts/chaperone -n openhive --wait --timeout 3m "${images[@]}" \
+        --set sandboxes.enabled=true,identity.enabled=true --set "networkPolicies.apiServer.cidrs={$server}"
+    helm test chaperone -n openhive
+
 # kinds of others that the chart renders where it is asked to, for the cluster of KUBECONFIG: without them its objects of those kinds go untried
 cluster-crds:
     #!/usr/bin/env bash
