@@ -157,6 +157,10 @@ cluster-crds:
 e2e *ARGS:
     cargo test -p tests --features e2e --test e2e --locked -- --test-threads=4 {{ ARGS }}
 
+# the numbers of the Kubernetes backend on a cluster, as `goal=… measured=…`; E2E_KILLS says how many kills
+e2e-numbers *ARGS:
+    cargo test -p tests --features e2e --test e2e --locked -- --test-threads=1 --nocapture backend_numbers {{ ARGS }}
+
 # the numbers, ratios taken in one run
 bench *ARGS: dist
     cargo run --release --locked -p tests --bin bench -- {{ ARGS }}

@@ -21,6 +21,7 @@ mod commands;
 mod events;
 mod forward;
 mod health;
+mod made;
 mod query;
 pub mod reply;
 mod sandboxes;
@@ -55,8 +56,8 @@ pub fn routes(api: Arc<Api>) -> Router {
         .with_state(api.clone());
     let session = Router::new().route(protocol::session::PATH, get(sessions::accept)).with_state(api.sessions.clone());
     let closed = Router::new()
-        .route("/v1/sandboxes", get(sandboxes::list).post(sandboxes::create))
-        .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show).delete(sandboxes::forget))
+        .route("/v1/sandboxes", get(sandboxes::list).post(made::create))
+        .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show).delete(made::forget))
         .route("/v1/sandboxes/{id}/events", get(events::events))
         .route("/v1/sandboxes/{id}/commands", post(commands::give))
         .route("/v1/sandboxes/{id}/commands/{n}", get(commands::show))

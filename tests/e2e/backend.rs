@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tests::tasks::Answer;
 
@@ -162,6 +162,64 @@ fn what_the_cluster_refuses_is_told_with_what_to_change_and_leaves_nothing() {
         quotas.create(&PostParams::default(), &quota).await.expect("a quota can be made");
         until("the quota is in force", SOON, async || quotas.get("none").await.ok()?.status?.hard.map(|_| ())).await;
         refused(json!({ "id": "a" }), 507, &[name, "quota", "none"]);
+        assert_eq!(count(scene).await, [0, 0]);
+    });
+}
+
+#[test]
+fn the_last_words_of_a_container_that_told_nothing_else_are_read_and_no_more_than_fits() {
+    in_namespace(Level::Restricted, async |scene| {
+        // 3 MiB, of which the end is told (002-18).
+        let flood = "head -c 3145728 /dev/zero | tr '\\0' x; echo; echo why it failed; exit 3";
+        let gateway = Maker::with(scene, "hive/one", RULES, |template| maker::before(template, flood)).await;
+        let said = detail(&gateway.create(WAIT, &json!({ "id": "a" })), 422);
+        assert!(
+            said.contains("container first") && said.contains("exit code 3") && said.contains("why it failed"),
+            "{said}"
+        );
+        assert!(said.len() < 2000, "{}", said.len());
+        assert_eq!(count(scene).await, [0, 0]);
+    });
+}
+
+#[test]
+fn a_pod_that_does_not_end_is_waited_for_and_forgotten_when_it_has_gone() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        assert_eq!(gateway.create(WAIT, &json!({ "id": "a" })).status(), 201);
+        let pod = only_pod(scene).await;
+        let pods: Api<Pod> = scene.api();
+        let held = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+        let patch = PatchParams::default();
+        pods.patch(&pod.name_any(), &patch, &held(json!(["chaperone.io/e2e"]))).await.expect("it is there");
+        let slow = gateway.delete("a");
+        assert_eq!((slow.status(), slow.json()["backend"]["state"].as_str()), (202, Some("ending")), "{}", slow.json());
+        assert_eq!(gateway.create("", &json!({ "id": "b" })).status(), 201, "nobody else waits for it");
+        pods.patch(&pod.name_any(), &patch, &held(Value::Null)).await.expect("it is there");
+        until("it is forgotten", SOON, async || (gateway.get("a").status() == 404).then_some(())).await;
+        assert_eq!(count(scene).await, [1, 1]);
+    });
+}
+
+#[test]
+fn the_command_line_shows_what_the_cluster_knows() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        let asked =
+            ["sandbox", "create", "a", "--env", "GREETING=hello", "--label", "team=red", "--limit", "memory=256Mi"];
+        let (code, said) = gateway.cli(&[&asked[..], &["--", "sleep", "infinity"]].concat());
+        assert_eq!((code, said.as_str()), (0, "sandbox a is connected\n"));
+        let pod = only_pod(scene).await;
+        assert_eq!(pod.labels()["team"], "red");
+        let (_, list) = gateway.cli(&["sandbox", "list"]);
+        assert!(list.contains("BACKEND") && list.contains("running"), "{list}");
+        let (_, show) = gateway.cli(&["sandbox", "show", "a"]);
+        assert!(show.contains(&format!("{}/{}", scene.namespace, pod.name_any())), "{show}");
+        let (_, said) = gateway.cli(&["task", "run", "--sandbox", "a", "--", "bash", "-c", "echo $GREETING"]);
+        assert_eq!(said, "hello\n");
+        let (code, said) = gateway.cli(&["sandbox", "create", "b", "--runtime-class", "nope"]);
+        assert!(code != 0 && said.contains("nope") && said.contains("runtime class"), "{code}: {said}");
+        assert_eq!(gateway.cli(&["sandbox", "delete", "a"]), (0, "sandbox a is deleted\n".to_owned()));
         assert_eq!(count(scene).await, [0, 0]);
     });
 }

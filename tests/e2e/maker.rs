@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
+use tests::binaries;
 use tests::control_plane::{Builder, Gateway, USER};
 use tests::tasks::Answer;
 
@@ -92,6 +94,22 @@ impl Maker {
         );
         stream.write_all(head.as_bytes()).expect("written");
         std::thread::sleep(after);
+    }
+
+    /// The command line of this gateway's client; exit code, and standard output and error.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> (i32, String) {
+        let token = self.gateway.directory().join("token");
+        std::fs::write(&token, USER).expect("our own directory");
+        let output = Command::new(binaries::gateway())
+            .args(arguments)
+            .env_clear()
+            .env("GATEWAY_URL", format!("http://{}", self.gateway.address))
+            .env("GATEWAY_TOKEN_FILE", token)
+            .env("GATEWAY_PLAIN", "true")
+            .output()
+            .expect("the gateway runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// All events of one class.
@@ -218,6 +236,17 @@ spec:
         pull_sandbox = pull(&sandbox),
         pull_supervisor = pull(&supervisor),
     )
+}
+
+/// The template with an init container that runs this script.
+pub(crate) fn before(template: &str, script: &str) -> String {
+    let image = sandbox_image();
+    let (pull, script) = (pull_policy(&image).unwrap_or_default(), json!(script));
+    let container = format!(
+        "  initContainers:\n    - {{name: first, image: {image}, imagePullPolicy: {pull}, command: [bash, -c, {script}], \
+         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}}}\n  volumes:"
+    );
+    template.replacen("  volumes:", &container, 1)
 }
 
 /// Of a service account that has these rights in the test's namespace and none elsewhere.

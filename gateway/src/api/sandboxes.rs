@@ -4,29 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::State as Shared;
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use protocol::session::{Hello, close};
+use protocol::session::Hello;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::query::Query;
 use super::reply::{self, Problem};
-use super::{Api, Id, Whole};
+use super::{Api, Id};
 use crate::awake::wall_ms;
-use crate::backend::{BackendError, Seen, Spec, State};
-use crate::config::parse::duration;
-use crate::registry::{Live, Order, Status};
-use crate::sandboxes::{Made, NotReady, SandboxError};
-use crate::store::{Forget, Register, Registered, Row};
-use crate::tokens::{Hash, is_name, new_token};
+use crate::backend::{self, Seen};
+use crate::registry::{Live, Status};
+use crate::store::{Register, Registered, Row};
+use crate::tokens::{Hash, new_token};
 
 /// How long a sandbox may be away whose supervisor told no Y.
 const OFFLINE_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-/// How long one may wait for a sandbox.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// One sandbox as it is now.
 #[derive(Serialize)]
@@ -73,7 +68,7 @@ struct Backed {
 impl From<Seen> for Backed {
     fn from(seen: Seen) -> Backed {
         let exit_code = match &seen.state {
-            State::Failed { code, .. } => *code,
+            backend::State::Failed { code, .. } => *code,
             _ => None,
         };
         let reason = seen.state.reason().map(str::to_owned);
@@ -89,7 +84,8 @@ pub(super) fn time(millis: i64) -> String {
 }
 
 impl Api {
-    fn sandbox(&self, row: Row) -> Sandbox {
+    /// As it is now.
+    pub(super) fn sandbox(&self, row: Row) -> Sandbox {
         let live = self.sessions.registry.get(&row.id);
         let (status, since) = status(&row, live.as_deref(), self.sessions.awake.now());
         let backend = self.made.as_ref().and_then(|made| made.see(&row)).map(Backed::from);
@@ -141,7 +137,7 @@ fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
 }
 
 /// `GET /v1/sandboxes`.
-pub(super) async fn list(Shared(api): Shared<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Page {
         sandboxes: Vec<Sandbox>,
@@ -184,61 +180,13 @@ pub(super) async fn list(Shared(api): Shared<Arc<Api>>, uri: Uri) -> Result<Resp
 }
 
 /// `GET /v1/sandboxes/{id}`.
-pub(super) async fn show(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     let row = api.row(&id).await?;
     Ok(reply::json(StatusCode::OK, &api.sandbox(row)))
 }
 
-/// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to; with `wait`, that is waited for.
-pub(super) async fn create(Shared(api): Shared<Arc<Api>>, uri: Uri, Whole(body): Whole) -> Result<Response, Problem> {
-    let mut query = Query::parse(uri.query())?;
-    let wait = query.text("wait").map(|text| waiting(&text)).transpose()?;
-    query.finish()?;
-    let (id, spec) = asked(&body)?;
-    let Some(made) = &api.made else {
-        let detail = format!(
-            "this gateway makes no sandboxes: register {id} with PUT /v1/sandboxes/{id} and start a supervisor with the \
-             token that it answers"
-        );
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
-    };
-    let outcome = made.create(&id, spec).await?;
-    if let Some(limit) = wait
-        && let Err(error) = made.ready(&id, limit).await
-    {
-        // Who waits gets a sandbox or none.
-        if matches!(error, NotReady::Failed { .. }) && outcome == Made::New {
-            made.delete(&id).await?;
-        }
-        return Err(error.into());
-    }
-    let status = match outcome {
-        Made::New => StatusCode::CREATED,
-        Made::Attached => StatusCode::OK,
-    };
-    Ok(reply::json(status, &api.sandbox(api.row(&id).await?)))
-}
-
-fn waiting(text: &str) -> Result<Duration, Problem> {
-    let wait = duration(text).map_err(|problem| Problem::field("wait", problem))?;
-    if wait <= LONGEST_WAIT { Ok(wait) } else { Err(Problem::field("wait", "is 1h at most")) }
-}
-
-/// The body: an id, and beside it what [`Spec`] has. (Serde cannot refuse unknown fields of what is flattened.)
-fn asked(body: &[u8]) -> Result<(String, Spec), Problem> {
-    let wrong = |error: serde_json::Error| Problem::bad(format!("the body: {error}"));
-    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(wrong)?;
-    let id = match fields.remove("id") {
-        Some(serde_json::Value::String(id)) if is_name(&id) => id,
-        Some(_) => return Err(Problem::field("id", super::NAMES)),
-        None => return Err(Problem::field("id", "is missing")),
-    };
-    let spec = serde_json::from_value(fields.into()).map_err(wrong)?;
-    Ok((id, spec))
-}
-
 /// `PUT /v1/sandboxes/{id}`: a new token, told this once.
-pub(super) async fn register(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+pub(super) async fn register(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Token<'a> {
         id: &'a str,
@@ -263,67 +211,4 @@ async fn register_token(api: &Api, id: &str, token: &str) -> Result<Registered, 
 
 pub(super) fn no_random_numbers<E>(_: E) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this machine has no random numbers")
-}
-
-impl From<SandboxError> for Problem {
-    fn from(error: SandboxError) -> Problem {
-        let said = |status| Problem::new(status, crate::exit::reason(&error));
-        match &error {
-            SandboxError::Store(error) => Problem::from(error.clone()),
-            SandboxError::Random(_) => said(StatusCode::SERVICE_UNAVAILABLE),
-            SandboxError::Conflict(_) => said(StatusCode::CONFLICT),
-            SandboxError::Unknown(id) => Problem::no_sandbox(id),
-            SandboxError::Backend(error) => backend_problem(error),
-        }
-    }
-}
-
-fn backend_problem(error: &BackendError) -> Problem {
-    let said = |status| Problem::new(status, crate::exit::reason(error));
-    match error {
-        BackendError::Request { field, problem } => Problem::field(field, problem),
-        BackendError::Exists(_) | BackendError::Mounted { .. } | BackendError::Taken(_) => said(StatusCode::CONFLICT),
-        BackendError::Refused(_) => said(StatusCode::UNPROCESSABLE_ENTITY),
-        // Of the cluster's, not of this caller's.
-        BackendError::Full(_) => said(StatusCode::INSUFFICIENT_STORAGE),
-        BackendError::Away(_) => said(StatusCode::SERVICE_UNAVAILABLE).retry_after(5),
-        BackendError::Slow(_) => said(StatusCode::ACCEPTED),
-        BackendError::Operator(_)
-        | BackendError::Make { .. }
-        | BackendError::Remove { .. }
-        | BackendError::List { .. } => {
-            tracing::error!(error = crate::exit::reason(error), "the backend needs its operator");
-            said(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-    }
-}
-
-impl From<NotReady> for Problem {
-    fn from(error: NotReady) -> Problem {
-        let said = |status| Problem::new(status, crate::exit::reason(&error));
-        match &error {
-            NotReady::Failed { .. } => said(StatusCode::UNPROCESSABLE_ENTITY),
-            NotReady::Late { .. } => said(StatusCode::GATEWAY_TIMEOUT),
-            NotReady::Deleted { .. } => said(StatusCode::CONFLICT),
-            NotReady::Store(error) => Problem::from(error.clone()),
-        }
-    }
-}
-
-/// `DELETE /v1/sandboxes/{id}`: with its records and its token, and with what a backend has made; its session is closed.
-pub(super) async fn forget(Shared(api): Shared<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
-    if let Some(made) = &api.made {
-        return match made.delete(&id).await {
-            // It goes on by itself.
-            Err(SandboxError::Backend(BackendError::Slow(_))) => {
-                Ok(reply::json(StatusCode::ACCEPTED, &api.sandbox(api.row(&id).await?)))
-            }
-            outcome => outcome.map(|()| reply::nothing()).map_err(Problem::from),
-        };
-    }
-    let known = api.sessions.store.write(Forget { id: id.clone() }).await?;
-    if let Some(live) = api.sessions.registry.get(&id) {
-        live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
-    }
-    if known { Ok(reply::nothing()) } else { Err(Problem::no_sandbox(&id)) }
 }

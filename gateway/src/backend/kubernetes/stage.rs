@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
+};
 use serde_json::Value;
 
 use crate::backend::State;
@@ -69,63 +70,77 @@ pub(super) fn stage(pod: &Pod, agent: &str) -> Stage {
     if pod.metadata.deletion_timestamp.is_some() {
         return Stage::Ending;
     }
-    let status = pod.status.clone().unwrap_or_default();
-    let init = status.init_container_statuses.unwrap_or_default();
-    let containers = status.container_statuses.unwrap_or_default();
-    let main = containers.iter().find(|container| container.name == agent);
+    let nothing = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&nothing);
+    let condition = |name: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == name);
+    let containers = || all(&status.init_container_statuses).chain(all(&status.container_statuses));
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return ended(status.phase.as_deref(), status.reason, status.message, main);
+        return ended(pod, status, agent);
     }
-    let since = |time: Option<i64>| time.or_else(|| created_ms(pod)).unwrap_or(i64::MAX);
-    let conditions = status.conditions.unwrap_or_default();
-    let condition = |name: &str| conditions.iter().find(|condition| condition.type_ == name);
     if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
-        let reason = cut(scheduled.message.as_deref().or(scheduled.reason.as_deref()).unwrap_or("no reason is told"));
-        let told = scheduled.last_transition_time.as_ref().map(|time| time.0.as_millisecond());
-        return Stage::Unschedulable { since_ms: since(told), reason };
+        return Stage::Unschedulable { since_ms: since_ms(pod, Some(scheduled)), reason: words(scheduled) };
     }
-    if let Some(reason) = init.iter().chain(&containers).find_map(stuck) {
+    if let Some(reason) = containers().find_map(stuck) {
         return Stage::Stuck(reason);
     }
     let ready = condition("Ready");
     if ready.is_some_and(|ready| ready.status == "True") {
         return Stage::Ready;
     }
-    let reason = init.iter().chain(&containers).find_map(waiting).or_else(|| match (status.phase.as_deref(), ready) {
+    let reason = containers().find_map(waiting).or_else(|| match (status.phase.as_deref(), ready) {
         // Its node does not answer, for instance.
-        (Some("Running"), Some(ready)) if ready.reason.as_deref() != Some("ContainersNotReady") => {
-            Some(cut(ready.message.as_deref().or(ready.reason.as_deref()).unwrap_or_default()))
-        }
+        (Some("Running"), Some(ready)) if ready.reason.as_deref() != Some("ContainersNotReady") => Some(words(ready)),
         (Some("Running"), _) => Some("it runs and does not pass its readiness check".into()),
         _ => None,
     });
     // One that was ready before has its time anew.
-    let told = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0.as_millisecond());
-    Stage::Starting { since_ms: since(told), reason }
+    Stage::Starting { since_ms: since_ms(pod, ready), reason }
 }
 
-/// When it was made, in Unix milliseconds.
-fn created_ms(pod: &Pod) -> Option<i64> {
-    pod.creation_timestamp().map(|time| time.0.as_millisecond())
+fn all(statuses: &Option<Vec<ContainerStatus>>) -> impl Iterator<Item = &ContainerStatus> {
+    statuses.iter().flatten()
 }
 
-fn ended(
-    phase: Option<&str>,
-    reason: Option<String>,
-    message: Option<String>,
-    main: Option<&ContainerStatus>,
-) -> Stage {
-    let terminated = main.and_then(|container| container.state.as_ref()?.terminated.as_ref());
-    let code = terminated.map(|terminated| terminated.exit_code);
-    let told = [reason, message].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let reason = match terminated {
-        // What the node says of the whole Pod (Evicted, DeadlineExceeded) is the cause of what its container says.
+/// Since when a condition is as it is, or else since the Pod was made, in Unix milliseconds.
+fn since_ms(pod: &Pod, condition: Option<&PodCondition>) -> i64 {
+    let told = condition.and_then(|condition| condition.last_transition_time.as_ref());
+    let made = pod.metadata.creation_timestamp.as_ref();
+    told.or(made).map_or(i64::MAX, |time| time.0.as_millisecond())
+}
+
+fn words(condition: &PodCondition) -> String {
+    cut(condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or("no reason is told"))
+}
+
+/// What the node says of the whole Pod (Evicted, DeadlineExceeded) is the cause of what its containers say.
+fn ended(pod: &Pod, status: &PodStatus, agent: &str) -> Stage {
+    if status.phase.as_deref() == Some("Succeeded") {
+        return Stage::Ended { code: Some(0), reason: "it has ended".into() };
+    }
+    let terminated =
+        |container: &&ContainerStatus| container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let main = all(&status.container_statuses).filter(terminated).find(|container| container.name == agent);
+    // Without it, whatever ended badly before it; but a sidecar's end is the work of whoever ends the Pod.
+    let sidecars = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let sidecars: Vec<&str> =
+        sidecars.filter(|c| c.restart_policy.is_some()).map(|container| container.name.as_str()).collect();
+    let before = all(&status.init_container_statuses).filter(terminated);
+    let mut before =
+        before.filter(|container| !sidecars.contains(&container.name.as_str()) && code(container) != Some(0));
+    let who = main.or_else(|| before.next());
+    let told =
+        [&status.reason, &status.message].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(": ");
+    let reason = match who.and_then(|container| Some((container, container.state.as_ref()?.terminated.as_ref()?))) {
         _ if !told.is_empty() => cut(&told),
-        Some(terminated) => cut(&terminated_words(terminated)),
+        Some((container, end)) if container.name == agent => cut(&terminated_words(end)),
+        Some((container, end)) => cut(&format!("container {}: {}", container.name, terminated_words(end))),
         None => "its Pod has failed, and nobody tells why".into(),
     };
-    let code = if phase == Some("Succeeded") { Some(0) } else { code.filter(|code| *code != 0) };
-    Stage::Ended { code, reason }
+    Stage::Ended { code: who.and_then(code).filter(|code| *code != 0), reason }
+}
+
+fn code(container: &ContainerStatus) -> Option<i32> {
+    Some(container.state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
 /// Why a container does not start and will not by itself, or only if somebody mends what it names.
@@ -175,7 +190,7 @@ fn waiting(container: &ContainerStatus) -> Option<String> {
     Some(format!("container {}: {reason}{message}", container.name))
 }
 
-fn terminated_words(terminated: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> String {
+fn terminated_words(terminated: &ContainerStateTerminated) -> String {
     let reason = terminated.reason.as_deref().unwrap_or("ended");
     let how = format!("{reason}, exit code {}", terminated.exit_code);
     let message = terminated.message.as_deref().map(str::trim).unwrap_or_default();
@@ -189,11 +204,28 @@ fn terminated_words(terminated: &k8s_openapi::api::core::v1::ContainerStateTermi
 
 /// One line, and no longer than people read.
 pub(super) fn cut(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line(text);
     match line.char_indices().nth(WORDS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
+}
+
+/// The same of its end.
+pub(super) fn cut_to_end(text: &str) -> String {
+    let line = line(text);
+    match line.char_indices().rev().nth(WORDS) {
+        Some((before, letter)) => format!("…{}", &line[before + letter.len_utf8()..]),
+        None => line,
+    }
+}
+
+/// Whatever a program wrote, without what a terminal would obey.
+fn line(text: &str) -> String {
+    text.split(|letter: char| letter.is_whitespace() || letter.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -282,8 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn an_init_container_that_failed_is_named_and_a_sidecar_is_not() {
+        let ended = |name: &str, code: i32| {
+            json!({ "name": name, "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": { "terminated": { "exitCode": code, "reason": "Error" } } })
+        };
+        let pod = json!({
+            "spec": { "containers": [], "initContainers": [{ "name": "proxy", "restartPolicy": "Always" }, { "name": "install" }] },
+            "status": { "phase": "Failed", "initContainerStatuses": [ended("proxy", 137), ended("install", 3)] },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        let state = stage(&pod, "sandbox").state(0, LIMITS);
+        assert_eq!(state, State::Failed { code: Some(3), reason: "container install: Error, exit code 3".into() });
+    }
+
+    #[test]
     fn long_words_are_cut_between_letters() {
         assert_eq!(cut(&"ä".repeat(WORDS + 1)).chars().count(), WORDS + 1);
-        assert_eq!(cut("a\n b"), "a b");
+        assert_eq!(cut_to_end(&format!("{}b", "ä".repeat(WORDS))), format!("…{}b", "ä".repeat(WORDS - 1)));
+        assert_eq!((cut("a\n\u{1b}[b\0"), cut_to_end("a b")), ("a [b".into(), "a b".into()));
     }
 }

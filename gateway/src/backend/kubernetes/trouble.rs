@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, LogParams};
 
 use super::Kubernetes;
-use super::stage::cut;
+use super::stage::{cut, cut_to_end};
 
 /// Events that are looked at.
 const EVENTS: u32 = 50;
@@ -57,7 +57,7 @@ impl Kubernetes {
         log.take(LOG.unsigned_abs()).read_to_end(&mut bytes).await.ok()?;
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim();
-        (!text.is_empty()).then(|| cut(&format!("container {container} wrote last: {text}")))
+        (!text.is_empty()).then(|| format!("container {container} wrote last: {}", cut_to_end(text)))
     }
 }
 
