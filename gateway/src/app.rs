@@ -92,6 +92,8 @@ impl Config {
     }
 }
 
+/// For what the cluster is asked at the start: a start that takes longer is taken for a hung one (chart: 60 s).
+const LOOK: Duration = Duration::from_secs(10);
 /// How often the fleet is counted.
 const COUNT: Duration = Duration::from_secs(5);
 /// How often the reading of the awake clock is kept.
@@ -139,12 +141,18 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
 /// does not answer, or would take no Pod now, may do so later, and is no reason not to serve those that run.
 async fn connect(config: kubernetes::Config) -> Result<Kubernetes, Fault> {
     let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
-    let missing: Vec<String> = kubernetes.rights().await.into_iter().filter_map(bad).collect();
-    if !missing.is_empty() {
-        return Err(Fault { code: exit::CONFIGURATION, reason: missing.join("\ngateway: ") });
-    }
-    for text in kubernetes.dry_run().await.into_iter().filter_map(bad) {
-        tracing::warn!("sandboxes cannot be made now: {text}");
+    let looks = async { (kubernetes.rights().await, kubernetes.dry_run().await) };
+    match tokio::time::timeout(LOOK, looks).await {
+        Ok((rights, dry_run)) => {
+            let missing: Vec<String> = rights.into_iter().filter_map(bad).collect();
+            if !missing.is_empty() {
+                return Err(Fault { code: exit::CONFIGURATION, reason: missing.join("\ngateway: ") });
+            }
+            for text in dry_run.into_iter().filter_map(bad) {
+                tracing::warn!("sandboxes cannot be made now: {text}");
+            }
+        }
+        Err(_) => tracing::warn!("the cluster says nothing: whether this gateway may do what it needs is not known"),
     }
     tokio::spawn(kubernetes.follow());
     Ok(kubernetes)
@@ -321,7 +329,7 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
 async fn pods(config: &Config) -> Result<Option<Identity>, Fault> {
     let Some(identity) = config.identity.clone() else { return Ok(None) };
     let client = cluster::connect(&config.cluster).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
-    Ok(Some(Identity::new(identity, client).await))
+    Ok(Some(Identity::new(identity, client)))
 }
 
 fn no_random_numbers(_: ring::error::Unspecified) -> Fault {

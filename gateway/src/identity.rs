@@ -115,14 +115,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Learn the keys, and begin to watch Pods. A cluster that is away is asked again when somebody dials.
-    pub async fn new(config: Config, client: Client) -> Identity {
+    /// Begin to learn the keys and to watch Pods. A cluster that is away holds nobody up; it is asked again when somebody dials.
+    pub fn new(config: Config, client: Client) -> Identity {
         let keys = (config.check == Check::Keys).then(|| Keys::new(client.clone()));
-        if let Some(keys) = &keys
-            && let Err(error) = keys.learn().await
-        {
-            log(&error);
-        }
         let pods = Pods::watch(&client, &config.namespaces);
         Identity { config, client, keys, pods }
     }

@@ -43,11 +43,11 @@ impl Signer {
         Key { kid: self.kid.clone(), x: URL_SAFE_NO_PAD.encode(self.pair.public_key()) }
     }
 
-    /// A call to whom `audience` names.
-    pub fn sign(&self, audience: &str, now_ms: i64) -> Result<Call, Unspecified> {
+    /// A call to the sandbox `id`, in the Pod that `audience` names.
+    pub fn sign(&self, id: &str, audience: &str, now_ms: i64) -> Result<Call, Unspecified> {
         let header = Header { alg: Header::ALGORITHM.into(), kid: self.kid.clone() };
         let iat = now_ms as f64 / 1e3;
-        let claims = Claims { aud: audience.into(), iat, exp: iat + LIFE, jti: name(&self.random)? };
+        let claims = Claims { aud: audience.into(), sub: id.into(), iat, exp: iat + LIFE, jti: name(&self.random)? };
         let signed = format!("{}.{}", part(&header), part(&claims));
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
         Ok(Call { token: format!("{signed}.{signature}"), expires_ms: now_ms + (LIFE * 1e3) as i64 })

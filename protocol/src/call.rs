@@ -29,8 +29,11 @@ impl Header {
 /// What a token says. Times are seconds since 1970, with fractions, by the gateway's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// For whom: the Pod's uid, or the agent's id where there is no Pod.
+    /// For whom: the Pod's uid, or the agent's id where there is no Pod. What a supervisor says of its Pod nobody has checked,
+    /// so this alone opens nothing.
     pub aud: String,
+    /// The agent's id, as the gateway knows it by its token.
+    pub sub: String,
     /// When it was signed.
     pub iat: f64,
     /// From then on it is worth nothing.

@@ -172,10 +172,10 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         attach_silence: config.attach_silence,
         attached: metrics.attached.clone(),
     };
-    let audience = config.link.as_ref().filter(|_| config.api_signed).map(|link| link.audience().to_owned());
+    let signed = config.link.as_ref().filter(|_| config.api_signed);
     let verifier = http::Verifier {
         token_file: config.api_token_file.clone(),
-        signed: audience.map(|audience| http::Signed::new(audience, link.trust.clone())),
+        signed: signed.map(|to| http::Signed::new(to.agent_id.clone(), to.audience().to_owned(), link.trust.clone())),
     };
     let routes = http::routes(view.clone(), api, verifier);
     let listener = listen(&config, routes.clone(), metrics.clone())?;

@@ -30,7 +30,7 @@ pub(super) async fn sign(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
     let hello: Option<Hello> = row.hello.as_ref().and_then(|hello| serde_json::from_str(hello).ok());
     let pod = hello.and_then(|hello| hello.pod);
     let audience = call::audience(pod.as_ref(), &id);
-    let signed = api.sessions.signer.sign(audience, wall_ms()).map_err(no_random_numbers)?;
+    let signed = api.sessions.signer.sign(&id, audience, wall_ms()).map_err(no_random_numbers)?;
     let token = Token { token: signed.token, audience, expires_at: time(signed.expires_ms) };
     Ok(reply::json(StatusCode::CREATED, &token))
 }

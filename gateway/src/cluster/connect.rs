@@ -42,6 +42,8 @@ pub async fn connect(config: &Config) -> Result<Client, ConnectError> {
     connection.connect_timeout = Some(CONNECT);
     connection.read_timeout = Some(SILENCE);
     connection.reset_reader_on_write = true;
+    // Whoever asks decides whether to ask again; the client would go on for minutes, while others wait.
+    connection.default_retry = false;
     resolve(&mut connection).await?;
     Client::try_from(connection).map_err(ConnectError::Client)
 }

@@ -1,7 +1,10 @@
 //! Tokens checked by the keys that the cluster publishes (OpenID Connect Discovery; KEP-1393): no call for a dial.
 //!
 //! Every service account may read them (`system:service-account-issuer-discovery`), so the gateway needs no right of its own.
+//! Promises: a token whose key is known is checked at once, whatever the API server does; one whose key is not known makes the keys
+//! be read again, by one at a time and every 10 s at most, and whoever goes meanwhile stops nothing.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::Request;
@@ -11,84 +14,96 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use kube::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::IdentityError;
 use super::claims::{Bound, Claims};
 
-/// How old keys may become: one that was taken back is believed for so long at most.
+/// How old keys may become: one that was taken back is believed for so long at most, while the API server answers.
 const OLD: Duration = Duration::from_secs(600);
-/// A key that is not known is looked for this often, and so is a cluster that did not answer.
+/// Between two attempts to read them.
 const AGAIN: Duration = Duration::from_secs(10);
+/// For one attempt.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Clocks of two machines.
+const LEEWAY: u64 = 10;
 /// What API servers sign with.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384];
 
-/// The cluster's keys, as they were told last. Old ones are better than none while the API server is away.
-pub(super) struct Keys {
-    client: Client,
-    state: Mutex<State>,
-}
+/// The cluster's keys, as they were told last.
+#[derive(Clone)]
+pub(super) struct Keys(Arc<Inner>);
 
-#[derive(Default)]
-struct State {
-    known: Option<Known>,
-    asked: Option<Instant>,
+struct Inner {
+    client: Client,
+    known: Mutex<Option<Arc<Known>>>,
+    /// When the last attempt ended; held by who makes one.
+    tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
 struct Known {
     issuer: String,
     keys: JwkSet,
+    at: Instant,
 }
 
 impl Keys {
-    /// Nobody is asked yet.
+    /// They are being read.
     pub(super) fn new(client: Client) -> Keys {
-        Keys { client, state: Mutex::default() }
-    }
-
-    /// As they are now.
-    pub(super) async fn learn(&self) -> Result<(), IdentityError> {
-        let mut state = self.state.lock().await;
-        state.asked = Some(Instant::now());
-        state.known = Some(fetch(&self.client).await?);
-        Ok(())
+        let keys = Keys(Arc::new(Inner { client, known: Mutex::default(), tried: tokio::sync::Mutex::default() }));
+        tokio::spawn(keys.clone().renew());
+        keys
     }
 
     /// To whom the token is bound; `None` where another issuer has made it.
     pub(super) async fn check(&self, token: &str, audience: &str) -> Result<Option<Bound>, IdentityError> {
         let Ok(header) = decode_header(token) else { return Ok(None) };
-        let kid = header.kid.unwrap_or_default();
-        self.renew(&kid).await;
-        let state = self.state.lock().await;
-        let known = state.known.as_ref().ok_or(IdentityError::Unusable("keys are not known yet"))?;
-        let Some(key) = known.keys.find(&kid) else { return Ok(None) };
-        let key = DecodingKey::from_jwk(key).map_err(|_| IdentityError::Unusable("key cannot be used"))?;
+        let Some((key, issuer)) = self.find(&header.kid.unwrap_or_default()).await? else { return Ok(None) };
         let mut validation = Validation::new(header.alg);
         validation.algorithms.retain(|algorithm| ALGORITHMS.contains(algorithm));
-        validation.set_issuer(&[&known.issuer]);
+        validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_nbf = true;
-        drop(state);
+        validation.leeway = LEEWAY;
         let claims = decode::<Claims>(token, &key, &validation).map_err(|error| refusal(error.kind(), audience))?;
         claims.claims.bound().map(Some)
     }
-}
 
-impl Keys {
-    /// Ask again where the keys are old, or do not have this one. Whoever comes meanwhile waits for the one who asks.
-    async fn renew(&self, kid: &str) {
-        let mut state = self.state.lock().await;
-        let has = state.known.as_ref().is_some_and(|known| known.keys.find(kid).is_some());
-        let due = if has { OLD } else { AGAIN };
-        if state.asked.is_some_and(|asked| asked.elapsed() < due) {
+    /// The key of that name, and who signs with it.
+    async fn find(&self, kid: &str) -> Result<Option<(DecodingKey, String)>, IdentityError> {
+        match self.known().filter(|known| known.keys.find(kid).is_some()) {
+            Some(known) if known.at.elapsed() < OLD => {}
+            Some(_) => drop(tokio::spawn(self.clone().renew())),
+            // A task of its own goes on when this caller goes.
+            None => drop(tokio::spawn(self.clone().renew()).await),
+        }
+        let known = self.known().ok_or(IdentityError::Unusable("keys are not known yet"))?;
+        let Some(key) = known.keys.find(kid) else { return Ok(None) };
+        let key = DecodingKey::from_jwk(key).map_err(|_| IdentityError::Unusable("key cannot be used"))?;
+        Ok(Some((key, known.issuer.clone())))
+    }
+
+    /// Read them, unless that was just tried. Old ones are better than none.
+    async fn renew(self) {
+        let mut tried = self.0.tried.lock().await;
+        if tried.is_some_and(|at| at.elapsed() < AGAIN) {
             return;
         }
-        state.asked = Some(Instant::now());
-        match fetch(&self.client).await {
-            Ok(known) => state.known = Some(known),
+        let silent = |_| Err(IdentityError::Unusable("keys were not told in time"));
+        match timeout(PATIENCE, fetch(&self.0.client)).await.unwrap_or_else(silent) {
+            Ok(known) => *self.lock() = Some(Arc::new(known)),
             Err(error) => super::log(&error),
         }
+        *tried = Some(Instant::now());
+    }
+
+    fn known(&self) -> Option<Arc<Known>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +125,7 @@ async fn fetch(client: &Client) -> Result<Known, IdentityError> {
     let discovery: Discovery = get(client, "/.well-known/openid-configuration").await?;
     // Not its `jwks_uri`, which may be an address that only the outside reaches.
     let keys = get(client, "/openid/v1/jwks").await?;
-    Ok(Known { issuer: discovery.issuer, keys })
+    Ok(Known { issuer: discovery.issuer, keys, at: Instant::now() })
 }
 
 async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, IdentityError> {

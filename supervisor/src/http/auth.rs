@@ -71,7 +71,10 @@ enum Refusal {
 impl Refusal {
     fn answer(&self) -> (StatusCode, &'static str) {
         match self {
-            Refusal::Closed => (StatusCode::FORBIDDEN, "the API is closed: no SUPERVISOR_API_TOKEN_FILE is set"),
+            Refusal::Closed => (
+                StatusCode::FORBIDDEN,
+                "the API is closed: neither SUPERVISOR_API_TOKEN_FILE nor SUPERVISOR_API_SIGNED is set",
+            ),
             Refusal::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "the token file cannot be read now"),
             Refusal::Missing => (StatusCode::UNAUTHORIZED, "a bearer token is needed"),
             Refusal::Wrong => (StatusCode::UNAUTHORIZED, "the bearer token is not the right one"),

@@ -1,6 +1,7 @@
 //! Calls that the gateway has signed for this Pod ([`protocol::call`]).
 //!
-//! Promises: only Ed25519 by a key of the newest welcome; only for this Pod's uid; never for longer than 120 s after it was
+//! Promises: only Ed25519 by a key of the newest welcome; only for this agent, which the gateway has told from others by its
+//! token, and this Pod's uid; never for longer than 120 s after it was
 //! signed, by the gateway's clock; once, also across a restart in the same Pod. One algorithm is checked here, so that no
 //! library of many is in every Pod.
 
@@ -19,12 +20,13 @@ use crate::link::Trust;
 
 /// Tokens of the last two minutes; each takes some 50 bytes.
 const REMEMBERED: usize = 4096;
-/// The gateway tells its time in a frame that travels.
-const LEEWAY: f64 = 2.0;
+/// The gateway tells its time in a frame that travels, and its clock may be set while a session lasts.
+const LEEWAY: f64 = 30.0;
 
 /// Checks signed calls.
 #[derive(Debug)]
 pub struct Signed {
+    agent_id: String,
     audience: String,
     trust: watch::Receiver<Option<Trust>>,
     used: Mutex<Used>,
@@ -41,7 +43,7 @@ pub(super) enum Unsigned {
     Key,
     /// Changed on the way, or made up.
     Signature,
-    /// For another Pod.
+    /// For another agent or Pod.
     Audience,
     /// Over, of the future, or made for too long.
     Time,
@@ -61,7 +63,7 @@ impl Unsigned {
             Unsigned::NoKey => "no gateway has told its keys yet: call again once the session is there",
             Unsigned::Key => "the token's key is none of the gateway's",
             Unsigned::Signature => "the token's signature is not the gateway's",
-            Unsigned::Audience => "the token is for another Pod",
+            Unsigned::Audience => "the token is for another agent or Pod",
             Unsigned::Time => "the token is over, of the future, or made for more than 120 s",
             Unsigned::Before => "the token was signed before this supervisor began",
             Unsigned::Used => "the token was used; each call needs its own",
@@ -71,9 +73,9 @@ impl Unsigned {
 }
 
 impl Signed {
-    /// For calls to this Pod, by its uid.
-    pub fn new(audience: String, trust: watch::Receiver<Option<Trust>>) -> Signed {
-        Signed { audience, trust, used: Mutex::default() }
+    /// For calls to this agent, in the Pod of this uid.
+    pub fn new(agent_id: String, audience: String, trust: watch::Receiver<Option<Trust>>) -> Signed {
+        Signed { agent_id, audience, trust, used: Mutex::default() }
     }
 
     /// Whether this call is the gateway's word. A token counts once.
@@ -81,7 +83,7 @@ impl Signed {
         let parts = Parts::of(token).ok_or(Unsigned::Shape)?;
         let trust = self.trust.borrow().clone().filter(Trust::has_keys).ok_or(Unsigned::NoKey)?;
         let claims = parts.claims(&trust)?;
-        if claims.aud != self.audience {
+        if claims.sub != self.agent_id || claims.aud != self.audience {
             return Err(Unsigned::Audience);
         }
         let now = trust.now_ms() as f64 / 1e3;

@@ -13,20 +13,21 @@ pub struct Trust {
     keys: Vec<(String, [u8; 32])>,
     /// The gateway's clock less our boot clock.
     ahead_ms: i64,
-    /// By the gateway's clock: when this supervisor's first session began.
-    since_ms: i64,
+    /// By our boot clock: when this supervisor's first session began.
+    since_boot_ms: i64,
 }
 
 impl Trust {
     /// From this welcome on.
     pub(super) fn new(welcome: &Welcome, before: Option<&Trust>) -> Trust {
-        let ahead_ms = welcome.now_ms - clock::boot_ms();
-        let since_ms = before.map_or(welcome.now_ms, |before| before.since_ms);
+        let boot_ms = clock::boot_ms();
+        let ahead_ms = welcome.now_ms.saturating_sub(boot_ms);
+        let since_boot_ms = before.map_or(boot_ms, |before| before.since_boot_ms);
         let keys = welcome.keys.iter().filter_map(|key| {
             let bytes = URL_SAFE_NO_PAD.decode(&key.x).ok()?.try_into().ok()?;
             Some((key.kid.clone(), bytes))
         });
-        Trust { keys: keys.collect(), ahead_ms, since_ms }
+        Trust { keys: keys.collect(), ahead_ms, since_boot_ms }
     }
 
     /// The public key of that name.
@@ -41,11 +42,11 @@ impl Trust {
 
     /// What the gateway's clock says, ms since 1970.
     pub fn now_ms(&self) -> i64 {
-        clock::boot_ms() + self.ahead_ms
+        clock::boot_ms().saturating_add(self.ahead_ms)
     }
 
-    /// What was signed before this, ms since 1970, may have been used on the supervisor before this one.
+    /// What was signed before this, ms since 1970 by the gateway's clock, may have been used on the supervisor before this one.
     pub fn since_ms(&self) -> i64 {
-        self.since_ms
+        self.since_boot_ms.saturating_add(self.ahead_ms)
     }
 }

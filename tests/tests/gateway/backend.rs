@@ -73,6 +73,22 @@ fn another_audience_than_the_templates_is_told_at_the_start() {
     assert!(said.contains("`x`") && said.contains("`y`"), "{said}");
 }
 
+/// As behind a network policy that is wrong: connections are taken, and nothing is said.
+#[test]
+fn a_cluster_that_says_nothing_does_not_keep_the_gateway_from_serving() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let builder = away(TEMPLATE);
+    let kubeconfig = builder.directory().join("kubeconfig");
+    let text = std::fs::read_to_string(&kubeconfig).expect("our own file");
+    let (before, rest) = text.split_once("http://").expect("a server");
+    let (_, after) = rest.split_once('"').expect("a server");
+    let address = silent.local_addr().expect("it is bound");
+    std::fs::write(&kubeconfig, format!("{before}http://{address}\"{after}")).expect("our own file");
+    let gateway = builder.start();
+    let (_session, _) = Dialler::begin(&gateway, "a");
+    assert_eq!(gateway.api().get("/readyz").status(), 200);
+}
+
 #[test]
 fn preflight_tells_an_answer_that_did_not_come_from_one_that_did() {
     let (code, said, _) = away(TEMPLATE).run(&["preflight"]);

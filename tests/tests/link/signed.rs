@@ -41,7 +41,7 @@ impl Signer {
 }
 
 fn claims(jti: &str) -> Claims {
-    Claims { aud: "uid-1".into(), iat: NOW + 1.0, exp: NOW + 61.0, jti: jti.into() }
+    Claims { aud: "uid-1".into(), sub: "a-1".into(), iat: NOW + 1.0, exp: NOW + 61.0, jti: jti.into() }
 }
 
 /// A supervisor with no token file whose gateway has told this key, at `now` by its clock.
@@ -80,6 +80,8 @@ fn a_signed_call_counts_once_and_only_for_this_pod_and_its_time_by_the_gateways_
     let early = Claims { iat: NOW + 600.0, exp: NOW + 660.0, ..claims("early") };
     let long = Claims { exp: NOW + 122.0, ..claims("long") };
     let other = Claims { aud: "uid-2".into(), ..claims("other") };
+    // What another agent gets that claims to be in this Pod.
+    let liar = Claims { sub: "a-2".into(), ..claims("liar") };
     // By the date of this machine they are good.
     let here = SystemTime::now().duration_since(UNIX_EPOCH).expect("a date").as_secs_f64();
     let here = Claims { iat: here, exp: here + 60.0, ..claims("here") };
@@ -89,7 +91,8 @@ fn a_signed_call_counts_once_and_only_for_this_pod_and_its_time_by_the_gateways_
         (&early, "of the future"),
         (&long, "more than 120 s"),
         (&here, "of the future"),
-        (&other, "another Pod"),
+        (&other, "another agent or Pod"),
+        (&liar, "another agent or Pod"),
         (&before, "before this supervisor began"),
     ] {
         let (status, detail) = call(&api, &signer.sign(&header, claims));
@@ -128,7 +131,8 @@ fn after_a_restart_in_the_same_pod_no_call_of_before_counts_and_a_new_key_takes_
     assert_eq!(call(&api, &first.sign(&header, &claims("between"))).0, 200, "keys outlive their session");
     let session = welcome(&gateway, &supervisor, vec![second.key()], NOW + 5.0);
     assert_eq!(call(&api, &kept).0, 401);
-    assert_eq!(call(&api, &second.sign(&header, &claims("new"))).0, 200);
+    let new = Claims { iat: NOW + 6.0, exp: NOW + 66.0, ..claims("new") };
+    assert_eq!(call(&api, &second.sign(&header, &new)).0, 200);
     drop(session);
     drop(supervisor);
 
