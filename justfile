@@ -89,7 +89,7 @@ images: dist dist-tests
     build sandbox sandbox images/sandbox --build-context codex=dist/codex --build-arg CODEX_VERSION={{ codex_version }}
     # Of the cluster tests: helpers, what the gateway is upgraded to, and a database.
     build tests tests dist/tests
-    build gateway-next gateway dist --build-arg VERSION=next
+    build gateway-next gateway dist --build-arg VERSION=next --build-arg REVISION={{ revision }}
     build postgres tests/postgres images/tests/postgres
 
 # start the cluster for tests where it is there, and load the images into it
@@ -106,6 +106,10 @@ chart *ARGS:
     helm lint charts/chaperone --values charts/chaperone/ci/plain.yaml --strict
     helm lint charts/chaperone --values charts/chaperone/ci/rich.yaml --strict
     cargo test -p tests --test chart --locked {{ ARGS }}
+
+# the chart as an archive in dist/, to be pushed by `helm push dist/chaperone-*.tgz oci://REGISTRY/charts`
+chart-package:
+    helm package charts/chaperone --destination dist
 
 # the chart with the images that `just images` made, in the cluster of KUBECONFIG: for a first look, and again after each change
 try:
@@ -134,7 +138,8 @@ try:
         images+=(--set "$part.image.repository=localhost/chaperone-$name,$part.image.tag=dev,$part.image.pullPolicy=Never")
         [ $part = supervisor ] || images+=(--set-string "$part.podAnnotations.chaperone\.io/tried=$now")
     done
-    server=$(kubectl -n default get service/kubernetes endpoints/kubernetes -o jsonpath='{.items[*].spec.clusterIP}/32{range .items[*].subsets[*].addresses[*]},{.ip}/32{end}')
+    server=$(kubectl -n default get service kubernetes -o jsonpath='{.spec.clusterIP}/32')
+    server+=$(kubectl -n default get endpointslices -l kubernetes.io/service-name=kubernetes -o jsonpath='{range .items[*].endpoints[*]},{.addresses[0]}/32{end}')
     helm upgrade --install chaperone charts/chaperone -n openhive --wait --timeout 3m "${images[@]}" \
         --set sandboxes.enabled=true,identity.enabled=true --set "networkPolicies.apiServer.cidrs={$server}"
     helm test chaperone -n openhive

@@ -16,7 +16,7 @@
 //! - [`mod@tls`]: certificates, right and wrong.
 //! - [`mod@openapi`]: the pages that describe an API.
 //! - [`chart`]: the chart as Helm renders it.
-//! - [`postgres`], [`prometheus`]: real servers of others.
+//! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
@@ -39,6 +39,7 @@ pub mod probes;
 pub mod processes;
 pub mod prometheus;
 pub mod proxy;
+pub mod registry;
 pub mod relay;
 pub mod scene;
 pub mod scripted_model;

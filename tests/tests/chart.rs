@@ -5,6 +5,8 @@
 mod monitoring;
 #[path = "chart/objects.rs"]
 mod objects;
+#[path = "chart/package.rs"]
+mod package;
 #[path = "chart/types.rs"]
 mod types;
 #[path = "chart/values.rs"]

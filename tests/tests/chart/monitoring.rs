@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tests::chart;
 use tests::control_plane::{Gateway, token_of};
+use tests::dev::Home;
 use tests::dialler::Dialler;
 use tests::http;
 use tests::prometheus::Prometheus;
@@ -35,8 +37,8 @@ fn panels() -> Vec<(String, String)> {
 }
 
 /// Whose alerts and dashboards these are: a sandbox whose agent ends again and again and says more than it may, with a task; another
-/// one that comes and goes; and somebody who is not let in.
-fn all_is_going_on() -> (Gateway, Supervisor) {
+/// one that comes and goes; somebody who is not let in; and beside it a gateway that makes sandboxes itself.
+fn all_is_going_on() -> (Gateway, Supervisor, Home) {
     let gateway = Gateway::start();
     let supervisor = Supervisor::new();
     let token = supervisor.path("link/token");
@@ -57,7 +59,16 @@ fn all_is_going_on() -> (Gateway, Supervisor) {
     wait_until("a task has run", || {
         gateway.api().post("/v1/sandboxes/a/dev-tasks?wait=30s", r#"{"argv":["true"]}"#).status() == 201
     });
-    (gateway, supervisor)
+    let mut home = Home::new();
+    home.start(&[]);
+    assert_eq!(home.run(&["sandbox", "create", "more"]).code, 0);
+    (gateway, supervisor, home)
+}
+
+/// Where the other gateway listens.
+fn address(home: &Home) -> SocketAddr {
+    let text = fs::read_to_string(home.directory().join("address")).expect("it is written down");
+    text.trim().parse().expect("an address")
 }
 
 /// Names of the series of an exposition; a family that has none yet is not in it at all.
@@ -79,10 +90,11 @@ fn used(expression: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn alerts_and_dashboards_name_only_metrics_that_gateway_and_supervisor_expose() {
-    let (gateway, supervisor) = all_is_going_on();
+    let (gateway, supervisor, home) = all_is_going_on();
     let known = || {
         let mut known = exposed(&http::get(gateway.address, "/metrics").expect("it answers").body);
         known.extend(exposed(&supervisor.get("/metrics").body));
+        known.extend(exposed(&http::get(address(&home), "/metrics").expect("it answers").body));
         known
     };
     let rules: Value = serde_saphyr::from_str(&alerts()).expect("YAML");
@@ -102,10 +114,11 @@ fn alerts_and_dashboards_name_only_metrics_that_gateway_and_supervisor_expose() 
 /// 001-19: data that is real.
 #[test]
 fn every_panel_has_data_in_a_real_prometheus_and_every_alert_can_be_evaluated() {
-    let (gateway, supervisor) = all_is_going_on();
+    let (gateway, supervisor, home) = all_is_going_on();
     let labels = |namespace: &str, pod: &str| json!({ "namespace": namespace, "pod": pod });
     let targets = [
         ("hive-gateway", gateway.address, labels("openhive", "hive-gateway-0")),
+        ("hive-gateway-elsewhere", address(&home), labels("elsewhere", "hive-gateway-0")),
         ("hive-sandboxes", supervisor.address(), labels("hive-sandbox", "hive-sandbox-0")),
     ];
     let Some(prometheus) = Prometheus::start(&alerts(), &targets) else { return };

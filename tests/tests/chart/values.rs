@@ -76,6 +76,25 @@ fn every_value_changes_what_is_rendered() {
     assert!(dead.is_empty(), "these values change nothing in any set of ci/: {dead:#?}");
 }
 
+#[test]
+fn a_cluster_that_is_too_old_for_image_volumes_is_told_what_to_set() {
+    if !chart::has_helm() {
+        return;
+    }
+    let directory = chart::directory().display().to_string();
+    let on = |version: &str, values: &Value| {
+        chart::helm(&["template", "release", &directory, "--kube-version", version], Some(values))
+    };
+    let mut values = chart::read("ci/plain.yaml");
+    let (taken, why) = on("1.32", &values);
+    assert!(!taken && why.contains("supervisor.delivery") && why.contains("set it to install"), "{why}");
+    assert!(on("1.33", &values).0);
+    chart::set(&mut values, "/supervisor/delivery", json!("install"));
+    assert!(on("1.31", &values).0);
+    let (taken, why) = on("1.30", &values);
+    assert!(!taken && why.contains("kubeVersion"), "{why}");
+}
+
 /// Every place of values.yaml that a person sets: scalars, lists, and maps that are empty.
 fn leaves(value: &Value, place: String, found: &mut Vec<(String, Value)>) {
     match value.as_object().filter(|map| !map.is_empty()) {
