@@ -10,6 +10,13 @@ mod follow;
 pub use connect::{ConnectError, connect};
 pub use follow::{Change, follow};
 
+/// The annotation with the exact id of a Pod's sandbox (000-36).
+pub const AGENT_ID: &str = "openhive.io/agent-id";
+/// The annotation with the exact id of whoever made it (000-36).
+pub const CONTROLLER_ID: &str = "openhive.io/controller-id";
+/// The label of what a gateway has made: a hash of that id.
+pub const MANAGED_BY: &str = "openhive.io/managed-by";
+
 /// How the cluster is found; with neither, as a Pod of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use kube::Client;
 
+use crate::cluster::AGENT_ID;
 use crate::config::{Reader, parse};
 use crate::exit::reason;
 use crate::tokens::is_name;
@@ -24,9 +25,6 @@ use claims::Bound;
 use keys::Keys;
 use pods::Pods;
 
-/// The annotation with a Pod's exact id (000-36).
-pub const AGENT_ID: &str = "openhive.io/agent-id";
-
 /// Which tokens count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -36,12 +34,14 @@ pub struct Config {
     pub namespaces: BTreeSet<String>,
     /// Who checks them.
     pub check: Check,
+    /// The exact id of this gateway, where it makes Pods itself: those that others have made are not its own.
+    pub controller: Option<String>,
 }
 
 impl Config {
     /// Checked by the cluster's keys, in no namespace yet.
     pub fn new(audience: &str) -> Config {
-        Config { audience: audience.into(), namespaces: BTreeSet::new(), check: Check::Keys }
+        Config { audience: audience.into(), namespaces: BTreeSet::new(), check: Check::Keys, controller: None }
     }
 
     /// From the settings; `None` where no audience is set, or where something is missing and was noted.
@@ -55,7 +55,7 @@ impl Config {
             reader.mistake("identity_namespaces", "is missing, or wrong: name the namespaces whose Pods may dial");
             return None;
         };
-        Some(Config { audience, namespaces, check })
+        Some(Config { audience, namespaces, check, controller: None })
     }
 }
 
@@ -118,7 +118,7 @@ impl Identity {
     /// Begin to learn the keys and to watch Pods. A cluster that is away holds nobody up; it is asked again when somebody dials.
     pub fn new(config: Config, client: Client) -> Identity {
         let keys = (config.check == Check::Keys).then(|| Keys::new(client.clone()));
-        let pods = Pods::watch(&client, &config.namespaces);
+        let pods = Pods::watch(&client, &config.namespaces, config.controller.clone());
         Identity { config, client, keys, pods }
     }
 
@@ -145,10 +145,10 @@ impl Identity {
         let id = match self.pods.agent_of(uid) {
             Some(id) => id,
             // It may be younger than what the watch has told.
-            None => pods::ask(&self.client, bound).await?,
+            None => pods::ask(&self.client, bound, self.config.controller.as_deref()).await?,
         };
         let id = id.ok_or_else(|| {
-            IdentityError::refused(format!("Pod {namespace}/{pod} has no annotation {AGENT_ID}, so it is no sandbox"))
+            IdentityError::refused(format!("Pod {namespace}/{pod} has no annotation {AGENT_ID}, or another gateway has made it, so it is no sandbox here"))
         })?;
         match is_name(&id) {
             true => Ok(id),

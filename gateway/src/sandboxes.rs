@@ -175,25 +175,28 @@ impl Inner {
     }
 
     async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
+        let there = self.store.sandbox(id).await?;
+        if there.is_some_and(|row| row.ending) {
+            // Nobody else works on it, so an earlier end was cut short.
+            self.end(id).await?;
+        }
         let text = serde_json::to_string(&spec).unwrap_or_default();
         let token = self.backend.gives_tokens().then(new_token).transpose().map_err(SandboxError::Random)?;
         let hash = token.as_ref().map(|token| Hash::of(token).hex());
         let want = Want { id: id.into(), token: hash, spec: text.clone(), now_ms: wall_ms() };
         if !self.store.write(want).await? {
-            return match self.store.sandbox(id).await? {
-                Some(row) if row.spec.as_ref() == Some(&text) && !row.ending => Ok(Made::Attached),
-                Some(row) if row.spec.is_some() && !row.ending => Err(SandboxError::Conflict(format!(
-                    "there is a sandbox {id} already, and it was asked for otherwise"
-                ))),
-                Some(row) if row.ending => {
-                    Err(SandboxError::Conflict(format!("sandbox {id} is being ended; try again")))
-                }
-                _ => Err(SandboxError::Conflict(format!("there is a sandbox {id} already"))),
+            let other = match self.store.sandbox(id).await?.and_then(|row| row.spec) {
+                Some(there) if there == text => return Ok(Made::Attached),
+                Some(_) => ", and it was asked for otherwise",
+                None => "",
             };
+            return Err(SandboxError::Conflict(format!("there is a sandbox {id} already{other}")));
         }
-        let Err(error) = self.backend.create(New { id: id.into(), token, spec }).await else { return Ok(Made::New) };
-        self.undo(id, &error).await?;
-        Err(error.into())
+        let made = self.backend.create(New { id: id.into(), token, spec }).await;
+        if let Err(error) = &made {
+            self.undo(id, error).await?;
+        }
+        Ok(made.map(|()| Made::New)?)
     }
 
     /// What was refused leaves nothing. What others have under this name is theirs, and stays.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tests::tasks::Answer;
 
 use crate::cluster::{Level, Scene, in_namespace, until};
+use crate::identity;
 use crate::maker::{self, Maker, RULES};
 use crate::pod::SOON;
 use crate::volume::named;
@@ -133,7 +134,12 @@ fn two_gateways_in_one_namespace_leave_each_others_sandboxes_alone() {
         assert_eq!(two.get("a").status(), 404, "nothing is left of it");
         assert_eq!(two.delete("a").status(), 404);
         assert_eq!(count(scene).await, [1, 1]);
-        assert_eq!(one.get("a").json()["backend"]["state"].as_str().map(|s| s != "failed"), Some(true));
+        let pods: Api<Pod> = scene.api();
+        let pod = only_pod(scene).await;
+        let token = identity::token(scene, Some(&pod), identity::AUDIENCE).await;
+        let (status, said) = identity::refused(&two.gateway, &token);
+        assert_eq!(status, 401, "a sandbox of the one is nobody to the other: {said}");
+        assert_eq!(pods.get(&pod.name_any()).await.expect("it is there").uid(), pod.uid());
     });
 }
 

@@ -16,7 +16,7 @@ use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::pod::SOON;
 use crate::sandbox::Sandbox;
 
-const AUDIENCE: &str = "openhive-gateway";
+pub(crate) const AUDIENCE: &str = "openhive-gateway";
 
 /// A Pod that does nothing, with this id or without.
 async fn pod(scene: &Scene, name: &str, id: Option<&str>) -> Pod {
@@ -27,7 +27,7 @@ async fn pod(scene: &Scene, name: &str, id: Option<&str>) -> Pod {
 }
 
 /// A token of the default service account, bound to this Pod where there is one.
-async fn token(scene: &Scene, pod: Option<&Pod>, audience: &str) -> String {
+pub(crate) async fn token(scene: &Scene, pod: Option<&Pod>, audience: &str) -> String {
     let bound = pod.map(|pod| BoundObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
@@ -57,7 +57,7 @@ fn gateway(check: &str, namespace: &str) -> Gateway {
 
 /// Status and body of a dial that is no session.
 #[track_caller]
-fn refused(gateway: &Gateway, token: &str) -> (u16, String) {
+pub(crate) fn refused(gateway: &Gateway, token: &str) -> (u16, String) {
     match Dialler::upgrade(gateway.address, token).expect("an answer") {
         Ok(_) => (101, String::new()),
         Err(refused) => (refused.status, refused.body),

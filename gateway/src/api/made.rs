@@ -13,6 +13,7 @@ use super::reply::{self, Problem};
 use super::{Api, Id, NAMES, Whole};
 use crate::backend::{BackendError, Spec};
 use crate::config::parse::duration;
+use crate::exit::reason;
 use crate::registry::Order;
 use crate::sandboxes::{Made, NotReady, SandboxError};
 use crate::store::Forget;
@@ -40,7 +41,10 @@ pub(super) async fn create(State(api): State<Arc<Api>>, uri: Uri, Whole(body): W
     {
         // Who waits gets a sandbox or none.
         if matches!(error, NotReady::Failed { .. }) && outcome == Made::New {
-            made.delete(&id).await?;
+            let undone = made.delete(&id).await;
+            undone.unwrap_or_else(|error| {
+                tracing::warn!(error = reason(&error), "a sandbox that did not start is ended later")
+            });
         }
         return Err(error.into());
     }
@@ -89,7 +93,7 @@ pub(super) async fn forget(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Re
 
 impl From<SandboxError> for Problem {
     fn from(error: SandboxError) -> Problem {
-        let said = |status| Problem::new(status, crate::exit::reason(&error));
+        let said = |status| Problem::new(status, reason(&error));
         match &error {
             SandboxError::Store(error) => Problem::from(error.clone()),
             SandboxError::Random(_) => said(StatusCode::SERVICE_UNAVAILABLE),
@@ -101,20 +105,21 @@ impl From<SandboxError> for Problem {
 }
 
 fn backend_problem(error: &BackendError) -> Problem {
-    let said = |status| Problem::new(status, crate::exit::reason(error));
+    let said = |status| Problem::new(status, reason(error));
     match error {
         BackendError::Request { field, problem } => Problem::field(field, problem),
-        BackendError::Exists(_) | BackendError::Mounted { .. } | BackendError::Taken(_) => said(StatusCode::CONFLICT),
+        BackendError::Exists(_) | BackendError::Mounted { .. } | BackendError::Taken(_) | BackendError::Slow(_) => {
+            said(StatusCode::CONFLICT)
+        }
         BackendError::Refused(_) => said(StatusCode::UNPROCESSABLE_ENTITY),
         // Of the cluster's, not of this caller's.
         BackendError::Full(_) => said(StatusCode::INSUFFICIENT_STORAGE),
         BackendError::Away(_) => said(StatusCode::SERVICE_UNAVAILABLE).retry_after(5),
-        BackendError::Slow(_) => said(StatusCode::ACCEPTED),
         BackendError::Operator(_)
         | BackendError::Make { .. }
         | BackendError::Remove { .. }
         | BackendError::List { .. } => {
-            tracing::error!(error = crate::exit::reason(error), "the backend needs its operator");
+            tracing::error!(error = reason(error), "the backend needs its operator");
             said(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
@@ -122,7 +127,7 @@ fn backend_problem(error: &BackendError) -> Problem {
 
 impl From<NotReady> for Problem {
     fn from(error: NotReady) -> Problem {
-        let said = |status| Problem::new(status, crate::exit::reason(&error));
+        let said = |status| Problem::new(status, reason(&error));
         match &error {
             NotReady::Failed { .. } => said(StatusCode::UNPROCESSABLE_ENTITY),
             NotReady::Late { .. } => said(StatusCode::GATEWAY_TIMEOUT),

@@ -85,6 +85,7 @@ impl Kubernetes {
             return Err(KubernetesError::Audience { template, configured });
         }
         config.namespaces.insert(self.config.namespace.clone());
+        config.controller = Some(self.config.controller.clone());
         Ok(config)
     }
 

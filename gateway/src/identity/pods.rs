@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
 
+use super::IdentityError;
 use super::claims::Bound;
-use super::{AGENT_ID, IdentityError};
-use crate::cluster::{self, Change};
+use crate::cluster::{self, AGENT_ID, CONTROLLER_ID, Change, MANAGED_BY};
 
 /// Pods by uid, with the agent's id where there is one. A Pod that is ending still has records to deliver, so it counts until
 /// it is gone.
-#[derive(Default)]
-pub(super) struct Pods(Mutex<HashMap<String, Known>>);
+pub(super) struct Pods {
+    known: Mutex<HashMap<String, Known>>,
+    controller: Option<String>,
+}
 
 struct Known {
     namespace: String,
@@ -22,8 +24,8 @@ struct Known {
 
 impl Pods {
     /// Watch these namespaces for as long as the process lives.
-    pub(super) fn watch(client: &Client, namespaces: &BTreeSet<String>) -> Arc<Pods> {
-        let pods = Arc::new(Pods::default());
+    pub(super) fn watch(client: &Client, namespaces: &BTreeSet<String>, controller: Option<String>) -> Arc<Pods> {
+        let pods = Arc::new(Pods { known: Mutex::default(), controller });
         for namespace in namespaces.clone() {
             let (pods, api) = (pods.clone(), Api::namespaced(client.clone(), &namespace));
             tokio::spawn(async move {
@@ -42,7 +44,7 @@ impl Pods {
     fn take(&self, namespace: &str, change: Change) {
         let mut pods = self.lock();
         let known = |pod: &Pod| {
-            let agent = pod.annotations().get(AGENT_ID).cloned();
+            let agent = agent(pod, self.controller.as_deref());
             (pod.uid().unwrap_or_default(), Known { namespace: namespace.into(), agent })
         };
         match change {
@@ -58,16 +60,27 @@ impl Pods {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whose a Pod is. One that another gateway has made in the same namespace is nobody's here.
+fn agent(pod: &impl ResourceExt, controller: Option<&str>) -> Option<String> {
+    let made = pod.labels().contains_key(MANAGED_BY);
+    let ours = pod.annotations().get(CONTROLLER_ID).map(String::as_str) == controller;
+    pod.annotations().get(AGENT_ID).filter(|_| ours || !made).cloned()
+}
+
 /// The same, of the API server.
-pub(super) async fn ask(client: &Client, bound: &Bound) -> Result<Option<String>, IdentityError> {
+pub(super) async fn ask(
+    client: &Client,
+    bound: &Bound,
+    controller: Option<&str>,
+) -> Result<Option<String>, IdentityError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &bound.namespace);
     let pod = pods.get_metadata_opt(&bound.pod).await.map_err(IdentityError::away("did not show a Pod"))?;
     match pod.filter(|pod| pod.uid().as_deref() == Some(&bound.uid)) {
-        Some(pod) => Ok(pod.annotations().get(AGENT_ID).cloned()),
+        Some(pod) => Ok(agent(&pod, controller)),
         None => Err(IdentityError::refused(format!("Pod {}/{} of the token has gone", bound.namespace, bound.pod))),
     }
 }

@@ -10,14 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+pub(super) use crate::cluster::{AGENT_ID, CONTROLLER_ID, MANAGED_BY};
 use crate::tokens::hex;
 
-/// The exact id of the sandbox.
-pub(super) const AGENT_ID: &str = "openhive.io/agent-id";
-/// The exact id of the gateway that made it.
-pub(super) const CONTROLLER_ID: &str = "openhive.io/controller-id";
-/// A hash of that gateway's id.
-pub(super) const MANAGED_BY: &str = "openhive.io/managed-by";
 /// A hash of the sandbox's id.
 pub(super) const AGENT: &str = "openhive.io/agent";
 
