@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use gateway::config::SETTINGS;
 
 mod attach;
+pub(crate) mod clean;
 mod client;
 pub(crate) mod dev;
 mod ending;
@@ -44,6 +45,7 @@ pub(crate) fn command() -> Command {
                 )),
         )
         .subcommand(settings(preflight::command()))
+        .subcommand(settings(clean::command()))
         .subcommand(Command::new("settings").about("Print the table of all settings"))
         .subcommand(dev::command())
         .subcommand(sandbox::command())

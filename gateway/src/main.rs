@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             None => unreachable!("clap requires one of the subcommands above"),
         },
         Some(("preflight", m)) => return end(cli::preflight::run(m)),
+        Some(("clean", m)) => return end(cli::clean::run(m)),
         Some(("settings", _)) => say(&config::markdown()),
         Some(("completions", m)) => say(&cli::completions(m)),
         Some(("dev", m)) => return end(cli::dev::run(m)),

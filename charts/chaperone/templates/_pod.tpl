@@ -7,6 +7,11 @@ Takes {root, component, key, name, values, mounts, volumes, init, env, made, tri
 {{- define "chaperone.podSpec" -}}
 {{- $values := .values }}
 {{- $image := include "chaperone.image" (dict "name" (printf "%s.image" .key) "image" $values.image) }}
+{{- $legacy := and .root.Values.legacyInternalSecret (not .made) }}
+{{- if and $legacy $values.apiToken }}
+{{- fail (printf "legacyInternalSecret and %s.apiToken open one API to two tokens: choose one of them" .key) }}
+{{- end }}
+{{- $apiKey := ternary "gateway-internal-secret" (ternary "api-token" "" $values.apiToken) $legacy }}
 {{- if or .made .tries }}
 restartPolicy: Never
 {{- end }}
@@ -41,7 +46,11 @@ containers:
       {{- else }}
       - {name: SUPERVISOR_LINK_PLAIN, value: "true"}
       {{- end }}
-      {{- if $values.apiToken }}
+      {{- if $legacy }}
+      - name: HIVE_INTERNAL_SECRET
+        valueFrom: {secretKeyRef: {name: {{ $values.existingSecret }}, key: {{ $apiKey }}}}
+      {{- end }}
+      {{- if $apiKey }}
       - {name: SUPERVISOR_API_TOKEN_FILE, value: /etc/chaperone/api-token/token}
       {{- end }}
       {{- if $values.apiSigned }}
@@ -80,7 +89,7 @@ containers:
       {{- if .root.Values.gateway.tls.existingSecret }}
       - {name: ca, mountPath: /etc/chaperone/ca, readOnly: true}
       {{- end }}
-      {{- if $values.apiToken }}
+      {{- if $apiKey }}
       - {name: api-token, mountPath: /etc/chaperone/api-token, readOnly: true}
       {{- end }}
       - {name: workspace, mountPath: /workspace}
@@ -96,9 +105,9 @@ volumes:
     {{- else }}
     secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: gateway-token, path: token}]}
     {{- end }}
-  {{- if $values.apiToken }}
+  {{- if $apiKey }}
   - name: api-token
-    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: api-token, path: token}]}
+    secret: {secretName: {{ $values.existingSecret }}, defaultMode: 288, items: [{key: {{ $apiKey }}, path: token}]}
   {{- end }}
   {{- if .root.Values.gateway.tls.existingSecret }}
   - name: ca

@@ -51,3 +51,29 @@ fn say(findings: Vec<Finding>) -> Result<Vec<Finding>, Fault> {
     findings.iter().try_for_each(|finding| crate::say(&format!("{finding}\n")))?;
     Ok(findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway::backend::kubernetes::preflight::RIGHTS;
+
+    /// What is asked about is what the chart gives, and nothing else.
+    #[test]
+    fn the_charts_role_is_what_preflight_asks_about() {
+        let text = include_str!("../../../charts/chaperone/templates/rbac.yaml");
+        let making =
+            text.split("{{- if has $namespace $makes }}").nth(1).and_then(|rest| rest.split("{{- else }}").next());
+        let between = |line: &str, open: &str| {
+            let rest = line.split_once(open)?.1;
+            Some(rest.split_once(']')?.0.to_owned())
+        };
+        let lines =
+            making.expect("the rules of who makes sandboxes").lines().filter(|line| line.contains("resources:"));
+        let given: Vec<(String, String)> = lines
+            .map(|line| (between(line, "resources: [").expect("a list"), between(line, "verbs: [").expect("a list")))
+            .collect();
+        let asked = |(resource, part, verbs): &(&str, Option<&str>, &[&str])| {
+            (part.map_or((*resource).to_owned(), |part| format!("{resource}/{part}")), verbs.join(", "))
+        };
+        assert_eq!(given, RIGHTS.iter().map(asked).collect::<Vec<_>>());
+    }
+}

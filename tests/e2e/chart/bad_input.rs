@@ -43,6 +43,16 @@ fn a_missing_secret_and_a_missing_key_are_named_before_anything_is_made() {
         let (done, said) = install(home, &values(scenes), &[]);
         let wanted = format!("key gateway-token of Secret {SECRET} in namespace {}", sandbox.namespace);
         assert!(!done && said.contains(&wanted) && !said.contains("database-url"), "{said}");
+        let mut asked = values(scenes);
+        chart::set(&mut asked, "/legacyInternalSecret", json!(true));
+        chart::set(&mut asked, "/networkPolicies/enabled", json!(false));
+        let requests = json!({ "enabled": true, "apiToken": true, "image": asked["sandbox"]["image"] });
+        chart::set(&mut asked, "/sandboxes", requests);
+        let (done, said) = install(home, &asked, &[]);
+        for key in ["api-token", "gateway-internal-secret"] {
+            let wanted = format!("key {key} of Secret {SECRET} in namespace {}", sandbox.namespace);
+            assert!(!done && said.contains(&wanted), "{said}");
+        }
         let mut elsewhere = values(scenes);
         chart::set(&mut elsewhere, "/namespaces/agents", json!("nowhere-at-all"));
         let (done, said) = install(home, &elsewhere, &[]);

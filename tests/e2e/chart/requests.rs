@@ -1,6 +1,6 @@
 //! Sandboxes on request, as the chart sets the gateway up for them: its role, its way to the API server, its template.
 
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -62,14 +62,25 @@ fn a_platform_asks_for_a_sandbox_runs_a_coding_agent_in_it_and_nothing_is_left()
         assert!(said.contains("The work is done."), "{said}");
         let (code, said) = result_of(&start_client(home, "delete", &["sandbox", "delete", "made.1"]).await).await;
         assert_eq!(code, 0, "{said}");
-        let made = ListParams::default().labels("openhive.io/managed-by");
-        let (pods, services, secrets): (Api<Pod>, Api<Service>, Api<Secret>) =
-            (sandbox.api(), sandbox.api(), sandbox.api());
-        let left = [
-            pods.list(&made).await.expect("a list").items.len(),
-            services.list(&made).await.expect("a list").items.len(),
-            secrets.list(&made).await.expect("a list").items.len(),
-        ];
-        assert_eq!(left, [0, 0, 0]);
+        assert_eq!(made_in(sandbox).await, [0, 0]);
+
+        // One that is there when the release goes ends with it, and so does what has ended it.
+        let (code, said) = result_of(&start_client(home, "another", &["sandbox", "create", "made.2"]).await).await;
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(made_in(sandbox).await, [1, 1]);
+        let (done, said) = helm_in(home, &["uninstall", RELEASE, "--wait", "--timeout", "150s"], None);
+        assert!(done, "{said}");
+        assert_eq!(made_in(sandbox).await, [0, 0]);
+        let (accounts, maps): (Api<ServiceAccount>, Api<ConfigMap>) = (home.api(), home.api());
+        assert!(accounts.get_opt("hive-gateway-clean").await.expect("an answer").is_none());
+        assert!(maps.get_opt("hive-gateway-clean").await.expect("an answer").is_none());
     });
+}
+
+/// Pods and Services that a gateway has made.
+async fn made_in(sandbox: &Scene) -> [usize; 2] {
+    let made = ListParams::default().labels("openhive.io/managed-by");
+    let (pods, services): (Api<Pod>, Api<Service>) = (sandbox.api(), sandbox.api());
+    let pods = pods.list(&made).await.expect("a list").items.len();
+    [pods, services.list(&made).await.expect("a list").items.len()]
 }

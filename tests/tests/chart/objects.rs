@@ -53,7 +53,10 @@ fn every_pod_passes_restricted_and_only_a_gateway_that_makes_sandboxes_has_a_tok
             let found = findings(&pod["spec"]);
             assert!(found.is_empty(), "{about}: {found:?}");
             let calls = pod["spec"]["automountServiceAccountToken"] != json!(false);
-            let makes = ["\"hive-gateway\"", "\"chaperone-test-preflight\""].iter().any(|name| about.ends_with(name))
+            let makes = ["\"hive-gateway\"", "\"hive-gateway-clean\"", "\"chaperone-test-preflight\""]
+                .iter()
+                .any(|name| about.ends_with(name))
+                && object["kind"] != "ConfigMap"
                 && !about.starts_with("plain.yaml");
             assert_eq!(calls, makes, "{about}");
         }
@@ -149,7 +152,6 @@ fn what_the_gateway_may_do_is_this_and_in_these_namespaces_only() {
         "hive-sandbox: pods: create get list watch delete",
         "hive-sandbox: pods/log: get",
         "hive-sandbox: services: create get list delete",
-        "hive-sandbox: secrets: create delete",
         "hive-sandbox: events: list",
     ];
     assert_eq!(rights(&chart::read("ci/sandboxes.yaml")), made);
@@ -169,10 +171,11 @@ fn what_the_gateway_may_do_is_this_and_in_these_namespaces_only() {
     );
 }
 
-/// Each rule as a sentence; every role is bound to the gateway's account and to nobody else.
+/// Each rule as a sentence; every role of that name is bound to the gateway's account and to nobody else.
 fn rights(values: &Value) -> Vec<String> {
     let objects = chart::objects(values);
-    let of = |kind: &str| objects.iter().filter(|o| o["kind"] == kind).cloned().collect::<Vec<_>>();
+    let named = |o: &&Value| o["metadata"]["name"] == "hive-gateway";
+    let of = |kind: &str| objects.iter().filter(|o| o["kind"] == kind).filter(named).cloned().collect::<Vec<_>>();
     let (roles, bindings) = (of("Role"), of("RoleBinding"));
     assert_eq!(roles.len(), bindings.len());
     for (role, binding) in roles.iter().zip(&bindings) {
@@ -196,6 +199,44 @@ fn sentence(rule: &Value) -> String {
         list.collect::<Vec<_>>().join(" ")
     };
     format!("{}: {}", words("resources"), words("verbs"))
+}
+
+/// It outlives the release, so it brings all that it needs, ends only what is named to it, and goes itself.
+#[test]
+fn what_ends_the_sandboxes_after_an_uninstall_is_a_hook_with_a_role_of_its_own() {
+    if !chart::has_helm() {
+        return;
+    }
+    let mut values = chart::read("ci/rich.yaml");
+    let cleaning = |values: &Value| {
+        let of = |object: &Value| object["metadata"]["name"] == "hive-gateway-clean";
+        chart::objects(values).into_iter().filter(of).collect::<Vec<_>>()
+    };
+    let objects = cleaning(&values);
+    assert_eq!(objects.len(), 5, "{objects:#?}");
+    for object in &objects {
+        let annotations = &object["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/hook"], "post-delete");
+        assert_eq!(annotations["helm.sh/hook-delete-policy"], "before-hook-creation,hook-succeeded");
+    }
+    let role = objects.iter().find(|object| object["kind"] == "Role").expect("a role");
+    let rules: Vec<String> = role["rules"].as_array().expect("a list").iter().map(sentence).collect();
+    assert_eq!(rules, ["pods: get list watch delete", "services: get list delete"]);
+    let others = chart::objects(&values);
+    let find = |kind: &str, name: &str| {
+        let is = |o: &&Value| o["kind"] == kind && o["metadata"]["name"] == name;
+        others.iter().find(is).cloned().unwrap_or_else(|| panic!("no {kind} {name}"))
+    };
+    assert_eq!(find("ConfigMap", "hive-gateway-clean")["data"], find("ConfigMap", "hive-sandboxes")["data"]);
+    let id = |pod: &Value| {
+        let env = pod["spec"]["containers"][0]["env"].as_array().expect("a list").clone();
+        env.into_iter().find(|variable| variable["name"] == "GATEWAY_KUBERNETES_CONTROLLER_ID").expect("an id")
+    };
+    let [clean, serve] = [("Job", "hive-gateway-clean"), ("Deployment", "hive-gateway")]
+        .map(|(kind, name)| id(&chart::pods(&find(kind, name))[0]));
+    assert_eq!(clean, serve);
+    chart::set(&mut values, "/sandboxes/keep", json!(true));
+    assert_eq!(cleaning(&values), [Value::Null; 0]);
 }
 
 /// 000-85: only the store; 000-86: it can come again; 000-88: and does not try for ever.

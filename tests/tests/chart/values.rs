@@ -46,6 +46,14 @@ fn values_that_make_no_sense_are_refused_by_name() {
         let why = chart::template(&values).expect_err(pointer);
         assert!(why.contains(named), "{pointer}: {why}");
     }
+    let mut values = good.clone();
+    chart::set(&mut values, "/legacyInternalSecret", json!(true));
+    let text = chart::template(&values).expect("it renders");
+    assert_eq!(text.matches("name: HIVE_INTERNAL_SECRET").count(), 3, "both, and the one that is tried");
+    chart::set(&mut values, "/agent/apiToken", json!(true));
+    let why = chart::template(&values).expect_err("two tokens");
+    assert!(why.contains("legacyInternalSecret and agent.apiToken"), "{why}");
+    assert!(!chart::template(&good).expect("it renders").contains("HIVE_INTERNAL_SECRET"), "issue 6, part 8");
     let mut values = good;
     chart::set(&mut values, "/ingress/enabled", json!(true));
     chart::set(&mut values, "/networkPolicies/gatewayFrom", json!([{ "namespaceSelector": {} }]));
