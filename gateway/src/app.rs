@@ -120,11 +120,12 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
     let mut stops = Stops::new()?;
     let listener = listen(config.listen).await?;
     let mut config = config;
-    let mut backend: Option<Arc<dyn Backend>> = None;
+    let (mut backend, mut follow) = (None::<Arc<dyn Backend>>, None);
     if let Some(kubernetes) = config.kubernetes.clone() {
         let kubernetes = connect(kubernetes).await?;
         let identity = kubernetes.identity(config.identity.take());
         config.identity = Some(identity.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?);
+        follow = Some(kubernetes.follow());
         backend = Some(Arc::new(kubernetes));
     }
     let running = start(config, listener, backend).await?;
@@ -132,12 +133,14 @@ pub async fn serve(config: Config) -> Result<(), Fault> {
         tokio::spawn(made.clone().tell());
         tokio::spawn(made.clone().agree());
     }
+    // Now somebody listens, so what has changed since the last life is told.
+    follow.map(tokio::spawn);
     stops.next().await;
     running.stop(&mut stops).await;
     Ok(())
 }
 
-/// The backend, which follows its cluster from now on. A right that is missing is a mistake of the configuration; a cluster that
+/// The backend, which does not follow its cluster yet. A right that is missing is a mistake of the configuration; a cluster that
 /// does not answer, or would take no Pod now, may do so later, and is no reason not to serve those that run.
 async fn connect(config: kubernetes::Config) -> Result<Kubernetes, Fault> {
     let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
@@ -154,7 +157,6 @@ async fn connect(config: kubernetes::Config) -> Result<Kubernetes, Fault> {
         }
         Err(_) => tracing::warn!("the cluster says nothing: whether this gateway may do what it needs is not known"),
     }
-    tokio::spawn(kubernetes.follow());
     Ok(kubernetes)
 }
 

@@ -192,21 +192,17 @@ pub(super) async fn register(State(api): State<Arc<Api>>, Id(id): Id) -> Result<
         id: &'a str,
         token: &'a str,
     }
-    if api.sessions.store.sandbox(&id).await?.is_some_and(|row| row.spec.is_some()) {
-        let detail = format!("this gateway makes sandbox {id} itself, and gives it its token");
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
     let token = new_token().map_err(no_random_numbers)?;
-    let status = match register_token(&api, &id, &token).await? {
+    let register = Register { id: id.clone(), token: Hash::of(&token).hex(), now_ms: wall_ms() };
+    let status = match api.sessions.store.write(register).await? {
         Registered::New => StatusCode::CREATED,
         Registered::Renewed => StatusCode::OK,
+        Registered::Made => {
+            let detail = format!("this gateway makes sandbox {id} itself, or is just ending it");
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
     };
     Ok(reply::json(status, &Token { id: &id, token: &token }))
-}
-
-async fn register_token(api: &Api, id: &str, token: &str) -> Result<Registered, Problem> {
-    let register = Register { id: id.into(), token: Hash::of(token).hex(), now_ms: wall_ms() };
-    Ok(api.sessions.store.write(register).await?)
 }
 
 pub(super) fn no_random_numbers<E>(_: E) -> Problem {

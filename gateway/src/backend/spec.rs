@@ -108,7 +108,7 @@ impl Spec {
         for name in self.env.keys() {
             let problem = if !is_variable(name) {
                 "is no name of a variable: it has letters, digits and _, and begins with no digit"
-            } else if name.starts_with("SUPERVISOR_") {
+            } else if OPERATORS.iter().any(|prefix| name.starts_with(prefix)) {
                 "is the operator's to set"
             } else {
                 continue;
@@ -118,6 +118,9 @@ impl Spec {
         Ok(())
     }
 }
+
+/// What the supervisor reads its settings from.
+const OPERATORS: [&str; 4] = ["SUPERVISOR_", "HIVE_", "OPENHIVE_", "POD_"];
 
 fn is_variable(name: &str) -> bool {
     let mut bytes = name.bytes();

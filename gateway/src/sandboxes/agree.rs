@@ -21,6 +21,7 @@ const EVERY: Duration = Duration::from_secs(20);
 const ORPHAN: Duration = Duration::from_secs(60);
 /// Rows of one query.
 const PAGE: i64 = 500;
+
 /// What one look has found of the other side.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -53,7 +54,7 @@ impl Sandboxes {
         loop {
             looks.tick().await;
             match self.look().await {
-                Ok(steps) => self.take(due(steps, &mut sightings, Instant::now())).await,
+                Ok(steps) => self.take(due(steps, &mut sightings, Instant::now())),
                 Err(error) => {
                     let error = reason(&error);
                     tracing::warn!(error, "what is wanted and what there is cannot be compared now");
@@ -94,11 +95,18 @@ impl Sandboxes {
         }
     }
 
-    /// Each in a task of its own: one may have to wait for a node that does not answer. Who is busy is left alone.
-    async fn take(&self, steps: Vec<Step>) {
+    /// Each in a task of its own: an end may have to wait for a node that does not answer. Who is busy, and an end for which there
+    /// is no place now, is left for the next look.
+    fn take(&self, steps: Vec<Step>) {
         for step in steps {
+            let place = match step {
+                Step::Make(_) => None,
+                Step::End(_) | Step::Orphan(_) => match self.0.places.clone().try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_) => continue,
+                },
+            };
             let Some(busy) = self.0.busy_if_free(step.id()) else { continue };
-            let place = self.0.places.clone().acquire_owned().await;
             let sandboxes = self.clone();
             tokio::spawn(async move {
                 sandboxes.step(step).await;

@@ -34,7 +34,6 @@ impl Sandboxes {
         let deadline = Instant::now() + limit;
         let mut changes = self.0.backend.changes();
         loop {
-            let entered = self.0.registry.entered();
             let state = self.state(id).await?;
             match &state {
                 State::Running if self.0.registry.get(id).is_some() => return Ok(()),
@@ -45,10 +44,21 @@ impl Sandboxes {
             }
             tokio::select! {
                 () = changed(&mut changes, id) => {}
-                () = entered => {}
+                () = self.session(id), if self.0.registry.get(id).is_none() => {}
                 () = sleep(LOOK) => self.0.backend.look(id).await,
                 () = sleep_until(deadline) => return Err(self.late(id, limit, state).await),
             }
+        }
+    }
+
+    /// Until it has one. Others that begin cost a look at this process's own list.
+    async fn session(&self, id: &str) {
+        loop {
+            let entered = self.0.registry.entered();
+            if self.0.registry.get(id).is_some() {
+                return;
+            }
+            entered.await;
         }
     }
 

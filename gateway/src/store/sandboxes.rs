@@ -97,7 +97,7 @@ fn row(row: &AnyRow) -> Result<Row, sqlx::Error> {
     })
 }
 
-/// A sandbox gets a new token; the old one is worth nothing from then on.
+/// A sandbox gets a new token; the old one is worth nothing from then on. Not one that a backend makes or ends.
 #[derive(Clone, Debug)]
 pub struct Register {
     /// Its id; it is made where there is none.
@@ -115,13 +115,15 @@ pub enum Registered {
     New,
     /// It has another token now.
     Renewed,
+    /// It is the backend's, so nothing has changed.
+    Made,
 }
 
 impl Write for Register {
     type Answer = Registered;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Registered, sqlx::Error> {
-        let renewed = sqlx::query("UPDATE sandboxes SET token = $2 WHERE id = $1")
+        let renewed = sqlx::query("UPDATE sandboxes SET token = $2 WHERE id = $1 AND spec IS NULL AND ending = 0")
             .bind(&self.id)
             .bind(&self.token)
             .execute(&mut *connection)
@@ -129,13 +131,15 @@ impl Write for Register {
         if renewed.rows_affected() > 0 {
             return Ok(Registered::Renewed);
         }
-        sqlx::query("INSERT INTO sandboxes (id, token, created_ms, fence) VALUES ($1, $2, $3, $3)")
-            .bind(&self.id)
-            .bind(&self.token)
-            .bind(self.now_ms)
-            .execute(connection)
-            .await?;
-        Ok(Registered::New)
+        let made = sqlx::query(
+            "INSERT INTO sandboxes (id, token, created_ms, fence) VALUES ($1, $2, $3, $3) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&self.id)
+        .bind(&self.token)
+        .bind(self.now_ms)
+        .execute(connection)
+        .await?;
+        Ok(if made.rows_affected() > 0 { Registered::New } else { Registered::Made })
     }
 }
 

@@ -1,38 +1,46 @@
 //! What the gateway itself has to tell of a sandbox: events of the class `backend`, among those of its supervisor.
 
+use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use super::{Store, StoreError, Write};
+use super::Write;
 
 /// Their class.
 pub const CLASS: &str = "backend";
 /// They come from no buffer.
 const EPOCH: &str = "gateway";
 
-impl Store {
-    /// The body of the newest of them.
-    pub async fn told(&self, sandbox: &str) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT body FROM records WHERE sandbox = $1 AND class = $2 ORDER BY position DESC LIMIT 1";
-        let query = sqlx::query_scalar::<_, String>(sql).bind(sandbox.to_string()).bind(CLASS);
-        self.read(async |c| query.fetch_optional(c).await).await
-    }
-}
-
-/// One more; nothing happens where there is no such sandbox.
+/// One more, where it is not what was told last; whether it was not. Nothing happens where there is no such sandbox.
 #[derive(Clone, Debug)]
 pub struct Tell {
     /// Whose.
     pub sandbox: String,
-    /// As a supervisor's record is written: `wall_ms`, `kind`, `body`.
-    pub body: String,
+    /// What happened.
+    pub kind: String,
+    /// An object.
+    pub body: Value,
     /// By the wall clock.
     pub now_ms: i64,
 }
 
-impl Write for Tell {
-    type Answer = ();
+impl Tell {
+    /// Here, where one write comes after the other, so that two who have seen the same tell it once.
+    async fn is_known(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let sql = "SELECT body FROM records WHERE sandbox = $1 AND class = $2 ORDER BY position DESC LIMIT 1";
+        let last =
+            sqlx::query_scalar::<_, String>(sql).bind(&self.sandbox).bind(CLASS).fetch_optional(connection).await?;
+        let last: Value = last.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(last["kind"] == self.kind && last["body"] == self.body)
+    }
+}
 
-    async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+impl Write for Tell {
+    type Answer = bool;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        if self.is_known(connection).await? {
+            return Ok(false);
+        }
         // The row of the sandbox is locked from here on, so positions are committed in their order.
         let position = sqlx::query_scalar::<_, i64>(
             "UPDATE sandboxes SET position = position + 1 WHERE id = $1 RETURNING position",
@@ -40,7 +48,7 @@ impl Write for Tell {
         .bind(&self.sandbox)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some(position) = position else { return Ok(()) };
+        let Some(position) = position else { return Ok(false) };
         let next = sqlx::query_scalar::<_, i64>(
             "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, 2) \
              ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = cursors.next + 1 RETURNING next",
@@ -60,9 +68,10 @@ impl Write for Tell {
         .bind(self.now_ms)
         .bind(position)
         .bind(next - 1)
-        .bind(&self.body)
+        // As a supervisor's record is written.
+        .bind(json!({ "wall_ms": self.now_ms, "kind": self.kind, "body": self.body }).to_string())
         .execute(connection)
         .await?;
-        Ok(())
+        Ok(true)
     }
 }

@@ -51,6 +51,8 @@ fn a_cluster_that_is_away_costs_new_sandboxes_and_nothing_else() {
     // Whether the cluster has got something of it is unknown, so it is ended when the cluster is back.
     let left = gateway.api().get("/v1/sandboxes/new").json();
     assert_eq!(left["backend"]["state"], "ending", "{left}");
+    // Nobody gets a token for what is about to be forgotten.
+    assert_eq!(gateway.api().call("PUT", "/v1/sandboxes/new", &[], b"").status(), 409);
     assert!(!gateway.stderr.text().contains("CANARY-token"));
 }
 
@@ -112,6 +114,12 @@ fn settings_and_template_are_checked_before_anything_is_done() {
         ("- no Pod", "is no Pod"),
         (&TEMPLATE.replace("command", "comand"), "spec.containers[0].comand"),
         (&TEMPLATE.replace("\"spec\": {", "\"spec\": {\"hostNetwork\": true, "), "spec.hostNetwork"),
+        (&TEMPLATE.replace("8091", "8091, \"hostPort\": 80"), "hostPort"),
+        (
+            &TEMPLATE
+                .replace("\"image\"", "\"securityContext\": {\"capabilities\": {\"add\": [\"SYS_ADMIN\"]}}, \"image\""),
+            "spec.containers[0].securityContext",
+        ),
     ] {
         let builder = away(template);
         assert_eq!(builder.run(&["migrate", "up"]).0, 0);

@@ -21,6 +21,8 @@ use crate::backend::{BackendError, Spec};
 
 /// Which variables the supervisor hands on to the agent.
 const ALLOW: &str = "SUPERVISOR_AGENT_ENV_ALLOW";
+/// What its supervisor dials the gateway through.
+const LINK_PROXY: &str = "SUPERVISOR_LINK_PROXY";
 /// Keys of labels and annotations that have a meaning here.
 const RESERVED: [&str; 4] = [names::AGENT_ID, names::CONTROLLER_ID, names::MANAGED_BY, names::AGENT];
 
@@ -90,6 +92,7 @@ fn container(container: &mut Container, controller: &str, id: &str, spec: &Spec)
         }
     }
     allow(variables, &spec.env);
+    keep_the_link_direct(variables);
     identify(container, id, controller);
     // Sorted, because the map is.
     let sorted = spec.env.iter().map(|(name, value)| variable(name, value));
@@ -101,6 +104,15 @@ fn container(container: &mut Container, controller: &str, id: &str, spec: &Spec)
 pub(super) fn identify(container: &mut Container, id: &str, controller: &str) {
     let said = OURS.into_iter().zip([id, controller]).map(|(name, value)| variable(name, value));
     container.env.get_or_insert_default().extend(said);
+}
+
+/// A proxy that a request names is for its agent; what the operator has set counts for the supervisor too.
+fn keep_the_link_direct(variables: &mut Vec<EnvVar>) {
+    let says =
+        |variable: &EnvVar| variable.name == LINK_PROXY || variable.name.to_ascii_uppercase().ends_with("_PROXY");
+    if !variables.iter().any(says) {
+        variables.push(variable(LINK_PROXY, "none"));
+    }
 }
 
 /// Beside what the operator allows, what was asked for.
@@ -259,6 +271,8 @@ mod tests {
             (r#"{"labels":{"openhive.io/managed-by":"x"}}"#, "labels.openhive.io/managed-by"),
             (r#"{"annotations":{"openhive.io/controller-id":"x"}}"#, "annotations.openhive.io/controller-id"),
             (r#"{"env":{"SUPERVISOR_ENFORCEMENT":"best-effort"}}"#, "env.SUPERVISOR_ENFORCEMENT"),
+            (r#"{"env":{"POD_UID":"of another"}}"#, "env.POD_UID"),
+            (r#"{"env":{"HIVE_AGENT_CONFIG_JSON":"{}"}}"#, "env.HIVE_AGENT_CONFIG_JSON"),
         ] {
             let error = made(request).expect_err(request);
             assert!(error.starts_with(field), "{error}");

@@ -60,7 +60,7 @@ impl Act<'_> {
         if says("because it is being terminated") {
             return BackendError::Operator(format!("{self}: namespace {namespace} is being removed: {told}"));
         }
-        if status.code == 404 && says("namespaces") {
+        if status.code == 404 && is_of_a_namespace(status) {
             return BackendError::Operator(format!(
                 "{self}: there is no namespace {namespace}: make it, or set GATEWAY_KUBERNETES_NAMESPACE: {told}"
             ));
@@ -95,9 +95,14 @@ impl std::fmt::Display for Act<'_> {
     }
 }
 
+/// By the server's own word: what a message quotes may be anybody's.
+fn is_of_a_namespace(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
 /// Whether there is no such object.
 pub(super) fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found() && !status.message.contains("namespaces"))
+    matches!(error, kube::Error::Api(status) if status.is_not_found() && !is_of_a_namespace(status))
 }
 
 /// Whether there is one already.
@@ -128,7 +133,11 @@ mod tests {
         assert!(matches!(level, BackendError::Refused(_)) && level.to_string().contains("Pod Security"), "{level}");
         let role = refused(403, "pods is forbidden: User \"u\" cannot create resource \"pods\" in API group \"\"");
         assert!(matches!(role, BackendError::Operator(_)) && role.to_string().contains("preflight"), "{role}");
-        let namespace = refused(404, "namespaces \"hive-sandbox\" not found");
+        let details = serde_json::from_value(serde_json::json!({ "kind": "namespaces" })).expect("details");
+        let missing =
+            Status::failure("namespaces \"hive-sandbox\" not found", "NotFound").with_code(404).with_details(details);
+        let act = Act { verb: "create", kind: "Pod".into(), name: "sandbox-a", namespace: "hive-sandbox" };
+        let namespace = act.refused(&kube::Error::Api(missing.boxed()));
         assert!(matches!(namespace, BackendError::Operator(_)), "{namespace}");
         let webhook = refused(400, "admission webhook \"policy.example\" denied the request: no");
         assert!(matches!(webhook, BackendError::Refused(_)) && webhook.to_string().contains("admission"), "{webhook}");

@@ -165,8 +165,15 @@ fn refuse_the_hosts(spec: &PodSpec) -> Result<(), Wrong> {
     let init = spec.init_containers.iter().flatten().enumerate().map(|(n, c)| (format!("spec.initContainers[{n}]"), c));
     let all = init.chain(spec.containers.iter().enumerate().map(|(n, c)| (format!("spec.containers[{n}]"), c)));
     for (at, container) in all {
+        if container.ports.iter().flatten().any(|port| port.host_port.is_some_and(|port| port != 0)) {
+            return wrong(format!("{at}.ports"), "has a hostPort, which would open the node's own");
+        }
         let Some(security) = &container.security_context else { continue };
-        if security.privileged == Some(true) || security.allow_privilege_escalation == Some(true) {
+        let adds = security.capabilities.as_ref().is_some_and(|set| set.add.iter().flatten().next().is_some());
+        let unconfined = security.seccomp_profile.as_ref().is_some_and(|profile| profile.type_ == "Unconfined");
+        let unmasked = security.proc_mount.as_ref().is_some_and(|mount| mount != "Default");
+        let privileged = security.privileged == Some(true) || security.allow_privilege_escalation == Some(true);
+        if privileged || adds || unconfined || unmasked {
             return wrong(format!("{at}.securityContext"), "gives privileges that a sandbox must not have");
         }
     }
