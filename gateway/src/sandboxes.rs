@@ -40,6 +40,8 @@ pub enum SandboxError {
     Conflict(String),
     #[error("there is no sandbox {0}")]
     Unknown(String),
+    #[error("what was asked for of sandbox {id} cannot be read by this version of the gateway")]
+    Spec { id: String, source: serde_json::Error },
 }
 
 /// Whether it was there before.
@@ -235,7 +237,9 @@ impl Inner {
     /// Make what is not there of one that is wanted. One that needs a token of ours would not know another one.
     async fn make_again(&self, row: &Row) -> Result<(), SandboxError> {
         let Some(text) = &row.spec else { return Ok(()) };
-        let spec: Spec = serde_json::from_str(text).unwrap_or_default();
+        // A later version may have written it; the template alone would be another sandbox.
+        let spec: Spec =
+            serde_json::from_str(text).map_err(|source| SandboxError::Spec { id: row.id.clone(), source })?;
         Ok(self.backend.create(New { id: row.id.clone(), token: None, spec }).await?)
     }
 }

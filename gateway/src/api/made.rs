@@ -98,6 +98,7 @@ impl From<SandboxError> for Problem {
             SandboxError::Store(error) => Problem::from(error.clone()),
             SandboxError::Random(_) => said(StatusCode::SERVICE_UNAVAILABLE),
             SandboxError::Conflict(_) => said(StatusCode::CONFLICT),
+            SandboxError::Spec { .. } => said(StatusCode::INTERNAL_SERVER_ERROR),
             SandboxError::Unknown(id) => Problem::no_sandbox(id),
             SandboxError::Backend(error) => backend_problem(error),
         }
