@@ -46,7 +46,7 @@ impl Config {
 
     /// From the settings; `None` where no audience is set, or where something is missing and was noted.
     pub fn read(reader: &mut Reader) -> Option<Config> {
-        let audience = reader.optional("identity_audience", audience);
+        let audience = reader.optional("identity_audience", parse::visible);
         let namespaces = reader.optional("identity_namespaces", namespaces);
         let check = reader
             .value("identity_check", parse::one_of(&[("keys", Check::Keys), ("tokenreview", Check::TokenReview)]));
@@ -57,11 +57,6 @@ impl Config {
         };
         Some(Config { audience, namespaces, check, controller: None })
     }
-}
-
-fn audience(text: &str) -> Result<String, String> {
-    let known = text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if known { Ok(text.into()) } else { Err("is visible ASCII without blanks, 253 at most".into()) }
 }
 
 fn namespaces(text: &str) -> Result<BTreeSet<String>, String> {

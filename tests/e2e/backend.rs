@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tests::postgres::Postgres;
 use tests::tasks::Answer;
 
 use crate::cluster::{Level, Scene, in_namespace, until};
@@ -86,6 +87,26 @@ fn the_same_request_twice_is_one_sandbox_and_another_one_of_its_id_is_refused() 
         let other = detail(&gateway.create("", &json!({ "id": "a" })), 409);
         assert!(other.contains("sandbox a already"), "{other}");
         assert_eq!(count(scene).await, [1, 1]);
+    });
+}
+
+#[test]
+fn on_postgresql_a_sandbox_is_kept_over_a_kill_and_each_change_is_told_once() {
+    let Some(server) = Postgres::start() else { return };
+    in_namespace(Level::Restricted, async |scene| {
+        let builder = maker::unstarted(scene, "hive/one", RULES, str::to_owned).await;
+        let mut gateway = Maker { gateway: builder.set("database_url", &server.url()).start() };
+        assert_eq!(gateway.create(WAIT, &json!({ "id": "a" })).status(), 201);
+        let before = only_pod(scene).await;
+        let told = gateway.events("a", "backend");
+        gateway.gateway.kill();
+        gateway.gateway.start_again();
+        until("it is connected again", SOON, async || (gateway.get("a").json()["status"] == "connected").then_some(()))
+            .await;
+        assert_eq!(gateway.events("a", "backend"), told, "nothing has changed");
+        assert_eq!(only_pod(scene).await.uid(), before.uid());
+        assert_eq!(gateway.delete("a").status(), 204);
+        assert_eq!(count(scene).await, [0, 0]);
     });
 }
 
@@ -351,6 +372,10 @@ fn whoever_hangs_up_leaves_a_whole_sandbox_or_none() {
             (left.is_empty() && count(scene).await == [0, 0]).then_some(())
         })
         .await;
+        for step in ["made", "ended"] {
+            let mended = gateway.gateway.metric(&format!("gateway_sandboxes_mended_total{{step=\"{step}\"}}"));
+            assert!(mended < 1.0, "each was finished by itself, and not found unfinished later: {step} {mended}");
+        }
     });
 }
 

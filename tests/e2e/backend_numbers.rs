@@ -124,34 +124,40 @@ fn killed_at_any_step_of_create_and_delete_the_gateway_makes_wanted_and_existing
         let theirs = there::<Pod>(scene, "hive/other").await;
         let mut gateway = Maker::start(scene, ONE).await;
         let (mut longest, mut mended) = (Duration::ZERO, 0);
-        let mut alive = Vec::<String>::new();
+        // By id, the instances of its Pod: one each.
+        let mut alive = Vec::<(String, Vec<String>)>::new();
         for kill in 0..kills() {
             let client = gateway.gateway.api();
             // Two steps forward, one back: creates and deletes in turn, and never many at once.
             let create = kill % 2 == 0;
-            let id = if create { format!("s{kill}") } else { alive.pop().unwrap_or_default() };
+            let victim = if create { None } else { alive.pop() };
+            let id = victim.as_ref().map_or_else(|| format!("s{kill}"), |(id, _)| id.clone());
+            let (asked, create) = (id.clone(), victim.is_none());
             let request = std::thread::spawn(move || {
                 // It is cut off where the kill comes sooner.
                 let _ = match create {
-                    true => client.try_call("POST", "/v1/sandboxes", &[], json!({ "id": id }).to_string().as_bytes()),
-                    false => client.try_call("DELETE", &format!("/v1/sandboxes/{id}"), &[], b""),
+                    true => {
+                        client.try_call("POST", "/v1/sandboxes", &[], json!({ "id": asked }).to_string().as_bytes())
+                    }
+                    false => client.try_call("DELETE", &format!("/v1/sandboxes/{asked}"), &[], b""),
                 };
-                id
             });
             // Anywhere in the request: it takes some 50 ms where it makes something, and seconds where it ends something.
             let spread: u64 = if create { 80 } else { 1500 };
             std::thread::sleep(Duration::from_micros(spread * u64::from(random() % 1000)));
             gateway.gateway.kill();
-            let id = request.join().expect("no panic");
+            request.join().expect("no panic");
             let back = Instant::now();
             gateway.gateway.start_again();
             until("wanted and existing agree", Duration::from_secs(60), async || agree(scene, &gateway).await).await;
             longest = longest.max(back.elapsed());
             let of = |step| gateway.gateway.metric(&format!("gateway_sandboxes_mended_total{{step=\"{step}\"}}"));
             mended += u32::from(of("made") + of("ended") > 0.0);
-            if create && gateway.get(&id).status() == 200 {
-                alive.push(id);
+            let now = there::<Pod>(scene, ONE).await.and_then(|mut pods| pods.remove(&id));
+            if let (Some((_, before)), Some(now)) = (&victim, &now) {
+                assert_eq!(before, now, "an end is carried out or was never begun: {id}");
             }
+            alive.extend(now.map(|pod| (id, pod)));
         }
         let (longest, kills) = (longest.as_secs_f64(), kills());
         println!(

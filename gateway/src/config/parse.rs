@@ -60,6 +60,12 @@ pub fn number(low: u32, high: u32) -> impl Fn(&str) -> Result<u32, String> {
     }
 }
 
+/// What stands in annotations, tokens and lines of text.
+pub fn visible(text: &str) -> Result<String, String> {
+    let known = text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if known { Ok(text.into()) } else { Err("is not visible ASCII without blanks, 253 at most".into()) }
+}
+
 /// One of these words.
 pub fn one_of<'w, T: Copy>(words: &'w [(&'w str, T)]) -> impl Fn(&str) -> Result<T, String> + 'w {
     move |text| {

@@ -1,7 +1,6 @@
 //! The settings of the Kubernetes backend.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::stage::Limits;
 use crate::cluster;
@@ -29,7 +28,7 @@ impl Config {
     pub fn read(reader: &mut Reader, cluster: &cluster::Config) -> Option<Config> {
         let wanted = reader.value("backend", parse::one_of(&[("none", false), ("kubernetes", true)]));
         let namespace = reader.optional("kubernetes_namespace", parse::namespace);
-        let controller = reader.optional("kubernetes_controller_id", controller);
+        let controller = reader.optional("kubernetes_controller_id", parse::visible);
         let template = reader.optional("kubernetes_template", parse::path);
         let limits = Limits {
             ready: reader.value("kubernetes_ready_limit", parse::duration),
@@ -51,19 +50,8 @@ impl Config {
         let (namespace, controller, template) = (namespace?, controller?, template?);
         Some(Config { namespace, controller, template, cluster: cluster.clone(), limits, preflight_image })
     }
-
-    /// How long a Pod is given to start.
-    pub fn ready_limit(&self) -> Duration {
-        self.limits.ready
-    }
 }
 
 fn text(text: &str) -> Result<String, String> {
     Ok(text.into())
-}
-
-/// It stands in an annotation and in lines of text.
-fn controller(text: &str) -> Result<String, String> {
-    let known = text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if known { Ok(text.into()) } else { Err("is no id: visible ASCII without blanks, 253 at most".into()) }
 }
