@@ -203,16 +203,16 @@ impl Inner {
 
     /// What was refused leaves nothing. What others have under this name is theirs, and stays.
     async fn undo(&self, id: &str, error: &BackendError) -> Result<(), SandboxError> {
-        if !matches!(error, BackendError::Exists(_) | BackendError::Taken(_)) {
+        if !matches!(error, BackendError::Exists(_)) {
             // From here on also a crash ends it.
             self.store.write(Unwant { id: id.into() }).await?;
-            if let Err(error) = self.backend.delete(id, None).await {
-                tracing::warn!(
-                    sandbox = id,
-                    error = reason(&error),
-                    "a sandbox that was not made whole is ended later"
-                );
-                return Ok(());
+            match self.backend.delete(id, None).await {
+                Ok(()) | Err(BackendError::Taken(_)) => {}
+                Err(error) => {
+                    let error = reason(&error);
+                    tracing::warn!(sandbox = id, error, "a sandbox that was not made whole is ended later");
+                    return Ok(());
+                }
             }
         }
         self.store.write(Forget { id: id.into() }).await?;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, Service};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -161,6 +161,24 @@ fn two_gateways_in_one_namespace_leave_each_others_sandboxes_alone() {
         let (status, said) = identity::refused(&two.gateway, &token);
         assert_eq!(status, 401, "a sandbox of the one is nobody to the other: {said}");
         assert_eq!(pods.get(&pod.name_any()).await.expect("it is there").uid(), pod.uid());
+    });
+}
+
+#[test]
+fn a_service_that_somebody_else_has_made_is_named_and_nothing_is_left_beside_it() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = Maker::start(scene, "hive/one").await;
+        let services: Api<Service> = scene.api();
+        // What sandbox `a` is called, always and everywhere (000-35).
+        let name = "sandbox-a-ca978112ca1bbdca";
+        let port = ServicePort { port: 80, ..ServicePort::default() };
+        let spec = ServiceSpec { ports: Some(vec![port]), ..ServiceSpec::default() };
+        let theirs = Service { metadata: named(name), spec: Some(spec), status: None };
+        let theirs = services.create(&PostParams::default(), &theirs).await.expect("a service can be made");
+        let taken = detail(&gateway.create("", &json!({ "id": "a" })), 409);
+        assert!(taken.contains(&format!("Service {name}")) && taken.contains("no gateway"), "{taken}");
+        assert_eq!((gateway.get("a").status(), count(scene).await), (404, [0, 0]));
+        assert_eq!(services.get(name).await.expect("it stays").uid(), theirs.uid());
     });
 }
 
@@ -354,7 +372,8 @@ fn whoever_hangs_up_leaves_a_whole_sandbox_or_none() {
             gateway.hang_up("POST", "/v1/sandboxes?wait=60s", &asked.to_string(), Duration::from_millis(5 * n));
         }
         // All others have been read by then.
-        assert_eq!(gateway.create(WAIT, &json!({ "id": "last" })).status(), 201);
+        let last = gateway.create(WAIT, &json!({ "id": "last" }));
+        assert_eq!(last.status(), 201, "{}", last.json());
         until("each has all or nothing", SOON, async || {
             let pods: Api<Pod> = scene.api();
             let all = pods.list(&ListParams::default().labels("openhive.io/managed-by")).await.ok()?.items;

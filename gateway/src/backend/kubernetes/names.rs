@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
@@ -66,9 +65,9 @@ pub(super) fn agent_of(controller: &str, object: &impl ResourceExt) -> Option<St
     (ours && name(id) == object.name_any()).then(|| id.clone())
 }
 
-/// Whom a Pod says that it belongs to, for people.
-pub(super) fn owner(pod: &Pod) -> String {
-    let said = |key| pod.annotations().get(key).map(String::as_str);
+/// Whom an object says that it belongs to, for people.
+pub(super) fn owner(object: &impl ResourceExt) -> String {
+    let said = |key| object.annotations().get(key).map(String::as_str);
     match (said(AGENT_ID), said(CONTROLLER_ID)) {
         (Some(id), Some(controller)) => format!("sandbox `{id}` of the gateway `{controller}`"),
         _ => "no gateway".into(),
@@ -77,6 +76,8 @@ pub(super) fn owner(pod: &Pod) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
     use super::*;
 
     fn is_label(name: &str) -> bool {

@@ -74,6 +74,13 @@ impl Kubernetes {
             if there.owner_references().iter().any(|owner| owner.uid == uid) {
                 return Ok(());
             }
+            if names::agent_of(&self.config.controller, &there).as_deref() != Some(id) {
+                return Err(BackendError::Taken(format!(
+                    "Service {name} in namespace {} belongs to {}, and is not touched for sandbox `{id}`",
+                    self.config.namespace,
+                    names::owner(&there)
+                )));
+            }
             self.remove_service(id).await?;
         }
         Err(BackendError::Away(format!("Service {name} comes and goes; try again")))
