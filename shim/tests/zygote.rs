@@ -3,16 +3,15 @@
 mod common;
 
 use std::ffi::OsString;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{IoSlice, Read as _, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 
-use common::{LIMIT, NOBODY, Shim, root, script, wait_until};
+use common::{LIMIT, NOBODY, Shim, for_user, root, script, wait_until};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -32,14 +31,9 @@ impl Zygote {
         Zygote::start_by(Process::new(env!("CARGO_BIN_EXE_shim")))
     }
 
-    /// As another user, from a copy that this user can execute.
+    /// As another user.
     fn start_as(uid: u32) -> Zygote {
-        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
-        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("its mode");
-        let copy = directory.path().join("shim");
-        std::fs::copy(env!("CARGO_BIN_EXE_shim"), &copy).expect("a copy");
-        let mut command = Process::new(copy);
-        command.uid(uid).gid(uid);
+        let (_directory, command) = for_user(uid);
         Zygote::start_by(command)
     }
 

@@ -87,13 +87,20 @@ fn open_to_all(built: PathBuf, programs: &[&str]) -> PathBuf {
     copies
 }
 
+/// Copy a program that is to be executed, by another process: a descriptor of ours that writes it could be in a child that another
+/// test forks at this instant, and then nobody may execute it (ETXTBSY, execve(2)).
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let done = Command::new("cp").arg(from).arg(to).status()?;
+    if done.success() { Ok(()) } else { Err(std::io::Error::other(format!("cp {}: {done}", from.display()))) }
+}
+
 /// Made beside and renamed, because several test programs may do it at once.
 fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
     let place = closed_place();
     std::fs::create_dir_all(&place)?;
     let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(place)?;
     for program in programs {
-        std::fs::copy(from.join(program), beside.path().join(program))?;
+        copy(&from.join(program), &beside.path().join(program))?;
     }
     match std::fs::rename(beside.path(), to) {
         Err(e) if !to.exists() => Err(e),

@@ -304,7 +304,7 @@ fn a_shim_that_is_not_there_is_named() {
     let builder = loud();
     let alone = builder.path("alone");
     fs::create_dir(&alone).expect("our own directory");
-    fs::copy(binaries::supervisor(), alone.join("supervisor")).expect("a copy");
+    binaries::copy(&binaries::supervisor(), &alone.join("supervisor")).expect("a copy");
     let told = tell(builder.program(alone.join("supervisor")));
     assert!(matches!(told.code, 70 | 71 | 78), "{}: {}", told.code, told.errors);
     assert!(told.errors.contains("shim"), "{}", told.errors);
@@ -352,7 +352,7 @@ fn programs_that_the_agent_could_replace_are_refused() {
     let folder = builder.path("workspace").join("bin");
     fs::create_dir_all(&folder).expect("a folder in the workspace");
     for name in ["supervisor", "shim"] {
-        fs::copy(binaries::directory().join(name), folder.join(name)).expect("copied");
+        binaries::copy(&binaries::directory().join(name), &folder.join(name)).expect("copied");
     }
     refused(builder.program(folder.join("supervisor")), 78, &["the supervisor's own programs", "replace"]);
 }

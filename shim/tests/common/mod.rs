@@ -17,6 +17,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use protocol::control::{Command, Decoder, Exit, Failure, Report, Scope, Usage, encode};
 use protocol::guarantee::{Guarantee, Standing, State};
 use protocol::policy::{Access, Enforcement, ExecutionClass, FileRule, Identity, Policy, Program, Session};
+use tempfile::TempDir;
 
 /// Longer than anything takes.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -112,20 +113,29 @@ impl Run {
     }
 }
 
+/// The shim as another user, from a copy that this user can execute; the directory that the copy lies in.
+pub fn for_user(uid: u32) -> (TempDir, Process) {
+    let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let copy = directory.path().join("shim");
+    // By another process: a descriptor of ours that writes it could be in a child that another test forks at this instant, and
+    // then nobody may execute it (ETXTBSY, execve(2)).
+    let copied = Process::new("cp").arg(env!("CARGO_BIN_EXE_shim")).arg(&copy).status();
+    assert!(copied.expect("cp(1) is there").success());
+    let mut command = Process::new(copy);
+    command.uid(uid).gid(uid);
+    (directory, command)
+}
+
 impl Shim {
     /// Start one; its program's output is collected.
     pub fn start(policy: &Policy) -> Shim {
         Shim::start_by(Process::new(env!("CARGO_BIN_EXE_shim")), policy)
     }
 
-    /// Start one as another user, from a copy that this user can execute.
+    /// Start one as another user.
     pub fn start_as(uid: u32, policy: &Policy) -> Shim {
-        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
-        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
-        let copy = directory.path().join("shim");
-        std::fs::copy(env!("CARGO_BIN_EXE_shim"), &copy).expect("a copy");
-        let mut command = Process::new(copy);
-        command.uid(uid).gid(uid);
+        let (directory, command) = for_user(uid);
         let shim = Shim::start_by(command, policy);
         drop(directory);
         shim
