@@ -2,6 +2,7 @@
 //!
 //! Each test has a namespace of its own with the Pod Security level that it speaks of, so that admission is part of
 //! the proof. Images: `E2E_SUPERVISOR_IMAGE`, `E2E_GATEWAY_IMAGE`, `E2E_SANDBOX_IMAGE`, `E2E_TESTS_IMAGE`.
+//! Where the gateway runs on this machine, `E2E_HOST` is the address by which Pods reach it.
 
 mod cluster;
 mod control_plane;
