@@ -1,7 +1,7 @@
 //! What ended tasks leave, and when it goes: bounded by count, age and bytes, or on a client's word.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::task::Output;
 
@@ -36,7 +36,9 @@ impl Tasks {
             })
             .collect();
         ended.sort();
-        let oldest_allowed = identity::time(SystemTime::now() - self.config.keep_age);
+        // An age may be longer than the calendar that we write.
+        let since = SystemTime::now().checked_sub(self.config.keep_age).map_or(UNIX_EPOCH, |at| at.max(UNIX_EPOCH));
+        let oldest_allowed = identity::time(since);
         let mut bytes: u64 = ended.iter().map(|(_, _, kept)| kept).sum();
         let mut count = ended.len();
         let mut left = Vec::new();

@@ -69,7 +69,7 @@ fn the_journal_of_the_first_version_is_told_truthfully() {
     std::fs::create_dir(home.path("state/tasks")).expect("our own directory");
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../supervisor/src/tasks/journal/v1.journal");
     std::fs::copy(fixture, home.path("state/tasks/journal")).expect("the fixture");
-    // The fixture grows older every day, and is to be told for ever.
+    // The fixture grows older every day, and is to be told for ever. So long an age begins before 1970.
     let supervisor = home.supervisor().set("task-keep-age", "800000h").start();
     let api = Api::of(&supervisor);
     assert_eq!(api.task("t-1")["state"], "succeeded");
