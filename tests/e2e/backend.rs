@@ -62,9 +62,12 @@ fn a_sandbox_that_is_asked_for_is_a_pod_and_a_service_until_it_is_deleted() {
         assert_eq!(service.spec.expect("a spec").ports.expect("ports")[0].port, 8091, "000-25");
 
         // 003-25: each change once, beside what its supervisor tells.
-        let events = gateway.events("Agent_1", "backend");
-        let kinds: Vec<_> = events.iter().filter_map(|event| event["record"]["kind"].as_str()).collect();
-        assert_eq!((kinds.first(), kinds.last()), (Some(&"backend.starting"), Some(&"backend.running")), "{events:?}");
+        let events = until("the last change among the events", SOON, async || {
+            let events = gateway.events("Agent_1", "backend");
+            (events.last()?["record"]["kind"] == "backend.running").then_some(events)
+        })
+        .await;
+        assert_eq!(events[0]["record"]["kind"], "backend.starting", "{events:?}");
         let numbers: Vec<_> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
         assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
 
