@@ -116,10 +116,9 @@ pub struct Running {
 }
 
 /// Serve until a stop signal.
-pub async fn serve(config: Config) -> Result<(), Fault> {
+pub async fn serve(mut config: Config) -> Result<(), Fault> {
     let mut stops = Stops::new()?;
     let listener = listen(config.listen).await?;
-    let mut config = config;
     let (mut backend, mut follow) = (None::<Arc<dyn Backend>>, None);
     if let Some(kubernetes) = config.kubernetes.clone() {
         let kubernetes = connect(kubernetes).await?;

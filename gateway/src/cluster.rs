@@ -6,9 +6,11 @@ use crate::config::{Reader, parse};
 
 mod connect;
 mod follow;
+mod pages;
 
 pub use connect::{ConnectError, connect};
 pub use follow::{Change, follow};
+pub use pages::pages;
 
 /// The annotation with the exact id of a Pod's sandbox (000-36).
 pub const AGENT_ID: &str = "openhive.io/agent-id";

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use gateway::app::{self, Config};
+use gateway::backend::kubernetes;
 use gateway::config::{self, Mistake, Reader, parse};
 use gateway::exit::{self, Fault};
 use gateway::logs;
@@ -59,6 +60,15 @@ fn serve(matches: &ArgMatches) -> Result<(), Fault> {
     let config = Config::read(reader).map_err(|mistakes| all_mistakes(&mistakes))?;
     logs::start(logs);
     many_threads(app::serve(config))
+}
+
+/// Of a command that is about the Kubernetes backend; `deed` is what it would do.
+fn kubernetes(matches: &ArgMatches, deed: &str) -> Result<kubernetes::Config, Fault> {
+    let config = Config::read(reader(matches)).map_err(|mistakes| all_mistakes(&mistakes))?;
+    config.kubernetes.ok_or_else(|| Fault {
+        code: exit::CONFIGURATION,
+        reason: format!("there is nothing to {deed}: GATEWAY_BACKEND is `none`"),
+    })
 }
 
 fn many_threads<T>(future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {

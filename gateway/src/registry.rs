@@ -155,6 +155,13 @@ impl Registry {
         self.0.entered.notified()
     }
 
+    /// The sandbox is no more, so its session ends.
+    pub fn deleted(&self, sandbox: &str) {
+        if let Some(live) = self.get(sandbox) {
+            live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
+        }
+    }
+
     /// It has ended.
     pub fn leave(&self, live: &Live) {
         let mut all = self.lock();

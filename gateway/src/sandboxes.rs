@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use protocol::session::close;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -15,7 +14,7 @@ use crate::awake::wall_ms;
 use crate::backend::{Backend, BackendError, New, Seen, Spec, State};
 use crate::exit::reason;
 use crate::metrics::Metrics;
-use crate::registry::{Order, Registry};
+use crate::registry::Registry;
 use crate::store::{Forget, Row, Store, StoreError, Unwant, Want};
 use crate::tokens::{Hash, new_token};
 
@@ -228,9 +227,7 @@ impl Inner {
         }
         self.store.write(Forget { id: id.into() }).await?;
         lock(&self.troubles).remove(id);
-        if let Some(live) = self.registry.get(id) {
-            live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
-        }
+        self.registry.deleted(id);
         Ok(())
     }
 

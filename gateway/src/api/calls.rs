@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use protocol::call;
-use protocol::session::Hello;
 use serde::Serialize;
 
 use super::reply::{self, Problem};
@@ -27,8 +26,7 @@ pub(super) async fn sign(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
     if api.sessions.registry.get(&id).is_none() {
         return Err(api.away(&row));
     }
-    let hello: Option<Hello> = row.hello.as_ref().and_then(|hello| serde_json::from_str(hello).ok());
-    let pod = hello.and_then(|hello| hello.pod);
+    let pod = row.told().and_then(|hello| hello.pod);
     let audience = call::audience(pod.as_ref(), &id);
     let signed = api.sessions.signer.sign(&id, audience, wall_ms()).map_err(no_random_numbers)?;
     let token = Token { token: signed.token, audience, expires_at: time(signed.expires_ms) };

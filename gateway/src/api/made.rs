@@ -6,7 +6,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use protocol::session::close;
 
 use super::query::Query;
 use super::reply::{self, Problem};
@@ -14,7 +13,6 @@ use super::{Api, Id, NAMES, Whole};
 use crate::backend::{BackendError, Spec};
 use crate::config::parse::duration;
 use crate::exit::reason;
-use crate::registry::Order;
 use crate::sandboxes::{Made, NotReady, SandboxError};
 use crate::store::Forget;
 use crate::tokens::is_name;
@@ -85,9 +83,7 @@ pub(super) async fn forget(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Re
         };
     }
     let known = api.sessions.store.write(Forget { id: id.clone() }).await?;
-    if let Some(live) = api.sessions.registry.get(&id) {
-        live.order(Order::Close(close::UNAUTHENTICATED, "the sandbox was deleted"));
-    }
+    api.sessions.registry.deleted(&id);
     if known { Ok(reply::nothing()) } else { Err(Problem::no_sandbox(&id)) }
 }
 

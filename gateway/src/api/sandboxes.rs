@@ -7,7 +7,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use protocol::session::Hello;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -130,8 +129,7 @@ fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
     if row.gone {
         return (Status::Gone, ended);
     }
-    let hello: Option<Hello> = row.hello.as_ref().and_then(|hello| serde_json::from_str(hello).ok());
-    let after = hello.and_then(|hello| hello.offline).map_or(OFFLINE_AFTER.as_millis() as i64, |o| o.after_ms);
+    let after = row.told().and_then(|hello| hello.offline).map_or(OFFLINE_AFTER.as_millis() as i64, |o| o.after_ms);
     let away = awake_ms - row.ended_awake_ms.unwrap_or(awake_ms);
     if away >= after { (Status::Expired, ended.saturating_add(after)) } else { (Status::Disconnected, ended) }
 }

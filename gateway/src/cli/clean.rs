@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
-use gateway::app::Config;
 use gateway::backend::kubernetes::Kubernetes;
 use gateway::backend::{Backend, BackendError, Managed};
 use gateway::exit::{self, Fault};
@@ -30,11 +29,7 @@ pub(crate) fn command() -> Command {
 
 /// Run it; the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
-    let config = Config::read(crate::reader(matches)).map_err(|mistakes| crate::all_mistakes(&mistakes))?;
-    let Some(config) = config.kubernetes else {
-        let reason = "there is nothing to end: GATEWAY_BACKEND is `none`".into();
-        return Err(Fault { code: exit::CONFIGURATION, reason });
-    };
+    let config = crate::kubernetes(matches, "end")?;
     crate::many_threads(async move {
         let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;
         tokio::spawn(kubernetes.follow());

@@ -1,7 +1,6 @@
 //! `gateway preflight`: whether the backend could work here, in one report.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use gateway::app::Config;
 use gateway::backend::kubernetes::Kubernetes;
 use gateway::backend::kubernetes::preflight::Finding;
 use gateway::exit::{self, Fault};
@@ -20,11 +19,7 @@ pub(crate) fn command() -> Command {
 
 /// Run it; the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
-    let config = Config::read(crate::reader(matches)).map_err(|mistakes| crate::all_mistakes(&mistakes))?;
-    let Some(config) = config.kubernetes else {
-        let reason = "there is nothing to look at: GATEWAY_BACKEND is `none`".into();
-        return Err(Fault { code: exit::CONFIGURATION, reason });
-    };
+    let config = crate::kubernetes(matches, "look at")?;
     let pod = !matches.get_flag("no-pod");
     crate::many_threads(async move {
         let kubernetes = Kubernetes::new(config).await.map_err(|error| Fault::new(exit::CONFIGURATION, &error))?;

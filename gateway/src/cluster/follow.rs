@@ -5,16 +5,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::api::{Api, WatchEvent, WatchParams};
 
+use super::pages::pages;
 use crate::exit::reason;
 
 /// The server ends a watch after so long, and another one begins.
 const WATCH_SECONDS: u32 = 280;
 /// Between two attempts to list.
 const PAUSE: Duration = Duration::from_secs(3);
-/// Objects of one answer.
-const PAGE: u32 = 500;
 
 /// What is told.
 pub enum Change {
@@ -51,7 +50,11 @@ pub async fn follow(pods: Api<Pod>, selector: &str, whose: &str, mut take: impl 
 
 /// List, then watch for as long as that goes.
 async fn once(pods: &Api<Pod>, selector: &str, take: &mut impl FnMut(Change)) -> Result<(), kube::Error> {
-    let (all, mut version) = list(pods, selector).await?;
+    let page = |wanted| {
+        let pods = pods.clone();
+        async move { pods.list(&wanted).await }
+    };
+    let (all, mut version) = pages(selector, page).await?;
     take(Change::All(all));
     loop {
         let wanted = WatchParams::default().labels(selector).timeout(WATCH_SECONDS);
@@ -71,20 +74,6 @@ async fn once(pods: &Api<Pod>, selector: &str, take: &mut impl FnMut(Change)) ->
                 WatchEvent::Error(status) if status.code == 410 => return Ok(()),
                 WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
             }
-        }
-    }
-}
-
-/// All there are now, and the version they are of.
-async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Vec<Pod>, String), kube::Error> {
-    let mut all = Vec::new();
-    let mut wanted = ListParams::default().labels(selector).limit(PAGE);
-    loop {
-        let page = pods.list(&wanted).await?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => wanted = wanted.continue_token(&token),
-            None => return Ok((all, page.metadata.resource_version.unwrap_or_default())),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The rows of sandboxes: what is known of each, also while it is away.
 
+use protocol::session::Hello;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
@@ -32,6 +33,13 @@ pub struct Row {
     pub spec: Option<String>,
     /// Its end is wanted.
     pub ending: bool,
+}
+
+impl Row {
+    /// What its supervisor said of itself in its newest session.
+    pub fn told(&self) -> Option<Hello> {
+        serde_json::from_str(self.hello.as_ref()?).ok()
+    }
 }
 
 const ROW: &str = "SELECT id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone, spec, \

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -15,13 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::refusal::is_there;
 use super::{Kubernetes, absent, names, only, pod};
 use crate::backend::{BackendError, Managed, New, changed};
+use crate::cluster;
 
 /// Who waits for a Pod's end looks by himself so often (002-17).
 const LOOK: Duration = Duration::from_secs(30);
 /// Beyond a Pod's grace, until its end is called slow.
 const SLOW: Duration = Duration::from_secs(30);
-/// Objects of one answer.
-const PAGE: u32 = 500;
 
 impl Kubernetes {
     /// All of a sandbox. A Pod that is there under exactly this id is taken for it.
@@ -166,17 +165,12 @@ impl Kubernetes {
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
         K::DynamicType: Default,
     {
-        let api = self.api::<K>();
-        let mut wanted = ListParams::default().labels(&names::managed_by(&self.config.controller)).limit(PAGE);
-        let mut all = Vec::new();
-        loop {
-            let page = api.list_metadata(&wanted).await;
-            let page = page.map_err(|error| self.act("list", kind, "of this gateway").refused(&error))?;
-            all.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => wanted = wanted.continue_token(&token),
-                None => return Ok(all),
-            }
-        }
+        let page = |wanted| {
+            let api = self.api::<K>();
+            async move { api.list_metadata(&wanted).await }
+        };
+        let all = cluster::pages(&names::managed_by(&self.config.controller), page).await;
+        let (all, _) = all.map_err(|error| self.act("list", kind, "of this gateway").refused(&error))?;
+        Ok(all)
     }
 }
