@@ -22,6 +22,7 @@ mod agree;
 mod ready;
 mod tell;
 
+pub use agree::EVERY;
 pub use ready::NotReady;
 
 /// Why a sandbox was not made or ended.

@@ -7,10 +7,11 @@ use clap::{ArgMatches, Command};
 use gateway::backend::kubernetes::Kubernetes;
 use gateway::backend::{Backend, BackendError, Managed};
 use gateway::exit::{self, Fault};
+use gateway::sandboxes::EVERY;
 use tokio::task::JoinSet;
 
-/// A gateway that is still ending makes what it misses every 10 s.
-const AGAIN: Duration = Duration::from_secs(11);
+/// A gateway that is still ending makes what it misses at each of its looks.
+const AGAIN: Duration = EVERY.saturating_add(Duration::from_secs(1));
 /// Ended at a time.
 const PLACES: usize = 32;
 

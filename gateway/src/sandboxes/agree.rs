@@ -16,7 +16,7 @@ use crate::exit::reason;
 use crate::store::{Row, StoreError};
 
 /// Between two looks.
-const EVERY: Duration = Duration::from_secs(20);
+pub const EVERY: Duration = Duration::from_secs(20);
 /// Between two sightings of what nobody wants.
 const ORPHAN: Duration = Duration::from_secs(60);
 /// Rows of one query.
