@@ -7,7 +7,7 @@ mod tls;
 mod upgrade;
 
 use k8s_openapi::api::core::v1::{
-    Container, PersistentVolumeClaim, Pod, PodSpec, Secret, Service, ServicePort, ServiceSpec,
+    Container, PersistentVolumeClaim, Pod, PodSpec, Secret, Service, ServicePort, ServiceSpec, Volume,
 };
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
@@ -74,23 +74,29 @@ async fn make_secrets([home, agents, sandbox]: &[Scene; 3]) {
     make_secret(sandbox, SECRET, &provider).await;
 }
 
-/// A model of its own beside the gateway, where no policy keeps anybody out.
-async fn make_model(home: &Scene, commands: &[&str]) {
-    let container = Container { restart_policy: None, ..model(commands) };
+/// A server beside the gateway, where no policy keeps anybody out: a Pod and a Service of its container's name.
+async fn serve(home: &Scene, container: Container, volumes: Vec<Volume>, port: i32) -> Running {
+    let name = container.name.clone();
     let spec = PodSpec {
         containers: vec![container],
+        volumes: Some(volumes),
         security_context: Some(pod_security(Level::Restricted)),
         ..PodSpec::default()
     };
     let pods: Api<Pod> = home.api();
-    let pod = Pod { metadata: labelled("model"), spec: Some(spec), status: None };
-    pods.create(&PostParams::default(), &pod).await.expect("the model's Pod is admitted");
-    let port = ServicePort { port: 8099, ..ServicePort::default() };
-    let spec = ServiceSpec { selector: Some(label("model")), ports: Some(vec![port]), ..ServiceSpec::default() };
+    let pod = Pod { metadata: labelled(&name), spec: Some(spec), status: None };
+    pods.create(&PostParams::default(), &pod).await.expect("the server's Pod is admitted");
+    let port = ServicePort { port, ..ServicePort::default() };
+    let spec = ServiceSpec { selector: Some(label(&name)), ports: Some(vec![port]), ..ServiceSpec::default() };
     let services: Api<Service> = home.api();
-    let service = Service { metadata: named("model"), spec: Some(spec), status: None };
+    let service = Service { metadata: named(&name), spec: Some(spec), status: None };
     services.create(&PostParams::default(), &service).await.expect("a service can be made");
-    Running::new(home, "model", "model").ready().await;
+    Running::new(home, &name, &name)
+}
+
+/// A model of its own.
+async fn make_model(home: &Scene, commands: &[&str]) {
+    serve(home, Container { restart_policy: None, ..model(commands) }, Vec::new(), 8099).await.ready().await;
 }
 
 /// Helm in the gateway's namespace; whether it is content, and what it says.

@@ -1,22 +1,20 @@
 //! On PostgreSQL: the gateway's Pod is deleted, upgraded and rolled back under a coding agent that works.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    Container, PersistentVolumeClaim, Pod, PodSpec, Probe, Secret, Service, ServicePort, ServiceSpec, TCPSocketAction,
-};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Probe, Secret, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{
-    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, start_client, values,
+    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, serve, start_client, values,
 };
 use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::CODEX;
 use crate::pod::{Running, SOON, container};
-use crate::sandbox::{container_security, image as named_image, label, labelled, pod_security, pull_policy, variable};
-use crate::volume::{mount, named, scratch};
+use crate::sandbox::{container_security, image as named_image, label, pull_policy, variable};
+use crate::volume::{mount, scratch};
 
 const PASSWORD: &str = "s3cret-of-the-database";
 const COMMANDS: [&str; 2] = [
@@ -38,22 +36,8 @@ pub(super) async fn make_database(home: &Scene) -> Running {
         volume_mounts: Some(vec![mount("data", "/data"), mount("tmp", "/tmp")]),
         ..Container::default()
     };
-    let spec = PodSpec {
-        containers: vec![container],
-        volumes: Some(vec![scratch("data"), scratch("tmp")]),
-        security_context: Some(pod_security(Level::Restricted)),
-        ..PodSpec::default()
-    };
-    let pods: Api<Pod> = home.api();
-    let pod = Pod { metadata: labelled("database"), spec: Some(spec), status: None };
-    pods.create(&PostParams::default(), &pod).await.expect("the database's Pod is admitted");
-    let port = ServicePort { port: 5432, ..ServicePort::default() };
-    let spec = ServiceSpec { selector: Some(label("database")), ports: Some(vec![port]), ..ServiceSpec::default() };
-    let services: Api<Service> = home.api();
-    let service = Service { metadata: named("database"), spec: Some(spec), status: None };
-    services.create(&PostParams::default(), &service).await.expect("a service can be made");
+    let database = serve(home, container, vec![scratch("data"), scratch("tmp")], 5432).await;
     say_where(home, &format!("database.{}.svc.cluster.local", home.namespace)).await;
-    let database = Running::new(home, "database", "database");
     database.ready().await;
     database
 }
