@@ -5,6 +5,10 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::metrics::counter::Counter as Generic;
 use prometheus_client::metrics::family::Family;
 
+mod tasks;
+
+pub use tasks::Tasks;
+
 /// Counts events since the supervisor started.
 pub type Counter = Generic<u64, AtomicU64>;
 
@@ -32,8 +36,8 @@ pub struct Metrics {
     pub output_lost_bytes: Counter,
     /// Log lines dropped because stderr was blocked.
     pub log_lines_dropped: Counter,
-    /// Changes of state of dev-tasks, by the state that was reached.
-    pub task_states: Family<Vec<(&'static str, String)>, Counter>,
+    /// Dev-tasks.
+    pub tasks: Tasks,
     /// Clients that are attached to dev-tasks now.
     pub attached: Level,
     /// Lines of the task journal that could not be read.

@@ -126,6 +126,7 @@ impl Tasks {
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_what_may().await;
+            self.metrics.tasks.queue_depth.set(self.queue.len() as u64);
             tokio::select! {
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.answer(ask).await,
@@ -204,7 +205,8 @@ impl Tasks {
             deleted: false,
         };
         self.ledger.write(&record).await.map_err(Refused::Journal)?;
-        self.metrics.task_states.get_or_create(&vec![("state", State::Queued.name().into())]).inc();
+        self.metrics.tasks.accept(&record.task);
+        row::log(&record.task, None);
         let entry = self.insert(record, Some(spec));
         Ok((entry, true))
     }
@@ -239,6 +241,7 @@ impl Tasks {
             self.queue.insert((std::cmp::Reverse(spec.priority), self.arrivals, id.clone()));
         }
         let limit = spec.as_ref().map_or(self.config.output_bytes, |spec| spec.output_bytes);
+        self.metrics.tasks.remember(&record.task);
         let row = Row::new(record, spec, limit);
         let entry = row.entry.clone();
         self.table.insert(id, row);
@@ -249,7 +252,10 @@ impl Tasks {
     fn take_over(&mut self, mut record: Record) {
         let spec = record.create.as_ref().and_then(|create| Spec::new(create, &self.config).ok());
         let spec = spec.filter(|_| record.task.state == State::Queued && self.config.requeue);
-        row::inherit(&mut record.task, spec.is_some());
+        if row::inherit(&mut record.task, spec.is_some()) {
+            self.metrics.tasks.end(&record.task);
+            row::log(&record.task, None);
+        }
         if record.task.apply.as_mut().is_some_and(patch::forget_the_answer) {
             self.ledger.write_later(&record);
         }
@@ -292,7 +298,10 @@ impl Tasks {
                 workers: self.workers.clone(),
                 folders: self.folders.clone(),
                 seed: self.log_root.join(&row.record.task.task_id).join(run::SEED),
-                streams: (row.entry.stdout.clone(), row.entry.stderr.clone()),
+                streams: (
+                    run::Counted::new(&row.entry.stdout, &self.metrics),
+                    run::Counted::new(&row.entry.stderr, &self.metrics),
+                ),
                 lines: self.lines.clone(),
                 control: orders.control,
                 typed: orders.typed,
@@ -308,6 +317,7 @@ impl Tasks {
     async fn update(&mut self, update: Update) -> bool {
         let Some(row) = self.table.get_mut(&update.id) else { return false };
         let task = &mut row.record.task;
+        let from = task.state;
         update.change.apply(task, row.cancelled);
         let ended = task.state.is_final();
         if ended {
@@ -320,7 +330,7 @@ impl Tasks {
             self.running -= 1;
             self.ended = (self.ended.0 + 1, self.ended.1 + kept(&task.output));
         }
-        let (state, exit_code) = (task.state, task.exit_code);
+        let state = task.state;
         let turn = if ended { self.feed.turn().await } else { None };
         row.record.told = turn.as_ref().map(|turn| turn.numbers.clone());
         let recorded = self.ledger.write(&row.record).await;
@@ -336,8 +346,7 @@ impl Tasks {
             Some(turn) => turn.end(&row.record.task, Written::default()).await,
             None => self.feed.task(&row.record.task).await,
         }
-        tracing::info!(task_id = update.id, state = state.name(), exit_code, "a task");
-        self.metrics.task_states.get_or_create(&vec![("state", state.name().into())]).inc();
+        row.changed(from, &self.metrics.tasks);
         row.view.send_replace(row.record.task.clone());
         if ended {
             row.entry.end();

@@ -16,6 +16,8 @@ mod ending;
 mod input;
 #[path = "tasks/journal.rs"]
 mod journal;
+#[path = "tasks/metrics.rs"]
+mod metrics;
 #[path = "tasks/output.rs"]
 mod output;
 #[path = "tasks/queue.rs"]

@@ -18,12 +18,14 @@ use super::health::View;
 use super::reply;
 use crate::agent::Phase;
 use crate::link;
+use crate::metrics::Tasks;
 
 type Labelled = Family<Vec<(&'static str, String)>, Gauge<u64, AtomicU64>>;
 
 pub(super) async fn metrics(State(view): State<Arc<View>>) -> Response {
     let mut registry = Registry::with_prefix("supervisor");
     counters(&mut registry, &view);
+    tasks(&mut registry, &view.metrics.tasks);
     gauges(&mut registry, &view);
     let mut text = String::new();
     match encode(&mut text, &registry) {
@@ -65,7 +67,6 @@ fn counters(registry: &mut Registry, view: &View) {
     registry.register("buffer_gaps", "Numbers that became gaps instead of records, by reason", m.buffer_gaps.clone());
     registry.register("buffer_bytes", "Bytes of the buffer on disk", m.buffer_bytes.clone());
     registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
-    registry.register("task_states", "Changes of state of dev-tasks, by the state reached", m.task_states.clone());
     registry.register("attached_clients", "Clients that are attached to dev-tasks now", m.attached.clone());
     registry.register("link_dials", "Dials of the gateway, by what became of them", m.link_dials.clone());
     registry.register(
@@ -80,6 +81,20 @@ fn counters(registry: &mut Registry, view: &View) {
     );
     registry.register("link_ends", "Ends of sessions with the gateway, by reason", m.link_ends.clone());
     registry.register("agent_exits", "Ends of the agent by exit code, 128 + signal where killed", m.exits.clone());
+}
+
+fn tasks(registry: &mut Registry, t: &Tasks) {
+    let help = "Dev-tasks that are remembered, by class and by the state that they are in";
+    registry.register("task_state", help, t.states.clone());
+    registry.register("task_accepted", "Dev-tasks accepted, by class", t.accepted.clone());
+    registry.register("task_ended", "Dev-tasks that ended, by class and final state", t.ended.clone());
+    let help = "Time that dev-tasks waited until they were started, by class";
+    registry.register("task_queue_seconds", help, t.queue_seconds.clone());
+    let help = "Time from the start of a dev-task's program until nobody of it was left, by class";
+    registry.register("task_run_seconds", help, t.run_seconds.clone());
+    registry.register("task_queue_depth", "Dev-tasks that wait for their turn", t.queue_depth.clone());
+    registry.register("task_output_bytes", "Bytes that dev-tasks wrote, by stream", t.output_bytes.clone());
+    registry.register("task_cut_bytes", "Bytes that dev-tasks wrote and that are no longer kept", t.cut_bytes.clone());
 }
 
 fn gauges(registry: &mut Registry, view: &View) {

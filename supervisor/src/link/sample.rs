@@ -30,15 +30,9 @@ impl Activity {
     }
 }
 
-/// Grows whenever the agent writes something or a task changes its state.
+/// Grows whenever the agent writes something, a task comes or one ends.
 pub(super) fn work(metrics: &Metrics) -> u64 {
-    let states: u64 = protocol::task::State::ALL
-        .iter()
-        .filter_map(|state| {
-            metrics.task_states.get(&vec![("state", state.name().to_string())]).map(|count| count.get())
-        })
-        .sum();
-    states + metrics.stdout_bytes.get() + metrics.stderr_bytes.get()
+    metrics.tasks.work() + metrics.stdout_bytes.get() + metrics.stderr_bytes.get()
 }
 
 /// One sample. Blocks on the file system.

@@ -92,6 +92,11 @@ impl Stream {
         stream
     }
 
+    /// The word for it in paths, metrics and files.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Follow how far it is.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
@@ -103,9 +108,11 @@ impl Stream {
         self.progress.send_modify(|progress| progress.ended = true);
     }
 
-    /// Take what the task wrote. Blocks on the disk; for one writer at a time.
-    pub fn append(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Take what the task wrote; answers how many bytes are no longer kept for it. Blocks on the disk; for one writer
+    /// at a time.
+    pub fn append(&self, mut bytes: &[u8]) -> io::Result<u64> {
         let mut segments = self.lock();
+        let cut_before = segments.cut;
         while !bytes.is_empty() {
             let room = self.room(&mut segments)?;
             let part = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
@@ -121,7 +128,7 @@ impl Stream {
         let total = segments.known.back().map_or(0, Segment::end);
         let cut = segments.cut;
         self.progress.send_modify(|progress| (progress.total, progress.cut) = (total, cut));
-        Ok(())
+        Ok(cut - cut_before)
     }
 
     /// At most `most` bytes from `cursor` on. Blocks on the disk.

@@ -66,7 +66,9 @@ impl Tasks {
         let Some(row) = self.table.get(id) else { return Ok(Vec::new()) };
         let record = Record { deleted: true, ..row.record.clone() };
         self.ledger.write(&record).await?;
-        self.table.remove(id);
+        if let Some(row) = self.table.remove(id) {
+            self.metrics.tasks.forget(&row.record.task);
+        }
         self.keys.retain(|_, known| known != id);
         Ok(self.put_away(id))
     }

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use protocol::task::{Create, Output, State, Task};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::handle::{Control, Entry, Ways};
 use super::identity;
@@ -12,6 +14,7 @@ use super::journal::Record;
 use super::output::Stream;
 use super::request::Spec;
 use super::run::Typed;
+use crate::metrics;
 
 /// A line of the table.
 pub(super) struct Row {
@@ -24,6 +27,8 @@ pub(super) struct Row {
     pub(super) cancelled: bool,
     /// By the stop of the supervisor.
     pub(super) stopped: bool,
+    /// Since when it is in its state, or known to this supervisor.
+    pub(super) since: Instant,
 }
 
 /// The run's ends of what its clients and its owner say.
@@ -45,7 +50,23 @@ impl Row {
         let (view, view_receiver) = watch::channel(record.task.clone());
         let (stdout, stderr) = (stream("stdout"), stream("stderr"));
         let entry = Entry { view: view_receiver, stdout, stderr, size, ways: Mutex::new(ways) };
-        Row { entry: Arc::new(entry), view, record, spec, orders, cancelled: false, stopped: false }
+        Row {
+            entry: Arc::new(entry),
+            view,
+            record,
+            spec,
+            orders,
+            cancelled: false,
+            stopped: false,
+            since: Instant::now(),
+        }
+    }
+
+    /// It has left the state `from`: counted and logged once for each change.
+    pub(super) fn changed(&mut self, from: State, metrics: &metrics::Tasks) {
+        let lasted = std::mem::replace(&mut self.since, Instant::now()).elapsed();
+        metrics.change(from, &self.record.task, lasted);
+        log(&self.record.task, Some(lasted));
     }
 }
 
@@ -53,6 +74,15 @@ fn reach() -> (Option<Ways>, Option<Orders>) {
     let (to_control, control) = mpsc::channel(8);
     let (to_typed, typed) = mpsc::channel(8);
     (Some(Ways { control: to_control, typed: to_typed }), Some(Orders { control, typed }))
+}
+
+/// The line of a task's new state, with how long it was in the one before. What a task is given and what it writes is not
+/// in it.
+pub(super) fn log(task: &Task, lasted: Option<Duration>) {
+    let Task { task_id, exit_code, signal, .. } = task;
+    let (class, state, reason) = (task.runtime.execution_class.name(), task.state.name(), task.reason.as_deref());
+    let duration_ms = lasted.map(|lasted| lasted.as_millis() as u64);
+    tracing::info!(task_id, class, state, reason, exit_code, signal, duration_ms, "a task");
 }
 
 /// A task as it is accepted: `root` is where its folders will be, `log_root` where its output.
@@ -83,16 +113,18 @@ pub(super) fn accepted(id: &str, create: &Create, spec: &Spec, (root, log_root):
     }
 }
 
-/// Tell of a task of an earlier supervisor as what it is now. `may_run` says that a queued one still can be run.
-pub(super) fn inherit(task: &mut Task, may_run: bool) {
+/// Tell of a task of an earlier supervisor as what it is now; whether it ended with that one. `may_run` says that a queued
+/// one still can be run.
+pub(super) fn inherit(task: &mut Task, may_run: bool) -> bool {
     let (state, reason) = match task.state {
         State::Queued if !may_run => (State::Failed, "the supervisor ended before this task ran"),
         State::Starting | State::Running => {
             (State::Lost, "the supervisor ended while this task ran; what it wrote until then is kept")
         }
-        _ => return,
+        _ => return false,
     };
     (task.state, task.reason) = (state, Some(reason.into()));
+    true
 }
 
 /// How much output there is.

@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::control::{Command, Exit, Report, Scope, Usage};
@@ -16,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::folders::Folders;
-use super::output::Stream;
 use super::request::Spec;
 use super::{Config, Control, Update, identity};
 use crate::exit::reason;
@@ -26,9 +24,11 @@ use crate::workspace::failure::Failure;
 use crate::workspace::work::Work;
 use crate::workspace::workers::{Input as Content, Workers};
 
+mod counted;
 mod ends;
 mod input;
 
+pub(super) use counted::Counted;
 use ends::Ends;
 use input::Input;
 pub(crate) use input::Typed;
@@ -104,7 +104,7 @@ pub(super) struct Run {
     pub(super) seed: PathBuf,
     pub(super) workers: Workers,
     pub(super) folders: Folders,
-    pub(super) streams: (Arc<Stream>, Arc<Stream>),
+    pub(super) streams: (Counted, Counted),
     pub(super) lines: Lines,
     pub(super) control: mpsc::Receiver<Control>,
     /// Its standard input, from whoever is a client.

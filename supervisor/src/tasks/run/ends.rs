@@ -5,18 +5,18 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use protocol::task::Terminal;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
 
+use super::counted::Counted;
 use super::input::Input;
 use crate::launch::Streams;
 use crate::launch::output::{drain, pipe_to_read};
 use crate::launch::terminal::Master;
 use crate::link::{Lines, lines};
-use crate::tasks::output::Stream;
 use crate::tasks::request::Spec;
 
 /// Both sides.
@@ -33,7 +33,7 @@ impl Ends {
     /// A pipe each; without `takes_input` nothing is read. `lines` gets a copy for the gateway, as of task `id`.
     pub(super) fn pipes(
         takes_input: Option<&mut Spec>,
-        into: &(Arc<Stream>, Arc<Stream>),
+        into: &(Counted, Counted),
         (lines, id): (&Lines, &str),
     ) -> io::Result<Ends> {
         let ((out, stdout), (err, stderr)) = (pipe_to_read()?, pipe_to_read()?);
@@ -41,7 +41,7 @@ impl Ends {
             Some(spec) => Input::pipe(spec).map(|(input, end)| (input, Some(end)))?,
             None => (Input::none(), None),
         };
-        let keep = |stream: &Arc<Stream>, copy: lines::Copier| {
+        let keep = |stream: &Counted, copy: lines::Copier| {
             let (stream, copy) = (stream.clone(), Mutex::new(copy));
             move |bytes: &[u8]| {
                 stream.append(bytes)?;
@@ -55,7 +55,7 @@ impl Ends {
     }
 
     /// One terminal for all three.
-    pub(super) fn terminal(size: Terminal, into: &Arc<Stream>) -> io::Result<Ends> {
+    pub(super) fn terminal(size: Terminal, into: &Counted) -> io::Result<Ends> {
         let (master, end) = Master::open(size)?;
         let shown = Receiver::from_owned_fd_unchecked(master.descriptor()?)?;
         let input = Input::terminal(master)?;
@@ -65,7 +65,7 @@ impl Ends {
 
 /// Who writes into a pipe that nobody reads is told so; at a terminal it would wait for ever. So after the disk has
 /// refused bytes the rest is dropped. Nothing is kept behind a hole: positions would be wrong from there on.
-fn keep_or_drop(stream: Arc<Stream>) -> impl Fn(&[u8]) -> io::Result<()> {
+fn keep_or_drop(stream: Counted) -> impl Fn(&[u8]) -> io::Result<()> {
     let refused = AtomicBool::new(false);
     move |bytes| {
         if refused.load(Relaxed) {
