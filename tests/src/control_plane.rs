@@ -48,6 +48,12 @@ impl Builder {
         self
     }
 
+    /// A variable of its environment that is no setting.
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
+
     /// The directory of its database and token files.
     pub fn directory(&self) -> &Path {
         self.dir.path()

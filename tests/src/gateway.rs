@@ -43,6 +43,11 @@ impl Gateway {
         Gateway { tls: Some(server), ..Gateway::new() }
     }
 
+    /// By another certificate from the next connection on.
+    pub fn serve_by(&mut self, server: Server) {
+        self.tls = Some(server);
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("it is bound")

@@ -13,10 +13,11 @@
 //! - [`crowd`]: agents that make many processes.
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`attach`]: a client that is attached to a dev-task.
-//! - [`mod@tls`]: certificates, right and wrong.
+//! - [`issuer`]: as much of a cluster as knows a Pod by its token. [`mod@tls`]: certificates, right and wrong.
 //! - [`mod@openapi`]: the pages that describe an API.
 //! - [`chart`]: the chart as Helm renders it.
 //! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
+//! - [`date`]: the date of one process, changed while it runs.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
@@ -26,11 +27,13 @@ pub mod chart;
 pub mod codex;
 pub mod control_plane;
 pub mod crowd;
+pub mod date;
 pub mod dev;
 pub mod dialler;
 pub mod front;
 pub mod gateway;
 pub mod http;
+pub mod issuer;
 pub mod kernel;
 pub mod openapi;
 pub mod output;

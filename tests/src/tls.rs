@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// Signs certificates; whoever has its file believes them.
@@ -45,13 +47,11 @@ impl Authority {
 
     /// A client that believes this authority.
     pub fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.file).expect("our own file")).expect("our own certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         Arc::new(config)
     }
@@ -64,6 +64,17 @@ impl Authority {
 
     /// A server that may call itself by `name`, a host name or an address.
     pub fn server(&self, name: &str) -> Server {
+        self.serve(name, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// The same, for nobody but those whom this authority vouches for.
+    pub fn server_for_clients(&self, name: &str) -> Server {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider).build();
+        self.serve(name, clients.expect("one authority"))
+    }
+
+    fn serve(&self, name: &str, clients: Arc<dyn ClientCertVerifier>) -> Server {
         let params = CertificateParams::new([name.to_string()]).expect("a name or an address");
         let key = KeyPair::generate().expect("random numbers");
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority's key");
@@ -71,10 +82,16 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
             .expect("a key and its certificate");
         Server(Arc::new(config))
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.file).expect("our own file")).expect("our own certificate");
+        roots
     }
 }
 

@@ -2,8 +2,14 @@
 
 #[path = "link/calls.rs"]
 mod calls;
+#[path = "link/clocks.rs"]
+mod clocks;
 #[path = "link/commands.rs"]
 mod commands;
+#[path = "link/full_disk.rs"]
+mod full_disk;
+#[path = "link/identity.rs"]
+mod identity;
 #[path = "link/lines.rs"]
 mod lines;
 #[path = "link/offline.rs"]

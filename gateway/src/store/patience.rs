@@ -10,7 +10,8 @@ use sqlx::{Any, AnyConnection, AnyPool};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Work on a connection of the pool. Where nothing comes in time, or nobody waits any more, the connection is closed and does not
-/// go back: the pool would wait for what is under way on it.
+/// go back: the pool would wait for what is under way on it. Nor where something failed: SQLite ends a transaction by itself where the
+/// disk refuses its commit, sqlx does not learn of it, and would make the next one a part of a transaction that nobody ever commits.
 pub(super) async fn on<T>(
     pool: &AnyPool,
     work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, sqlx::Error>,
@@ -18,10 +19,9 @@ pub(super) async fn on<T>(
     let mut taken = Taken(Some(pool.acquire().await?));
     let Some(connection) = &mut taken.0 else { unreachable!("just taken") };
     let silent = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"));
-    let done = tokio::time::timeout(PATIENCE, work(connection)).await.map_err(silent)?;
-    // An error of a statement leaves the connection as good as it was; what is not, the pool finds out.
+    let done = tokio::time::timeout(PATIENCE, work(connection)).await.map_err(silent)??;
     drop(taken.0.take());
-    done
+    Ok(done)
 }
 
 /// A connection that goes back to its pool only where it is taken out of here.

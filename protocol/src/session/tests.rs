@@ -50,10 +50,27 @@ mod streams {
         }
     }
 
+    /// One message of each kind as it was written once: what it is, and its bytes in hex.
+    const KEPT: &str = include_str!("../../fixtures/session-1-streams.hex");
+
     #[test]
-    fn the_bytes_are_as_documented() {
-        assert_eq!(Frame { stream: 0x0102_0304, part: Part::Credit(256) }.encode(), [3, 4, 3, 2, 1, 0, 1, 0, 0]);
-        assert_eq!(Frame { stream: 1, part: Part::Data(b"hi".to_vec()) }.encode(), [2, 1, 0, 0, 0, b'h', b'i']);
+    fn every_kept_message_is_read_and_written_again_as_it_stands() {
+        let parts = [
+            ("open", Part::Open),
+            ("data", Part::Data(b"hi".to_vec())),
+            ("credit", Part::Credit(INITIAL_CREDIT)),
+            ("close", Part::Close),
+            ("reset", Part::Reset("no".into())),
+        ];
+        assert_eq!(KEPT.lines().count(), parts.len());
+        for (line, (kind, part)) in KEPT.lines().zip(parts) {
+            let hex = line.strip_prefix(kind).expect("in this order").trim();
+            let digits = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
+            let frame = Frame { stream: 0x0102_0304, part };
+            assert_eq!(Frame::decode(&bytes), Ok(frame.clone()), "{kind}");
+            assert_eq!(frame.encode(), bytes, "{kind}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use protocol::session::Class;
 
+use super::segment::SPAN;
 use super::{Limits, Reason};
 
 mod damage;
@@ -76,6 +77,29 @@ fn after_a_loss_of_power_no_number_that_was_told_is_given_out_again() {
         }
         assert_eq!(world.missing(Class::Lifecycle), NONE, "seed {seed}");
     }
+}
+
+#[test]
+fn after_a_loss_of_power_numbers_leap_over_all_that_a_file_could_have_held_and_the_leap_is_a_gap() {
+    let mut world = World::new(7, SMALL);
+    for _ in 0..3 {
+        world.append(Class::Lifecycle, 100).expect("there is room");
+    }
+    world.sync(Class::Lifecycle);
+    for life in 1..4 {
+        world.lose_power();
+        assert_eq!(world.append(Class::Lifecycle, 100).expect("there is room"), 1 + life * SPAN, "life {life}");
+        assert_eq!(
+            world.buffer().counts().gaps.get(&Reason::Crash),
+            Some(&(if life == 1 { SPAN - 3 } else { SPAN - 1 } as u64))
+        );
+        world.sync(Class::Lifecycle);
+    }
+    world.deliver_all(Class::Lifecycle);
+    let received = &world.gateway[Class::Lifecycle as usize];
+    assert_eq!(received.records.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 1 + SPAN, 1 + 2 * SPAN, 1 + 3 * SPAN]);
+    let gaps: Vec<_> = received.gaps.iter().map(|(from, (to, reason))| (*from, *to, *reason)).collect();
+    assert_eq!(gaps, [4, 2 + SPAN, 2 + 2 * SPAN].map(|from| (from, (from / SPAN + 1) * SPAN, Reason::Crash)));
 }
 
 #[test]

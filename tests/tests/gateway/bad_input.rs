@@ -73,6 +73,32 @@ fn every_bad_message_has_its_code_and_the_session_beside_it_goes_on() {
 }
 
 #[test]
+fn what_only_a_later_protocol_knows_is_skipped_and_the_session_goes_on() {
+    let gateway = Gateway::start();
+    let mut session = Dialler::dial(&gateway, "a");
+    let hello = protocol::session::encode(&FromSupervisor::Hello(Box::new(hello("a"))));
+    session.send_text(&hello.replacen('{', r#"{"mood":"good","#, 1));
+    session.receive_until(|frame| matches!(frame, FromGateway::Welcome(_)).then_some(()));
+    session.send_text(r#"{"t":"poem","lines":14}"#);
+    // Another kind of binary message, and one of a stream that nobody has opened.
+    session.send_binary(vec![99, 1, 0, 0, 0]);
+    session.send_binary(vec![2, 7, 0, 0, 0, b'x']);
+    session.send_text(r#"{"t":"beat","n":1,"d":"0","mood":"good"}"#);
+    let answered = |frame| matches!(frame, FromGateway::Beat { n: 1, .. }).then_some(());
+    session.receive_until(answered);
+    let record = r#"{"wall_ms":1,"boot_ms":1,"kind":"poem.written","body":{},"mood":"good"}"#;
+    session.send_text(&format!(
+        r#"{{"t":"data","class":"logs","records":[{{"seq":1,"record":{record},"mood":"good"}}]}}"#
+    ));
+    session.until_acknowledged(Class::Logs, 1);
+    session.send_text(r#"{"t":"gap","class":"logs","from":2,"to":3,"reason":"a-later-one","mood":"good"}"#);
+    session.until_acknowledged(Class::Logs, 3);
+    assert_eq!(gateway.events("a").len(), 2, "a record and a gap");
+    session.send_text(r#"{"t":"bye","reason":"over","last":false,"mood":"good"}"#);
+    wait_until("it ends as it said", || gateway.metric("gateway_session_ends_total{end=\"bye\"}") == 1.0);
+}
+
+#[test]
 fn every_bad_hello_has_its_code() {
     let gateway = Gateway::start();
     let with = |change: fn(&mut Hello)| {
@@ -111,6 +137,8 @@ fn every_bad_hello_has_its_code() {
     }
     let mut silent = Dialler::dial(&gateway, "a");
     assert_eq!(silent.close_code(), close::TIMEOUT, "no hello at all");
+    assert_eq!(gateway.metric("gateway_session_ends_total{end=\"4408\"}"), 1.0);
+    gateway.stderr.wait_text("a session ended: no hello within 5 s");
     let known = gateway.api().get("/v1/sandboxes").json();
     assert_eq!(known["sandboxes"].as_array().map(Vec::len), Some(0), "a refused hello leaves nothing");
 }
@@ -173,6 +201,7 @@ fn a_peer_that_never_reads_is_cut_and_holds_no_memory() {
     });
     let grown = rss().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more");
+    gateway.stderr.wait_text("a session ended: the peer does not read");
 }
 
 #[test]
@@ -185,6 +214,8 @@ fn a_newer_session_closes_the_older_and_only_it_is_stored() {
     assert_eq!(older.close_code(), close::FENCED);
     newer.send_records(Class::Logs, 1..=1);
     newer.until_acknowledged(Class::Logs, 1);
+    assert_eq!(gateway.metric("gateway_session_ends_total{end=\"4409\"}"), 1.0);
+    gateway.stderr.wait_text("a session ended: a newer session of this agent has taken over");
     assert_eq!(gateway.events("a").len(), 1);
     assert_eq!(gateway.api().get("/v1/sandboxes/a").json()["status"], "connected");
 }

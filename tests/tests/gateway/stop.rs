@@ -1,9 +1,11 @@
 //! Stopping: goodbyes, nothing lost, one deadline.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
-use protocol::session::{Class, FromGateway, close};
+use protocol::session::{Class, FromGateway, Offline, OfflineAction, close};
 use tests::control_plane::{Gateway, token_of};
-use tests::dialler::{Dialler, Received};
+use tests::dialler::{Dialler, Received, hello};
 use tests::wait::wait_until;
 
 #[test]
@@ -36,6 +38,44 @@ fn a_stop_says_goodbye_with_a_reserved_time_and_ends_with_0() {
 }
 
 #[test]
+fn goodbyes_have_space_between_them_and_so_have_the_times_that_they_reserve() {
+    // A goodbye each half second, for five of them.
+    let gateway = Gateway::build().set("admission_rate", "4").start();
+    let mut window = Duration::ZERO;
+    let sessions = ["a", "b", "c", "d", "e"].map(|id| {
+        let (session, welcome) = Dialler::begin(&gateway, id);
+        window = Duration::from_millis(welcome.pace.window_ms.expect("it is told"));
+        session
+    });
+    let begun = Instant::now();
+    gateway.signal(Signal::SIGTERM);
+    let told = sessions.map(|mut session| {
+        std::thread::spawn(move || {
+            let reserved = session.receive_until(|frame| match frame {
+                FromGateway::Goaway { reconnect_in_ms, .. } => Some(reconnect_in_ms),
+                _ => None,
+            });
+            let at = begun.elapsed();
+            // Whoever has gone makes no difference to the others.
+            drop(session);
+            (at, at + Duration::from_millis(reserved))
+        })
+    });
+    let mut told = told.map(|session| session.join().expect("it is told"));
+    told.sort();
+    let (goodbyes, dials): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    assert!(goodbyes[0] < Duration::from_secs(1), "{goodbyes:?}");
+    for pair in goodbyes.windows(2) {
+        assert!(pair[1] - pair[0] > Duration::from_millis(350), "{goodbyes:?}");
+    }
+    // Nobody dials before the last goodbye, and each has its own fifth of the window.
+    assert!(dials[0] > goodbyes[4], "{goodbyes:?} {dials:?}");
+    for pair in dials.windows(2) {
+        assert!(pair[1] - pair[0] > window / 10, "{dials:?} in {window:?}");
+    }
+}
+
+#[test]
 fn who_does_not_go_is_closed_within_the_grace() {
     let mut gateway = Gateway::build().set("grace", "5s").start();
     let (mut session, _) = Dialler::begin(&gateway, "a");
@@ -62,9 +102,9 @@ fn a_gateway_that_was_stopped_for_a_while_calls_nobody_late() {
     let (mut session, _) = Dialler::begin(&gateway, "a");
     for awake_ms in [500, 1500] {
         gateway.signal(Signal::SIGSTOP);
-        std::thread::sleep(std::time::Duration::from_secs(4));
+        std::thread::sleep(Duration::from_secs(4));
         gateway.signal(Signal::SIGCONT);
-        std::thread::sleep(std::time::Duration::from_millis(awake_ms));
+        std::thread::sleep(Duration::from_millis(awake_ms));
     }
     session.send_records(Class::Logs, 1..=1);
     loop {
@@ -74,4 +114,26 @@ fn a_gateway_that_was_stopped_for_a_while_calls_nobody_late() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_sandbox_that_is_away_expires_by_the_time_that_the_gateway_was_awake() {
+    let mut gateway = Gateway::start();
+    let mut hello = hello("a");
+    hello.offline = Some(Offline { after_ms: 4_000, action: OfflineAction::Keep });
+    drop(Dialler::begin_with(&gateway, hello));
+    let status = |gateway: &Gateway| gateway.api().get("/v1/sandboxes/a").json()["status"].clone();
+    wait_until("it is away", || status(&gateway) == "disconnected");
+    // Longer than Y while the gateway is stopped, and again while there is none.
+    gateway.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(5));
+    gateway.signal(Signal::SIGCONT);
+    let awake = Instant::now();
+    assert_eq!(status(&gateway), "disconnected");
+    gateway.kill();
+    std::thread::sleep(Duration::from_secs(5));
+    gateway.start_again();
+    assert_eq!(status(&gateway), "disconnected");
+    wait_until("it was away for Y of awake time", || status(&gateway) == "expired");
+    assert!(awake.elapsed() > Duration::from_secs(7), "{:?}", awake.elapsed());
 }

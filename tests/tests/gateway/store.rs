@@ -1,11 +1,12 @@
 //! A store that cannot: nothing is acknowledged that is not stored, and all goes on when it can again.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use protocol::session::{Class, close};
+use protocol::session::{Class, FromGateway, FromSupervisor, close};
 use tests::control_plane::Gateway;
-use tests::dialler::{Dialler, Received};
-use tests::wait::wait_until;
+use tests::dialler::{Dialler, Received, hello};
 
 /// A process that holds the database's write lock, until it is dropped.
 struct Lock(std::process::Child);
@@ -14,7 +15,7 @@ impl Lock {
     fn hold(gateway: &Gateway) -> Lock {
         let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); \
                       c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()";
-        let mut command = std::process::Command::new("python3");
+        let mut command = Command::new("python3");
         command.args(["-c", script]).arg(gateway.database());
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().expect("python3");
@@ -44,7 +45,7 @@ fn a_database_that_takes_nothing_ends_the_session_with_4503_and_what_was_sent_co
     let code = loop {
         match session.receive() {
             Received::Closed(code) => break code,
-            Received::Frame(protocol::session::FromGateway::Ack { acks, .. }) => panic!("{acks:?}"),
+            Received::Frame(FromGateway::Ack { acks, .. }) => panic!("{acks:?}"),
             Received::Lost => panic!("no close"),
             _ => {}
         }
@@ -64,40 +65,126 @@ fn a_database_that_takes_nothing_ends_the_session_with_4503_and_what_was_sent_co
 #[test]
 fn a_file_that_may_not_grow_is_told_with_4503_and_is_over_when_it_may() {
     // A limit of the process stands for the disk that is full: the write is refused in the same place.
-    let gateway = Gateway::start();
-    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let mut gateway = Gateway::start();
     let limit = |bytes: &str| {
         let pid = gateway.pid().to_string();
-        let status = std::process::Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:")]).status();
         assert!(status.expect("prlimit").success());
     };
     limit("65536");
+    // Again and again: what is refused once leaves nothing behind that could be taken for stored.
+    let codes = [(); 4].map(|()| send_until_closed(&gateway));
+    assert_eq!(codes, [close::STORE; 4]);
+    limit("unlimited");
+    let (mut session, welcome) = Dialler::begin(&gateway, "a");
+    let next = welcome.next.get(&Class::Logs).copied().unwrap_or(1);
+    session.send_records(Class::Logs, next..=next);
+    session.until_acknowledged(Class::Logs, next);
+    kept(&mut gateway, next);
+}
+
+/// Send records from where the gateway wants them until it closes; its code.
+fn send_until_closed(gateway: &Gateway) -> u16 {
+    let mut session = Dialler::dial(gateway, "a");
+    session.send(&FromSupervisor::Hello(Box::new(hello("a"))));
     let mut next = 1;
-    let code = loop {
+    loop {
+        match session.receive() {
+            Received::Closed(code) => return code,
+            Received::Lost => panic!("no close"),
+            Received::Frame(FromGateway::Welcome(welcome)) => {
+                next = welcome.next.get(&Class::Logs).copied().unwrap_or(1)
+            }
+            _ => {}
+        }
         session.send_records(Class::Logs, next..=next + 199);
         next += 200;
+    }
+}
+
+/// What sandbox `a` was told to be stored is there after kill -9 too.
+fn kept(gateway: &mut Gateway, last: i64) {
+    gateway.kill();
+    gateway.start_again();
+    let seqs: Vec<i64> = gateway.events("a").iter().filter_map(|event| event["seq"].as_i64()).collect();
+    assert_eq!(seqs, (1..=last).collect::<Vec<_>>());
+}
+
+/// Files that nobody may write, also those who have them open, until this is dropped.
+struct ReadOnly(Vec<PathBuf>);
+
+impl ReadOnly {
+    /// `None` where this file system or user cannot do that; then why is printed.
+    fn make(paths: Vec<PathBuf>) -> Option<ReadOnly> {
+        let made = Command::new("chattr").arg("+i").args(&paths).output().expect("chattr of e2fsprogs");
+        let files = ReadOnly(paths);
+        if !made.status.success() {
+            eprintln!("not tried: {}", String::from_utf8_lossy(&made.stderr));
+            return None;
+        }
+        Some(files)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").args(&self.0).output();
+    }
+}
+
+/// The files of an SQLite database that are there, but for the one that is memory of its connections.
+fn files(database: &Path) -> Vec<PathBuf> {
+    let all = ["", "-wal"].map(|end| PathBuf::from(format!("{}{end}", database.display())));
+    all.into_iter().filter(|file| file.exists()).collect()
+}
+
+#[test]
+fn a_database_that_may_only_be_read_is_told_with_4503_and_is_over_when_it_may_be_written() {
+    let mut gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let (mut beside, _) = Dialler::begin(&gateway, "b");
+    session.send_records(Class::Logs, 1..=2);
+    session.until_acknowledged(Class::Logs, 2);
+    let Some(read_only) = ReadOnly::make(files(&gateway.database())) else { return };
+    session.send_records(Class::Logs, 3..=4);
+    let code = loop {
         match session.receive() {
             Received::Closed(code) => break code,
+            Received::Frame(FromGateway::Ack { acks, .. }) => panic!("{acks:?}"),
             Received::Lost => panic!("no close"),
             _ => {}
         }
     };
     assert_eq!(code, close::STORE);
-    limit("unlimited");
-    wait_until("it stores again", || {
-        let (mut session, welcome) = Dialler::begin(&gateway, "a");
-        let next = welcome.next.get(&Class::Logs).copied().unwrap_or(1);
-        session.send_records(Class::Logs, next..=next);
-        loop {
-            match session.receive() {
-                Received::Frame(protocol::session::FromGateway::Ack { .. }) => return true,
-                Received::Closed(_) | Received::Lost => return false,
-                _ => {}
-            }
-        }
-    });
-    let seqs: Vec<i64> = gateway.events("a").iter().filter_map(|event| event["seq"].as_i64()).collect();
-    assert_eq!(seqs, (1..=seqs.len() as i64).collect::<Vec<_>>());
+    gateway.stderr.wait_text("the store refused to write");
+    assert!(gateway.metric("gateway_store_failures_total") >= 1.0);
+    // Who has nothing to store is not disturbed, and readers go on.
+    beside.send(&FromSupervisor::Beat { n: 1, d: "0".into() });
+    beside.receive_until(|frame| matches!(frame, FromGateway::Beat { n: 1, .. }).then_some(()));
+    assert_eq!(gateway.events("a").len(), 2);
+    // Nobody is welcomed whose session cannot be written down.
+    let mut refused = Dialler::dial(&gateway, "a");
+    refused.send(&FromSupervisor::Hello(Box::new(hello("a"))));
+    assert_eq!(refused.close_code(), close::STORE);
+    assert_eq!(gateway.api().call("PUT", "/v1/sandboxes/new", &[], b"").status(), 503);
+    drop(read_only);
+    let (mut session, welcome) = Dialler::begin(&gateway, "a");
+    assert_eq!(welcome.next.get(&Class::Logs), Some(&3));
+    session.send_records(Class::Logs, 3..=4);
+    session.until_acknowledged(Class::Logs, 4);
+    beside.send_records(Class::Logs, 1..=1);
+    beside.until_acknowledged(Class::Logs, 1);
+    kept(&mut gateway, 4);
+}
+
+#[test]
+fn a_database_that_may_only_be_read_is_not_served() {
+    let builder = Gateway::build();
+    assert_eq!(builder.run(&["migrate", "up"]).0, 0);
+    let Some(_read_only) = ReadOnly::make(files(&builder.directory().join("gateway.db"))) else { return };
+    let (code, _, stderr) = builder.run(&["serve"]);
+    assert_eq!(code, 75, "{stderr}");
+    assert!(stderr.contains("readonly") || stderr.contains("read-only"), "{stderr}");
 }
 
 #[test]
