@@ -149,6 +149,10 @@ pub trait Backend: Send + Sync {
     fn gives_tokens(&self) -> bool;
     /// Whether such a sandbox could be made, as far as can be told without making it.
     fn check(&self, id: &str, spec: &Spec) -> Result<(), BackendError>;
+    /// Find out what is not known yet of how sandboxes are made here, before somebody waits for one.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async { Ok(()) })
+    }
     /// Make it and start its supervisor, which dials in when it is ready to. Where a supervisor is there under exactly this id, it
     /// is left as it is, and what is missing beside it is made.
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>>;

@@ -49,6 +49,12 @@ pub const SETTINGS: &[Setting] = &[
         "the exact id of this gateway, which tells its Pods from those of others; it must never change",
     ),
     setting("kubernetes_template", "", "FILE", "the Pod that every sandbox is made from (YAML or JSON), read at start"),
+    setting(
+        "kubernetes_delivery",
+        "template",
+        "template|auto",
+        "how the supervisor comes into a sandbox: as the template has it; or by its image volume where a Pod has run so, else by an init container",
+    ),
     setting("kubernetes_kubeconfig", "", "FILE", "the way to the cluster; without it, as a Pod of it"),
     setting("kubernetes_context", "", "NAME", "a context of that file; without it, its current one"),
     setting("kubernetes_ready_limit", "300s", "DURATION", "a Pod that is not ready after so long has failed"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Level, in_namespace, until};
 use crate::codex::{CODEX, PROVIDER, model};
 use crate::control_plane::ControlPlane;
-use crate::pod::{SOON, message};
+use crate::pod::{Running, SOON, message};
 use crate::sandbox::{Sandbox, gateway_image};
 use crate::volume::{claimed, image, make_claim, mount};
 
@@ -45,37 +45,77 @@ fn as_pid_1_with_a_read_only_root_the_gateway_serves_and_stops_when_it_is_told()
     });
 }
 
+/// What the model asks for: a change, and then to wait until the test has done its worst.
+const COMMANDS: [&str; 2] = [
+    "printf 'fn main() {}\\n' > main.rs && echo wrote it",
+    "echo waits for you; until test -e /workspace/go-on; do sleep 0.1; done; echo went on",
+];
+
+/// A coding agent's tasks can run in it.
+fn for_codex(sandbox: Sandbox) -> Sandbox {
+    sandbox.envs(&PROVIDER).change(|spec| spec.init_containers.get_or_insert_default().push(model(&COMMANDS)))
+}
+
+/// The coding agent as a task that a client in a Pod of its own follows; it waits in its middle.
+async fn followed_codex(gateway: &ControlPlane<'_>) -> Running {
+    gateway.until_status("connected").await;
+    let run = [&["task", "run", "--class", "networked", "--"], &CODEX[..]].concat();
+    let client = gateway.client(&run).await;
+    until("the client shows the agent's work", SOON, async || {
+        client.logs_of("client").await.contains("waits for you").then_some(())
+    })
+    .await;
+    client
+}
+
+/// The client has told it all, and the gateway has each record of it once.
+async fn all_told(gateway: &ControlPlane<'_>, sandbox: &Running, client: &Running) {
+    let ended = client.ended().await;
+    let said = client.logs_of("client").await;
+    assert_eq!(ended.exit_code, 0, "{said}");
+    assert!(said.contains("went on") && said.contains("The work is done."), "{said}");
+    assert_eq!(said.matches("waits for you\n").count(), 1, "nothing is told twice: {said}");
+    let records = gateway.records("task.result", 1).await;
+    assert_eq!(of_tasks(&records), SUCCEEDED);
+    assert_eq!(sandbox.shell("cat /workspace/main.rs").await, "fn main() {}\n");
+}
+
 #[test]
 fn a_coding_agent_is_followed_through_a_gateway_that_is_killed_in_its_middle() {
-    let commands = [
-        "printf 'fn main() {}\\n' > main.rs && echo wrote it",
-        "echo waits for you; until test -e /workspace/go-on; do sleep 0.1; done; echo went on",
-    ];
     in_namespace(Level::Restricted, async |scene| {
         let gateway = ControlPlane::start(scene).await;
-        let sandbox = Sandbox::shell("exec sleep infinity")
-            .envs(&PROVIDER)
-            .change(move |spec| spec.init_containers.get_or_insert_default().push(model(&commands)));
-        let sandbox = gateway.link(sandbox).start(scene).await;
-        gateway.until_status("connected").await;
-        let run = [&["task", "run", "--class", "networked", "--"], &CODEX[..]].concat();
-        let client = gateway.client(&run).await;
-        until("the client shows the agent's work", SOON, async || {
-            client.logs_of("client").await.contains("wrote it").then_some(())
-        })
-        .await;
-
+        let sandbox = gateway.link(for_codex(Sandbox::shell("exec sleep infinity"))).start(scene).await;
+        let client = followed_codex(&gateway).await;
         gateway.kill().await;
         sandbox.shell("touch /workspace/go-on").await;
         assert_eq!(gateway.pod.restarted(1).await.exit_code, 128 + 9);
+        all_told(&gateway, &sandbox, &client).await;
+    });
+}
 
-        let ended = client.ended().await;
-        let said = client.logs_of("client").await;
-        assert_eq!(ended.exit_code, 0, "{said}");
-        assert!(said.contains("went on") && said.contains("The work is done."), "{said}");
-        let records = gateway.records("task.result", 1).await;
-        assert_eq!(of_tasks(&records), SUCCEEDED);
-        assert_eq!(sandbox.shell("cat /workspace/main.rs").await, "fn main() {}\n");
+#[test]
+fn a_coding_agent_is_followed_over_a_cut_that_outlasts_the_gateways_restart() {
+    in_namespace(Level::Restricted, async |scene| {
+        let gateway = ControlPlane::start(scene).await;
+        let sandbox = gateway.link(for_codex(Sandbox::shell("exec sleep infinity"))).start(scene).await;
+        let client = followed_codex(&gateway).await;
+        gateway.cut().await;
+        gateway.kill().await;
+        assert_eq!(gateway.pod.restarted(1).await.exit_code, 128 + 9);
+        gateway.pod.ready().await;
+        gateway.until_status("disconnected").await;
+        // The agent works on, and ends while nobody can be told.
+        sandbox.shell("touch /workspace/go-on").await;
+        until("the end of the agent, beyond the cut", SOON, async || {
+            let left = sandbox.shell("pgrep -x codex || echo none").await;
+            (left == "none\n").then_some(())
+        })
+        .await;
+        assert_eq!(sandbox.health().await.status, protocol::health::Status::Ready);
+        let records = gateway.records("task.running", 1).await;
+        assert_eq!(of_tasks(&records), SUCCEEDED[1..=2], "nothing came through");
+        gateway.mend().await;
+        all_told(&gateway, &sandbox, &client).await;
     });
 }
 
@@ -134,7 +174,7 @@ fn a_sandbox_that_is_cut_off_for_too_long_stops_and_the_next_one_with_its_state_
         let gateway = ControlPlane::start(scene).await;
         make_claim(scene, "state").await;
         let sandbox = |name: &str| {
-            let sandbox = Sandbox::shell("trap 'exit 7' TERM; while :; do sleep 0.1; done")
+            let sandbox = for_codex(Sandbox::shell("trap 'exit 7' TERM; while :; do sleep 0.1; done"))
                 .name(name)
                 .env("SUPERVISOR_LINK_OFFLINE_AFTER", "5s")
                 .env("SUPERVISOR_LINK_OFFLINE_ACTION", "stop")
@@ -146,7 +186,7 @@ fn a_sandbox_that_is_cut_off_for_too_long_stops_and_the_next_one_with_its_state_
             gateway.link(sandbox)
         };
         let first = sandbox("first").start(scene).await;
-        gateway.until_status("connected").await;
+        let client = followed_codex(&gateway).await;
 
         gateway.cut().await;
         gateway.kill().await;
@@ -162,9 +202,15 @@ fn a_sandbox_that_is_cut_off_for_too_long_stops_and_the_next_one_with_its_state_
 
         gateway.mend().await;
         let _second = sandbox("second").start(scene).await;
-        let known = kinds(&gateway.records("agent.running", 2).await);
+        let records = gateway.records("agent.running", 2).await;
+        let known = kinds(&records);
         let of_supervisor: Vec<_> =
             known.iter().filter_map(Value::as_str).filter_map(|kind| kind.strip_prefix("supervisor.")).collect();
         assert_eq!(of_supervisor, ["started", "offline", "draining", "stopping", "stopped", "started"]);
+        // The coding agent was ended in its middle: said once, and its follower hears it too.
+        assert_eq!(of_tasks(&records), ["task.cancelled", "task.result", "task.running", "task.starting"]);
+        let ended = client.ended().await;
+        let said = client.logs_of("client").await;
+        assert!(ended.exit_code != 0 && said.contains("cancelled"), "{}: {said}", ended.exit_code);
     });
 }

@@ -13,6 +13,7 @@ mod volume;
 mod way;
 
 mod backend;
+mod backend_delivery;
 mod backend_numbers;
 mod bootstrap;
 mod chart;
@@ -29,5 +30,6 @@ mod probes;
 mod profiles;
 mod restart;
 mod secrets;
+mod seeded;
 mod stop;
 mod terminal;

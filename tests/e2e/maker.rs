@@ -28,7 +28,7 @@ pub(crate) const RULES: &[(&str, &[&str])] = &[
 ];
 
 /// How Pods of the test node reach this machine; on another cluster, say which address does.
-fn host() -> String {
+pub(crate) fn host() -> String {
     std::env::var("E2E_HOST").unwrap_or_else(|_| "10.123.0.254".to_owned())
 }
 

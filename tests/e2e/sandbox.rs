@@ -147,7 +147,7 @@ impl Sandbox {
         running
     }
 
-    fn pod(self, level: Level) -> Pod {
+    pub(crate) fn pod(self, level: Level) -> Pod {
         let chaperone = match self.delivery {
             Delivery::ImageVolume => volume::image("chaperone", supervisor_image()),
             Delivery::Install => scratch("chaperone"),

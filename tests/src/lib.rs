@@ -18,6 +18,7 @@
 //! - [`chart`]: the chart as Helm renders it.
 //! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
 //! - [`date`]: the date of one process, changed while it runs.
+//! - [`needs`]: what a machine may lack.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
@@ -35,6 +36,7 @@ pub mod gateway;
 pub mod http;
 pub mod issuer;
 pub mod kernel;
+pub mod needs;
 pub mod openapi;
 pub mod output;
 pub mod postgres;

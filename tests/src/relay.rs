@@ -27,25 +27,31 @@ impl Relay {
     }
 
     /// One call after the other, for ever.
-    pub fn serve(mut self, listener: &TcpListener) {
+    pub fn serve(self, listener: &TcpListener) {
+        self.serve_over(listener, |stream| stream);
+    }
+
+    /// The same over what `line` makes of each connection, such as TLS.
+    pub fn serve_over<L: Read + Write>(mut self, listener: &TcpListener, line: impl Fn(TcpStream) -> L) {
         for connection in listener.incoming().flatten() {
-            if let Err(error) = self.answer(&connection) {
+            let timeout = connection.set_read_timeout(Some(Duration::from_secs(30)));
+            if let Err(error) = timeout.and_then(|()| self.answer(line(connection))) {
                 // A caller that hangs up is its own business.
                 let _ = writeln!(std::io::stderr(), "relay: {error}");
             }
         }
     }
 
-    fn answer(&mut self, mut connection: &TcpStream) -> Result<()> {
-        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let (line, headers, body) = request(&mut BufReader::new(connection))?;
+    fn answer(&mut self, mut connection: impl Read + Write) -> Result<()> {
+        let (line, headers, body) = request(&mut BufReader::new(&mut connection))?;
         let (status, words) = self.decide(&line, &headers, &body)?;
         println!("{line} {status} {words}");
         write!(
             connection,
             "HTTP/1.1 {status} -\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{words}",
             words.len()
-        )
+        )?;
+        connection.flush()
     }
 
     fn decide(&mut self, line: &str, headers: &BTreeMap<String, String>, body: &[u8]) -> Result<(u16, String)> {

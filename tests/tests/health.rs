@@ -149,6 +149,63 @@ fn an_agent_that_hangs_is_ended_and_started_again() {
 }
 
 #[test]
+fn an_agent_that_stops_answering_by_tcp_or_http_is_ended_and_started_again() {
+    table::each("hung checks", ["tcp", "http"], |kind| {
+        let port = free_port();
+        let check = if kind == "tcp" { format!("tcp:{port}") } else { format!("http:{port}/alive") };
+        let agent = binaries::helper("agent").display().to_string();
+        // It listens until it is told to stop that, and stays. The second one listens again.
+        let script = format!("{agent} listen {port} 204 & read line; kill $!; echo deaf; exec sleep 1000");
+        let mut supervisor = Supervisor::new()
+            .set("agent-ready", &check)
+            .set("agent-ready-interval", "20ms")
+            .set("agent-hung", &check)
+            .set("agent-hung-interval", "50ms")
+            .set("agent-hung-failures", "3")
+            .set("agent-restart", "on-failure")
+            .set("agent-restart-min", "10ms")
+            .set("agent-restart-max", "20ms")
+            .set("grace", "300ms")
+            .stdin(std::process::Stdio::piped())
+            .shell(&script)
+            .start();
+        supervisor.wait_ready();
+        let early = supervisor.metric("supervisor_agent_hangs_total");
+        let mut stdin = supervisor.stdin().expect("a pipe");
+        let _ = stdin.write_all(b"go\n");
+        supervisor.stdout.wait_text("deaf");
+        wait_until(&format!("a hang by {kind}"), || supervisor.metric("supervisor_agent_hangs_total") == Some(1.0));
+        wait_until("a second run", || supervisor.metric("supervisor_agent_restarts_total") == Some(1.0));
+        supervisor.wait_ready();
+        (early != Some(0.0)).then(|| format!("{kind}: {early:?} hangs while it answered"))
+    });
+}
+
+#[test]
+fn every_end_of_the_agent_is_counted_by_its_exit_code() {
+    let supervisor = Supervisor::new();
+    let runs = supervisor.path("workspace/runs");
+    let script = format!(
+        "echo x >> {0}; case $(wc -l < {0}) in 1|2) exit 7;; 3) exit 255;; 4) kill -9 $$;; 5) kill -15 $$;; esac; sleep 1000",
+        runs.display()
+    );
+    let supervisor = supervisor
+        .set("agent-restart", "on-failure")
+        .set("agent-restart-min", "5ms")
+        .set("agent-restart-max", "10ms")
+        .shell(&script)
+        .start();
+    wait_until("a sixth run", || supervisor.metric("supervisor_agent_restarts_total") == Some(5.0));
+    for (code, ends) in [(7, 2.0), (255, 1.0), (137, 1.0), (143, 1.0)] {
+        let name = format!("supervisor_agent_exits_total{{code=\"{code}\"}}");
+        assert_eq!(supervisor.metric(&name), Some(ends), "{name}");
+    }
+    let text = supervisor.get("/metrics").body;
+    let all = text.lines().filter(|line| line.starts_with("supervisor_agent_exits_total{")).count();
+    assert_eq!(all, 4, "{text}");
+}
+
+#[test]
 fn metrics_are_prometheus_text_with_state_exit_and_build() {
     let supervisor = Supervisor::new().shell("sleep 1000").start();
     supervisor.wait_ready();

@@ -36,7 +36,7 @@ fn run(at: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// A git repository with a few files, made anew.
+/// A git repository with a few files, made anew; only the files where there is no git.
 fn repository(at: &Path) -> PathBuf {
     let path = at.join("repository");
     fs::create_dir_all(path.join("src")).expect("our own directory");
@@ -44,9 +44,11 @@ fn repository(at: &Path) -> PathBuf {
     fs::write(path.join("src/data.bin"), [0, 159, 146, 150, 0]).expect("our own file");
     fs::write(path.join("src/gone.txt"), "gone\n").expect("our own file");
     std::os::unix::fs::symlink("../README.md", path.join("src/link")).expect("our own link");
-    run(&path, "git", &["init", "-q", "."]);
-    run(&path, "git", &["add", "-A"]);
-    run(&path, "git", &["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "first"]);
+    if tests::needs::commands(&["git"]) {
+        run(&path, "git", &["init", "-q", "."]);
+        run(&path, "git", &["add", "-A"]);
+        run(&path, "git", &["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "first"]);
+    }
     path
 }
 

@@ -76,12 +76,20 @@ topologySpreadConstraints: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{- /* How the supervisor comes into this Pod. With `auto` the gateway tries image volumes for what it makes; nobody can try it for
+the others before the install, so they have what works everywhere. */ -}}
+{{- define "chaperone.delivery" -}}
+{{- $wanted := .root.Values.supervisor.delivery -}}
+{{- if eq $wanted "auto" }}{{ ternary "image-volume" "install" (default false .made) }}{{ else }}{{ $wanted }}{{ end -}}
+{{- end -}}
+
 {{- /* the volume that the supervisor is in */ -}}
 {{- define "chaperone.supervisorVolume" -}}
-{{- $image := include "chaperone.image" (dict "name" "supervisor.image" "image" .Values.supervisor.image) -}}
+{{- $supervisor := .root.Values.supervisor -}}
+{{- $image := include "chaperone.image" (dict "name" "supervisor.image" "image" $supervisor.image) -}}
 - name: chaperone
-{{- if eq .Values.supervisor.delivery "image-volume" }}
-  image: {reference: {{ $image | quote }}, pullPolicy: {{ .Values.supervisor.image.pullPolicy }}}
+{{- if eq (include "chaperone.delivery" .) "image-volume" }}
+  image: {reference: {{ $image | quote }}, pullPolicy: {{ $supervisor.image.pullPolicy }}}
 {{- else }}
   emptyDir: {sizeLimit: 64Mi}
 {{- end }}
@@ -89,12 +97,13 @@ topologySpreadConstraints: {{ toYaml . | nindent 2 }}
 
 {{- /* the init container that copies the supervisor where it is not mounted */ -}}
 {{- define "chaperone.install" -}}
-{{- if eq .Values.supervisor.delivery "install" }}
+{{- $supervisor := .root.Values.supervisor -}}
+{{- if eq (include "chaperone.delivery" .) "install" }}
 - name: install
-  image: {{ include "chaperone.image" (dict "name" "supervisor.image" "image" .Values.supervisor.image) | quote }}
-  imagePullPolicy: {{ .Values.supervisor.image.pullPolicy }}
+  image: {{ include "chaperone.image" (dict "name" "supervisor.image" "image" $supervisor.image) | quote }}
+  imagePullPolicy: {{ $supervisor.image.pullPolicy }}
   command: [/supervisor, install, /chaperone]
-  securityContext: {{ include "chaperone.containerSecurity" . | nindent 4 }}
+  securityContext: {{ include "chaperone.containerSecurity" .root | nindent 4 }}
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
   volumeMounts:
     - {name: chaperone, mountPath: /chaperone}

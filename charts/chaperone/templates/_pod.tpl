@@ -19,7 +19,7 @@ serviceAccountName: {{ .name }}
 {{- include "chaperone.placement" . | nindent 0 }}
 securityContext: {{ include "chaperone.podSecurity" $values.user | nindent 2 }}
 terminationGracePeriodSeconds: {{ add $values.grace 5 }}
-{{- $init := printf "%s\n%s" (include "chaperone.install" .root) (.init | default "") | trim }}
+{{- $init := printf "%s\n%s" (include "chaperone.install" .) (.init | default "") | trim }}
 {{- with $init }}
 initContainers:
   {{- . | nindent 2 }}
@@ -97,7 +97,7 @@ containers:
       - {name: tmp, mountPath: /tmp}
       {{- .mounts | trim | nindent 6 }}
 volumes:
-  {{- include "chaperone.supervisorVolume" .root | nindent 2 }}
+  {{- include "chaperone.supervisorVolume" . | nindent 2 }}
   # 288 is 0440, which is another number in YAML 1.2.
   - name: gateway-token
     {{- if or .made .root.Values.identity.enabled }}

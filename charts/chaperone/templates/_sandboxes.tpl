@@ -22,6 +22,9 @@ spec:
 # Never another one for the same installation: it is how the gateway knows its own objects.
 - {name: GATEWAY_KUBERNETES_CONTROLLER_ID, value: {{ printf "%s/%s" .Release.Namespace .Release.Name | quote }}}
 - {name: GATEWAY_KUBERNETES_TEMPLATE, value: /etc/gateway/template/sandbox-pod.yaml}
+{{- if eq .Values.supervisor.delivery "auto" }}
+- {name: GATEWAY_KUBERNETES_DELIVERY, value: auto}
+{{- end }}
 {{- end -}}
 
 {{- define "chaperone.templateMount" -}}

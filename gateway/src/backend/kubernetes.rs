@@ -23,6 +23,7 @@ use crate::cluster::{self, ConnectError};
 use crate::identity;
 
 mod config;
+mod delivery;
 mod names;
 mod objects;
 mod pod;
@@ -34,9 +35,11 @@ mod trouble;
 mod view;
 
 pub use config::Config;
+pub use delivery::Delivery;
 pub use stage::Limits;
 pub use template::{Template, TemplateError};
 
+use delivery::Delivered;
 use refusal::{Act, is_absent};
 use view::View;
 
@@ -44,6 +47,7 @@ use view::View;
 pub struct Kubernetes {
     config: Arc<Config>,
     template: Template,
+    delivered: Delivered,
     client: Client,
     view: View,
 }
@@ -66,9 +70,10 @@ impl Kubernetes {
     /// Reads the template and the way to the cluster; asks nobody yet.
     pub async fn new(config: Config) -> Result<Kubernetes, KubernetesError> {
         let template = Template::read(&config.template)?;
+        let delivered = Delivered::new(config.delivery, &template)?;
         let client = cluster::connect(&config.cluster).await?;
         let view = View::new(&config.controller, template.agent());
-        Ok(Kubernetes { config: Arc::new(config), template, client, view })
+        Ok(Kubernetes { config: Arc::new(config), template, delivered, client, view })
     }
 
     /// Follow the cluster for as long as the process runs.
@@ -137,6 +142,10 @@ impl Backend for Kubernetes {
 
     fn check(&self, id: &str, spec: &Spec) -> Result<(), BackendError> {
         pod::pod(&self.template, &self.config.controller, id, spec).map(|_| ())
+    }
+
+    fn prepare(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async { self.delivered().await.map(|_| ()) })
     }
 
     fn create(&self, sandbox: New) -> BoxFuture<'_, Result<(), BackendError>> {

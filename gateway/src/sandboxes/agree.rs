@@ -48,6 +48,17 @@ type Sightings = HashMap<(String, String), Instant>;
 impl Sandboxes {
     /// For as long as the gateway runs.
     pub async fn agree(self) {
+        tokio::join!(self.prepare(), self.look_again_and_again());
+    }
+
+    /// So that the first who asks for a sandbox need not wait for it, and an operator reads of trouble before a user does.
+    async fn prepare(&self) {
+        if let Err(error) = self.0.backend.prepare().await {
+            tracing::warn!(error = reason(&error), "sandboxes cannot be made now; it is tried again with the next one");
+        }
+    }
+
+    async fn look_again_and_again(&self) {
         let mut looks = tokio::time::interval(EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sightings = Sightings::new();

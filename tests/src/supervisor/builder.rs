@@ -19,6 +19,7 @@ pub struct Builder {
     program: Option<PathBuf>,
     command: OsString,
     settings: Vec<(String, OsString)>,
+    switches: Vec<String>,
     environment: Vec<(OsString, OsString)>,
     agent: Vec<OsString>,
     stdin: Stdio,
@@ -57,6 +58,7 @@ impl Builder {
             program: None,
             command: "run".into(),
             settings: settings.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+            switches: Vec::new(),
             environment,
             agent: Vec::new(),
             stdin: Stdio::null(),
@@ -139,6 +141,12 @@ impl Builder {
     /// Leave a setting to its default.
     pub fn unset(mut self, flag: &str) -> Builder {
         self.settings.retain(|(name, _)| name != flag);
+        self
+    }
+
+    /// A flag that takes no value.
+    pub fn switch(mut self, flag: &str) -> Builder {
+        self.switches.push(format!("--{flag}"));
         self
     }
 
@@ -225,6 +233,7 @@ impl Builder {
         for (name, value) in &self.settings {
             self.stage.argv.extend([format!("--{name}").into(), value.clone()]);
         }
+        self.stage.argv.extend(self.switches.iter().map(OsString::from));
         if !self.agent.is_empty() {
             self.stage.argv.push("--".into());
             self.stage.argv.append(&mut self.agent);

@@ -15,6 +15,9 @@ use super::{api, archive, base64, repository, run, supervisor};
 
 #[test]
 fn a_task_works_in_the_repository_that_it_was_given() {
+    if !tests::needs::commands(&["git"]) {
+        return;
+    }
     let (supervisor, api) = api();
     let dir = scratch();
     let seed = base64(&archive(&repository(dir.path())));

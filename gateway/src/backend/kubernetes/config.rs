@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::delivery::Delivery;
 use super::stage::Limits;
 use crate::cluster;
 use crate::config::{Reader, parse};
@@ -15,6 +16,8 @@ pub struct Config {
     pub controller: String,
     /// The file of the template.
     pub template: PathBuf,
+    /// How the supervisor comes into a sandbox.
+    pub delivery: Delivery,
     /// How the cluster is found.
     pub cluster: cluster::Config,
     /// How long things may take.
@@ -30,6 +33,8 @@ impl Config {
         let namespace = reader.optional("kubernetes_namespace", parse::namespace);
         let controller = reader.optional("kubernetes_controller_id", parse::visible);
         let template = reader.optional("kubernetes_template", parse::path);
+        let delivery = reader
+            .value("kubernetes_delivery", parse::one_of(&[("template", Delivery::Template), ("auto", Delivery::Auto)]));
         let limits = Limits {
             ready: reader.value("kubernetes_ready_limit", parse::duration),
             unschedulable: reader.value("kubernetes_unschedulable_limit", parse::duration),
@@ -48,7 +53,7 @@ impl Config {
             }
         }
         let (namespace, controller, template) = (namespace?, controller?, template?);
-        Some(Config { namespace, controller, template, cluster: cluster.clone(), limits, preflight_image })
+        Some(Config { namespace, controller, template, delivery, cluster: cluster.clone(), limits, preflight_image })
     }
 }
 

@@ -26,10 +26,12 @@ impl Kubernetes {
     /// All of a sandbox. A Pod that is there under exactly this id is taken for it.
     pub(super) async fn make(&self, sandbox: &New) -> Result<(), BackendError> {
         let (id, controller) = (sandbox.id.as_str(), self.config.controller.as_str());
-        let wanted = pod::pod(&self.template, controller, id, &sandbox.spec)?;
         let pod = match self.pod(id).await? {
             Some(pod) => pod,
-            None => self.put_pod(id, &wanted).await?,
+            None => {
+                let wanted = pod::pod(self.delivered().await?, controller, id, &sandbox.spec)?;
+                self.put_pod(id, &wanted).await?
+            }
         };
         if pod.metadata.deletion_timestamp.is_some() {
             let (name, namespace) = (pod.name_any(), &self.config.namespace);

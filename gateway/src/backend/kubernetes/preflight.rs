@@ -9,7 +9,7 @@ use kube::core::{Request, Status};
 use kube::{Resource, ResourceExt};
 
 use super::stage::cut;
-use super::{Kubernetes, pod};
+use super::{Kubernetes, Template, delivery, pod};
 use crate::backend::{BackendError, Spec};
 
 mod trial;
@@ -43,6 +43,15 @@ impl Finding {
         match error {
             BackendError::Away(_) => Finding::Unknown(error.to_string()),
             _ => Finding::Bad(error.to_string()),
+        }
+    }
+}
+
+impl Finding {
+    /// Without the word before it.
+    pub fn text(&self) -> &str {
+        match self {
+            Finding::Good(text) | Finding::Warning(text) | Finding::Bad(text) | Finding::Unknown(text) => text,
         }
     }
 }
@@ -105,16 +114,25 @@ impl Kubernetes {
 
     /// What the cluster would say to a Pod and a Service of the template.
     pub async fn dry_run(&self) -> Vec<Finding> {
-        let spec = Spec { image: self.config.preflight_image.clone(), ..Spec::default() };
-        let wanted = match pod::pod(&self.template, &self.config.controller, NOBODY, &spec) {
-            Ok(wanted) => wanted,
-            Err(error) => return vec![Finding::of(error)],
-        };
+        let mut findings = Vec::new();
+        for template in self.candidates() {
+            match self.would_take_pod_of(template).await {
+                Ok(good) => {
+                    findings = findings.iter().map(delivery::instead).chain(good).collect();
+                    break;
+                }
+                Err(error) => findings.push(Finding::of(error)),
+            }
+        }
         let service =
             pod::service(&self.template, &self.config.controller, NOBODY, "00000000-0000-0000-0000-000000000000");
-        let mut findings = self.would_take(&wanted).await.unwrap_or_else(|error| vec![Finding::of(error)]);
         findings.extend(self.would_take(&service).await.unwrap_or_else(|error| vec![Finding::of(error)]));
         findings
+    }
+
+    async fn would_take_pod_of(&self, template: &Template) -> Result<Vec<Finding>, BackendError> {
+        let spec = Spec { image: self.config.preflight_image.clone(), ..Spec::default() };
+        self.would_take(&pod::pod(template, &self.config.controller, NOBODY, &spec)?).await
     }
 
     async fn would_take<K>(&self, object: &K) -> Result<Vec<Finding>, BackendError>

@@ -28,6 +28,10 @@ pub enum TemplateError {
     Parse { path: PathBuf, problem: String },
     #[error("the template {path}: {field}: {problem}")]
     Field { path: PathBuf, field: String, problem: String },
+    #[error(
+        "GATEWAY_KUBERNETES_DELIVERY=auto needs a template whose agent's container has the supervisor from an image volume: use `template`"
+    )]
+    NoImageVolume,
 }
 
 /// A Pod without a name, whose agent's container is known.
@@ -77,6 +81,11 @@ impl Template {
     /// A copy to fill in.
     pub(super) fn pod(&self) -> (Pod, usize) {
         (self.pod.clone(), self.agent)
+    }
+
+    /// The same with another Pod, whose agent's container is at the same place.
+    pub(super) fn with(&self, pod: Pod) -> Template {
+        Template { pod, ..self.clone() }
     }
 
     /// Where its supervisor listens.

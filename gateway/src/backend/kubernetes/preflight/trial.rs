@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::stage::{Stage, cut, stage};
-use super::super::{Kubernetes, absent, names, pod};
+use super::super::{Kubernetes, Template, absent, names, pod};
 use super::Finding;
 use crate::backend::BackendError;
 
@@ -25,12 +25,12 @@ const WATCH_SECONDS: u32 = 20;
 
 impl Kubernetes {
     /// Make it, wait for its end, and delete it.
-    pub async fn trial(&self) -> Finding {
+    pub(in super::super) async fn trial(&self, template: &Template) -> Finding {
         let name = format!("gateway-preflight-{}", names::hash(&self.config.controller));
         // One that an earlier preflight could not delete.
         let run = async {
             self.delete_trial(&name).await?;
-            self.run_trial(&name).await
+            self.run_trial(template, &name).await
         };
         let finding = run.await.unwrap_or_else(Finding::of);
         match self.delete_trial(&name).await {
@@ -39,9 +39,9 @@ impl Kubernetes {
         }
     }
 
-    async fn run_trial(&self, name: &str) -> Result<Finding, BackendError> {
+    async fn run_trial(&self, template: &Template, name: &str) -> Result<Finding, BackendError> {
         let pods: Api<Pod> = self.api();
-        let wanted = self.trial_pod(name);
+        let wanted = self.trial_pod(template, name);
         pods.create(&PostParams::default(), &wanted)
             .await
             .map_err(|error| self.act("create", "Pod", name).refused(&error))?;
@@ -60,8 +60,8 @@ impl Kubernetes {
     }
 
     /// From a sandbox's Pod: its init containers and the agent's container, with another command and without probes.
-    fn trial_pod(&self, name: &str) -> Pod {
-        let (mut pod, agent) = self.template.pod();
+    fn trial_pod(&self, template: &Template, name: &str) -> Pod {
+        let (mut pod, agent) = template.pod();
         pod.metadata.name = Some(name.into());
         let label = BTreeMap::from([(LABEL.into(), names::hash(&self.config.controller))]);
         pod.metadata.labels.get_or_insert_default().extend(label);
