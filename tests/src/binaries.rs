@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Where root's tests go when cargo's directory is closed to others. Not below /run, which a stage replaces.
 const SCRATCH: &str = "/var/lib/chaperone-tests";
+/// For so long a copy may be wanted again: longer than any run of tests takes.
+const KEPT: Duration = Duration::from_secs(6 * 3600);
 
 /// Test what `just dist` left, unless `CHAPERONE_BIN_DIR` names something else: numbers are of what is shipped.
 pub fn prefer_dist() {
@@ -98,13 +100,25 @@ pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
     let place = closed_place();
     std::fs::create_dir_all(&place)?;
-    let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(place)?;
+    let beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir_in(&place)?;
     for program in programs {
         copy(&from.join(program), &beside.path().join(program))?;
     }
+    forget_old_copies(&place);
     match std::fs::rename(beside.path(), to) {
         Err(e) if !to.exists() => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// Every build makes new ones, a hundred megabytes each. What is in use keeps its inode.
+fn forget_old_copies(place: &Path) {
+    let is_old = |entry: &std::fs::DirEntry| {
+        let changed = entry.metadata().and_then(|meta| meta.modified()).ok();
+        changed.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > KEPT)
+    };
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten().filter(is_old) {
+        let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 

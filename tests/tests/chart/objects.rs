@@ -141,6 +141,31 @@ fn a_sandbox_on_request_is_the_shared_one_but_for_who_it_is() {
     assert_eq!(shared["spec"], made["spec"]);
 }
 
+/// 001-11.
+#[test]
+fn with_auto_the_gateway_finds_out_for_what_it_makes_and_the_rest_is_copied_into() {
+    if !chart::has_helm() {
+        return;
+    }
+    let mut values = chart::read("ci/rich.yaml");
+    let mut delivered = |delivery: &str| {
+        chart::set(&mut values, "/supervisor/delivery", json!(delivery));
+        let objects = chart::objects(&values);
+        let of = |kind: &str, name: &str| {
+            let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+            chart::pods(objects.iter().find(is).expect("it is rendered")).remove(0)
+        };
+        let by_image = |pod: &Value| pod["spec"]["volumes"].to_string().contains("\"image\":");
+        let by_copy = |pod: &Value| pod["spec"]["initContainers"].to_string().contains("\"/supervisor\",\"install\"");
+        let (shared, made) = (of("Deployment", "hive-sandbox"), of("ConfigMap", "hive-sandboxes"));
+        let found_out = of("Deployment", "hive-gateway").to_string().contains("GATEWAY_KUBERNETES_DELIVERY");
+        [by_image(&shared), by_copy(&shared), by_image(&made), by_copy(&made), found_out]
+    };
+    assert_eq!(delivered("image-volume"), [true, false, true, false, false]);
+    assert_eq!(delivered("install"), [false, true, false, true, false]);
+    assert_eq!(delivered("auto"), [false, true, true, false, true]);
+}
+
 /// 000-45, 002-7, 002-22, 002-27; RBAC adds up, so every rule of every role is in this list.
 #[test]
 fn what_the_gateway_may_do_is_this_and_in_these_namespaces_only() {

@@ -99,6 +99,8 @@ fn a_cluster_that_is_too_old_for_image_volumes_is_told_what_to_set() {
     assert!(on("1.33", &values).0);
     chart::set(&mut values, "/supervisor/delivery", json!("install"));
     assert!(on("1.31", &values).0);
+    chart::set(&mut values, "/supervisor/delivery", json!("auto"));
+    assert!(on("1.31", &values).0, "which is found out there");
     let (taken, why) = on("1.30", &values);
     assert!(!taken && why.contains("kubeVersion"), "{why}");
 }
