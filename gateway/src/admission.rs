@@ -3,10 +3,10 @@
 //!
 //! Promises: whoever is refused gets a time that is reserved for it, and is admitted when it comes then; reserved times
 //! follow each other at the admission rate. Everybody is told the window P in which a fleet of this size should spread
-//! its reconnecting, 1.25 × fleet / rate: with it, a whole fleet never reaches the rate and nobody is refused.
+//! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub struct Admission {
     rate: u32,
     /// Sandboxes that may dial in.
     fleet: AtomicU64,
+    /// That let them in, each at this rate.
+    gateways: AtomicUsize,
     book: Mutex<Book>,
 }
 
@@ -43,7 +45,7 @@ impl Admission {
     pub fn new(rate: u32, now: Instant) -> Admission {
         let free = now.checked_sub(BURST).unwrap_or(now);
         let book = Book { free, reserved: HashMap::new(), tidy_at: 1024 };
-        Admission { rate, fleet: AtomicU64::new(0), book: Mutex::new(book) }
+        Admission { rate, fleet: AtomicU64::new(0), gateways: AtomicUsize::new(1), book: Mutex::new(book) }
     }
 
     /// Whether this sandbox may begin a session `now`; else after how long.
@@ -72,11 +74,17 @@ impl Admission {
         self.fleet.store(fleet, Ordering::Relaxed);
     }
 
+    /// How many gateways there are, this one among them.
+    pub fn set_gateways(&self, gateways: usize) {
+        self.gateways.store(gateways.max(1), Ordering::Relaxed);
+    }
+
     /// P.
     pub fn window(&self) -> Duration {
         let fleet = self.fleet.load(Ordering::Relaxed) as f64;
+        let rate = f64::from(self.rate) * self.gateways.load(Ordering::Relaxed) as f64;
         let (shortest, longest) = WINDOW;
-        Duration::from_secs_f64(1.25 * fleet / f64::from(self.rate)).clamp(shortest, longest)
+        Duration::from_secs_f64(1.25 * fleet / rate).clamp(shortest, longest)
     }
 
     /// Sessions in one second.
@@ -135,6 +143,8 @@ mod tests {
         assert_eq!(admission.window(), Duration::from_millis(250));
         admission.set_fleet(20_000);
         assert_eq!(admission.window(), Duration::from_secs(25));
+        admission.set_gateways(5);
+        assert_eq!(admission.window(), Duration::from_secs(5));
         admission.set_fleet(1_000_000);
         assert_eq!(admission.window(), Duration::from_secs(120));
     }

@@ -9,7 +9,8 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::routing::{any, get, post, put};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, delete, get, post, put};
 
 use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
@@ -22,10 +23,14 @@ mod events;
 mod forward;
 mod health;
 mod made;
+mod others;
 mod query;
+mod relay;
 pub mod reply;
 mod sandboxes;
 
+pub use others::Others;
+use others::{at_leader, at_owner};
 use reply::Problem;
 
 /// The largest body of our own paths; what passes to a sandbox has the sandbox's limits.
@@ -44,6 +49,8 @@ pub struct Api {
     pub users: Option<Tokens>,
     /// Those that this gateway makes, where it makes any.
     pub made: Option<Sandboxes>,
+    /// The way to other gateways, where there may be some.
+    pub others: Option<Others>,
 }
 
 /// All routes.
@@ -55,12 +62,11 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/metrics", get(health::metrics))
         .with_state(api.clone());
     let session = Router::new().route(protocol::session::PATH, get(sessions::accept)).with_state(api.sessions.clone());
-    let closed = Router::new()
-        .route("/v1/sandboxes", get(sandboxes::list).post(made::create))
-        .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show).delete(made::forget))
-        .route("/v1/sandboxes/{id}/events", get(events::events))
-        .route("/v1/sandboxes/{id}/commands", post(commands::give))
-        .route("/v1/sandboxes/{id}/commands/{n}", get(commands::show))
+    let of_leader = Router::new()
+        .route("/v1/sandboxes", post(made::create))
+        .route("/v1/sandboxes/{id}", delete(made::forget))
+        .route_layer(from_fn_with_state(api.clone(), at_leader));
+    let of_owner = Router::new()
         .route("/v1/sandboxes/{id}/call-tokens", post(calls::sign))
         .route("/v1/sandboxes/{id}/dev-tasks", any(forward::forward))
         .route("/v1/sandboxes/{id}/dev-tasks/{*path}", any(forward::forward))
@@ -68,13 +74,22 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/v1/sandboxes/{id}/files", any(forward::forward))
         .route("/v1/sandboxes/{id}/files/", any(forward::forward))
         .route("/v1/sandboxes/{id}/files/{*path}", any(forward::forward))
+        .route_layer(from_fn_with_state(api.clone(), at_owner));
+    let closed = Router::new()
+        .route("/v1/sandboxes", get(sandboxes::list))
+        .route("/v1/sandboxes/{id}", put(sandboxes::register).get(sandboxes::show))
+        .route("/v1/sandboxes/{id}/events", get(events::events))
+        .route("/v1/sandboxes/{id}/commands", post(commands::give))
+        .route("/v1/sandboxes/{id}/commands/{n}", get(commands::show))
+        .merge(of_leader)
+        .merge(of_owner)
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         // Last, so that a wrong path or method is not answered either without a token.
-        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::require))
+        .layer(from_fn_with_state(api.clone(), auth::require))
         .with_state(api);
     open.merge(session).merge(closed)
 }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::api::{self, Api};
+use crate::advertise;
+use crate::api::{self, Api, Others};
 use crate::awake::{Awake, wall_ms};
 use crate::backend::Backend;
 use crate::backend::kubernetes::preflight::Finding;
@@ -21,13 +22,14 @@ use crate::cluster;
 use crate::config::{Mistake, Reader, parse};
 use crate::exit::{self, Fault};
 use crate::identity::{self, Identity};
+use crate::lease::{Keeper, Lease};
 use crate::listener;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sandboxes::Sandboxes;
 use crate::sessions::{self, Sessions};
 use crate::signing::Signer;
-use crate::store::{Keep, Reading, Store, StoreError, Wake};
+use crate::store::{Keep, Leases, Leave, Reading, Store, StoreError, Wake};
 use crate::tls;
 use crate::tokens::Tokens;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Of the store.
     pub database_url: String,
+    /// How other gateways on the same store reach this one, where there may be others.
+    pub advertise: Option<advertise::Config>,
     /// Who may call the API.
     pub users: Option<PathBuf>,
     /// Who may dial in.
@@ -70,10 +74,12 @@ impl Config {
             _ => {}
         }
         let cluster = cluster::Config::read(&mut reader);
+        let database_url = reader.value("database_url", parse::database);
         let config = Config {
             listen: reader.value("listen", parse::address),
             tls: tls.0.zip(tls.1),
-            database_url: reader.value("database_url", parse::database),
+            advertise: advertise::Config::read(&mut reader, &database_url),
+            database_url,
             users: reader.optional("user_tokens_file", parse::path),
             sandboxes: reader.optional("sandbox_tokens_file", parse::path),
             admission_rate: reader.value("admission_rate", parse::number(1, 100_000)),
@@ -111,6 +117,7 @@ pub struct Running {
     draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    keeping: Option<JoinHandle<()>>,
     /// Keeps the signal's handler.
     _size_limit: Signal,
 }
@@ -129,8 +136,7 @@ pub async fn serve(mut config: Config) -> Result<(), Fault> {
     }
     let running = start(config, listener, backend).await?;
     if let Some(made) = &running.made {
-        tokio::spawn(made.clone().tell());
-        tokio::spawn(made.clone().agree());
+        tokio::spawn(made.clone().lead());
     }
     // Now somebody listens, so what has changed since the last life is told.
     follow.map(tokio::spawn);
@@ -194,10 +200,12 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     let (users, sandboxes) = (tokens(&config.users)?, tokens(&config.sandboxes)?);
     let metrics = Arc::new(Metrics::default());
     tell_panics(metrics.clone());
-    let (store, writer) = Store::open(&config.database_url, metrics.clone()).await.map_err(fault)?;
+    let (store, writer) = Store::open(&config.database_url, config.advertise.is_some(), metrics.clone()).await.map_err(fault)?;
     tokio::spawn(writer.run());
     let awake = Awake::starting_at(store.awake_ms().await.map_err(fault)?);
-    store.write(Wake { now_ms: wall_ms(), awake_ms: awake.now() }).await.map_err(fault)?;
+    let alone = config.advertise.is_none();
+    store.write(Wake { alone, now_ms: wall_ms(), awake_ms: awake.now() }).await.map_err(fault)?;
+    let (lease, keeper) = lease(&config, &awake).await.map_err(fault)?;
     let (draining, drained) = watch::channel(false);
     let sessions = Arc::new(Sessions {
         admission: Admission::new(config.admission_rate, Instant::now()),
@@ -206,6 +214,7 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
         identity: pods(&config).await?,
         signer: Signer::new().map_err(no_random_numbers)?,
         metrics: metrics.clone(),
+        lease: lease.clone(),
         awake: awake.clone(),
         beat: config.beat,
         draining: drained,
@@ -214,24 +223,25 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     });
     count_fleet(&sessions).await.map_err(fault)?;
     let address = listener.local_addr().map_err(internal)?;
-    let made = backend
-        .map(|backend| Sandboxes::new(sessions.store.clone(), sessions.registry.clone(), metrics.clone(), backend));
-    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, made: made.clone() }));
+    let made = backend.map(|backend| Sandboxes::new(&sessions, backend));
+    let others = config.advertise.as_ref().map(|advertise| Others::new(&advertise.tls));
+    let routes = api::routes(Arc::new(Api { sessions: sessions.clone(), users, made: made.clone(), others }));
     let (closing, closed) = watch::channel(false);
-    tokio::spawn(config.keep.enforce(sessions.store.clone(), metrics.clone()));
+    tokio::spawn(config.keep.enforce(sessions.store.clone(), lease, metrics.clone()));
     let serving = tokio::spawn(listener::serve(listener, certificate, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
+    let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(sessions.clone())));
     tracing::info!(%address, "the gateway listens");
     let grace = config.grace;
-    Ok(Running { address, sessions, made, grace, draining, closing, serving, _size_limit: size_limit })
+    Ok(Running { address, sessions, made, grace, draining, closing, serving, keeping, _size_limit: size_limit })
 }
 
 impl Running {
-    /// In this order: no new session; goodbyes; calls that are being answered; what is left to write. One deadline for all,
+    /// In this order: no new session; goodbyes; calls that are being answered; the lease; what is left to write. One deadline for all,
     /// and a further signal of `stops` cuts it short.
     pub async fn stop(self, stops: &mut Stops) {
-        let Running { sessions, grace, draining, closing, serving, .. } = self;
+        let Running { sessions, grace, draining, closing, serving, keeping, .. } = self;
         tracing::info!(sessions = sessions.registry.len(), "the gateway stops");
         let deadline = tokio::time::Instant::now() + grace;
         let wind_down = async {
@@ -239,7 +249,11 @@ impl Running {
             sessions::drain(&sessions, deadline).await;
             closing.send_replace(true);
             let _ = serving.await;
-            if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
+            if let Some(keeping) = keeping {
+                keeping.abort();
+                give_back(&sessions).await;
+            }
+            if let Err(error) = sessions.store.write(Reading(sessions.awake.shared())).await {
                 tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
             }
             sessions.store.close().await;
@@ -312,7 +326,7 @@ async fn chores(sessions: Arc<Sessions>) {
                 }
             }
             _ = keep.tick() => {
-                if let Err(error) = sessions.store.write(Reading(sessions.awake.now())).await {
+                if let Err(error) = sessions.store.write(Reading(sessions.awake.shared())).await {
                     tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
                 }
             }
@@ -324,6 +338,22 @@ async fn count_fleet(sessions: &Sessions) -> Result<(), StoreError> {
     let fleet = u64::try_from(sessions.store.fleet().await?).unwrap_or(0);
     sessions.admission.set_fleet(fleet);
     Ok(())
+}
+
+/// A lease where there may be other gateways.
+async fn lease(config: &Config, awake: &Awake) -> Result<(Lease, Option<Keeper>), StoreError> {
+    let Some(advertise) = &config.advertise else { return Ok((Lease::alone(), None)) };
+    let leases = Leases::connect(&config.database_url).await?;
+    let (lease, keeper) = Keeper::start(leases, advertise.url.clone(), awake.shared()).await?;
+    Ok((lease, Some(keeper)))
+}
+
+/// So that nobody waits for its end.
+async fn give_back(sessions: &Sessions) {
+    let Some(id) = sessions.lease.id() else { return };
+    if let Err(error) = sessions.store.write(Leave::now(id, sessions.awake.shared())).await {
+        tracing::warn!(error = exit::reason(&error), "the lease cannot be given back; it ends by itself");
+    }
 }
 
 /// Whose tokens count, where there are Pods that dial by their own.

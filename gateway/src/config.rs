@@ -27,6 +27,19 @@ pub const SETTINGS: &[Setting] = &[
     )
     .alias(&["DATABASE_URL"])
     .secret(),
+    setting(
+        "advertise_url",
+        "",
+        "URL",
+        "how other gateways on the same PostgreSQL reach this one; without it, it works with its store alone",
+    ),
+    setting(
+        "advertise_ca_file",
+        "",
+        "FILE",
+        "who signed the certificates of the other gateways; else the machine's bundle",
+    ),
+    setting("advertise_name", "", "NAME", "the name in their certificates, where it is not the one in their URLs"),
     setting("user_tokens_file", "", "FILE", "who may call the API: a line each, NAME TOKEN or NAME sha256:HEX"),
     setting(
         "sandbox_tokens_file",

@@ -25,6 +25,12 @@ pub struct Metrics {
     pub sandboxes_asked_for: Labelled,
     /// What was wanted and what there was did not agree, and now do, by what was done.
     pub sandboxes_mended: Labelled,
+    /// Requests that were passed on to another gateway, by what came of it.
+    pub passed_on: Labelled,
+    /// Times that this gateway's lease could not be renewed.
+    pub lease_failures: Counter,
+    /// Times that it was over while this gateway ran.
+    pub leases_lost: Counter,
     /// Transactions that the database refused.
     pub store_failures: Counter,
     /// Events that are kept no more, by age or by count.

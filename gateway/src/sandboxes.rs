@@ -13,8 +13,10 @@ use tokio::task::JoinHandle;
 use crate::awake::wall_ms;
 use crate::backend::{Backend, BackendError, New, Seen, Spec, State};
 use crate::exit::reason;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::sessions::Sessions;
 use crate::store::{Forget, Row, Store, StoreError, Unwant, Want};
 use crate::tokens::{Hash, new_token};
 
@@ -60,6 +62,7 @@ pub struct Sandboxes(Arc<Inner>);
 struct Inner {
     store: Store,
     registry: Registry,
+    lease: Lease,
     backend: Arc<dyn Backend>,
     metrics: Arc<Metrics>,
     /// Who works on which id.
@@ -75,10 +78,25 @@ const PLACES: usize = 64;
 
 impl Sandboxes {
     /// Nothing is done yet.
-    pub fn new(store: Store, registry: Registry, metrics: Arc<Metrics>, backend: Arc<dyn Backend>) -> Sandboxes {
+    pub fn new(sessions: &Sessions, backend: Arc<dyn Backend>) -> Sandboxes {
+        let (store, registry) = (sessions.store.clone(), sessions.registry.clone());
+        let (lease, metrics) = (sessions.lease.clone(), sessions.metrics.clone());
         let (busy, troubles) = (Mutex::default(), Mutex::default());
         let places = Arc::new(Semaphore::new(PLACES));
-        Sandboxes(Arc::new(Inner { store, registry, metrics, backend, busy, troubles, places }))
+        Sandboxes(Arc::new(Inner { store, registry, lease, metrics, backend, busy, troubles, places }))
+    }
+
+    /// For as long as the gateway runs: what one gateway does for all, while this is the one that leads.
+    pub async fn lead(self) {
+        let mut lease = self.0.lease.clone();
+        loop {
+            lease.until_leads(true).await;
+            tokio::select! {
+                () = self.clone().tell() => return,
+                () = self.clone().agree() => return,
+                () = lease.until_leads(false) => {}
+            }
+        }
     }
 
     /// Make one, or find the same there already.

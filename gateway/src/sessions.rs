@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::awake::Awake;
 use crate::identity::Identity;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signing::Signer;
@@ -51,6 +52,8 @@ pub struct Sessions {
     pub signer: Signer,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// This gateway's place among several.
+    pub lease: Lease,
     /// Measures silence.
     pub awake: Awake,
     /// T.

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 mod commands;
 mod events;
 mod followers;
+pub mod leases;
 mod lock;
 pub mod migrate;
 mod patience;
@@ -32,8 +33,9 @@ mod writer;
 pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
+pub use leases::{Heard, Leases, Leave, Notice};
 pub use retention::Keep;
-pub use sandboxes::{Forget, Reading, Register, Registered, Row, Unwant, Wake, Want};
+pub use sandboxes::{Forget, Owner, Reading, Register, Registered, Row, Unwant, Wake, Want};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
 pub use told::Tell;
 pub use writer::{Write, Writer};
@@ -54,6 +56,11 @@ pub enum StoreError {
     /// Another gateway has it.
     #[error("another gateway works with the database {0}: stop that one first, or name another database")]
     Taken(String),
+    /// Another gateway has it, and shares it with nobody.
+    #[error(
+        "a gateway without GATEWAY_ADVERTISE_URL works with this database: stop that one first, or give it the setting too"
+    )]
+    Alone,
     /// Somebody else changes the schema.
     #[error("another `gateway migrate up` works on this database: wait for it")]
     Migrating,
@@ -74,6 +81,9 @@ pub enum StoreError {
     /// The schema is not the one that this program works with.
     #[error("{0}")]
     Schema(migrate::Difference),
+    /// Nothing comes from it.
+    #[error("the database does not answer")]
+    Silent,
     /// The gateway is stopping.
     #[error("the store is closed")]
     Closed,
@@ -97,10 +107,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Open a database whose schema is current, and that no other gateway has.
-    pub async fn open(url: &str, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
+    /// Open a database whose schema is current: for one gateway alone, or where `several` says so for one of several, and never for
+    /// both kinds at once.
+    pub async fn open(url: &str, several: bool, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
         require_database(url)?;
-        let lock = lock(url).await?;
+        let lock = lock(url, several).await?;
         let readers = connect(url, false, READERS).await?;
         migrate::require_current(&readers).await?;
         let followers = Followers::default();
@@ -154,13 +165,13 @@ fn file(url: &str) -> Option<&Path> {
     url.strip_prefix("sqlite:").map(Path::new)
 }
 
-/// For one gateway at a time.
-async fn lock(url: &str) -> Result<lock::Lock, StoreError> {
+/// For one gateway at a time, or for several that know of each other. SQLite has one.
+async fn lock(url: &str, several: bool) -> Result<lock::Lock, StoreError> {
     match file(url) {
         Some(path) => lock::Lock::beside(path),
         None => {
-            let taken = StoreError::Taken("of this URL".into());
-            lock::Lock::within(&connect(url, false, 1).await?, lock::SERVING, taken).await
+            let taken = if several { StoreError::Alone } else { StoreError::Taken("of this URL".into()) };
+            lock::Lock::within(&connect(url, false, 1).await?, lock::SERVING, several, taken).await
         }
     }
 }
@@ -196,14 +207,15 @@ async fn connect(url: &str, create: bool, most: u32) -> Result<AnyPool, StoreErr
 
 /// An acknowledgement follows the commit, so a commit has to be on the disk: FULL, which WAL alone is not, and
 /// `synchronous_commit`, whatever the server's default is. No statement runs for ever on the server, and a server notices
-/// within a minute that a gateway's machine has gone.
+/// within a minute that a gateway's machine has gone. A gateway that stops in the middle of a transaction holds up nobody for longer
+/// than others wait for a lock.
 async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let busy = BUSY.as_millis();
     let settings = match connection.backend_name() {
         "SQLite" => format!("PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"),
         _ => format!(
             "SET synchronous_commit = on; SET statement_timeout = {}; SET lock_timeout = {busy}; \
-             SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4",
+             SET idle_in_transaction_session_timeout = 3000; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4",
             2 * busy
         ),
     };

@@ -36,6 +36,8 @@ impl Api {
             (StatusCode::SERVICE_UNAVAILABLE, "draining", "the gateway stops")
         } else if self.sessions.store.awake_ms().await.is_err() {
             (StatusCode::SERVICE_UNAVAILABLE, "error", "the store cannot be read")
+        } else if self.sessions.lease.is_lost() {
+            (StatusCode::SERVICE_UNAVAILABLE, "error", "this gateway has no lease among the others")
         } else {
             (StatusCode::OK, "ready", "")
         };
@@ -74,6 +76,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         ("records", "Records handed to the store, by class", &m.records),
         ("lost_sequences", "Sequences that gaps have declared lost, by class", &m.lost),
         ("sandboxes_asked_for", "Sandboxes that were asked for, by what came of it", &m.sandboxes_asked_for),
+        ("passed_on", "Requests passed on to another gateway, by what came of it", &m.passed_on),
         (
             "sandboxes_mended",
             "Differences between wanted and existing sandboxes, by what was done",
@@ -84,6 +87,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     }
     for (name, help, counter) in [
         ("store_failures", "Transactions that the database refused", &m.store_failures),
+        ("lease_failures", "Times that the lease among the gateways could not be renewed", &m.lease_failures),
+        ("leases_lost", "Times that this lease was over, and with it all sessions", &m.leases_lost),
         ("events_removed", "Events that are kept no more, by age or by count", &m.events_removed),
         ("panics", "Panics caught in a connection or session", &m.panics),
         ("connections_refused", "Connections closed because too many were open", &m.connections_refused),
@@ -96,6 +101,9 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         gauge
     };
     registry.register("sessions", "Live sessions", number(api.sessions.registry.len() as u64));
+    let lease = &api.sessions.lease;
+    registry.register("gateways", "Gateways that work with this store", number(lease.gateways() as u64));
+    registry.register("leads", "1 where this one does what one does for all", number(u64::from(lease.leads())));
     let away = api.made.as_ref().and_then(Sandboxes::away).is_some();
     registry.register("backend_away", "1 while no sandboxes can be made or ended", number(u64::from(away)));
     let window = u64::try_from(api.sessions.admission.window().as_millis()).unwrap_or(u64::MAX);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::query::Query;
 use super::reply::{self, Problem};
@@ -21,6 +22,9 @@ use crate::tokens::{Hash, new_token};
 
 /// How long a sandbox may be away whose supervisor told no Y.
 const OFFLINE_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How long another gateway may take to say what it knows of a sandbox.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// One sandbox as it is now.
 #[derive(Serialize)]
@@ -86,9 +90,15 @@ impl Api {
     /// As it is now.
     pub(super) fn sandbox(&self, row: Row) -> Sandbox {
         let live = self.sessions.registry.get(&row.id);
-        let (status, since) = status(&row, live.as_deref(), self.sessions.awake.now());
+        let elsewhere = self.elsewhere(&row).is_some();
+        let (status, since) = match elsewhere {
+            true => (Status::Connected, row.begun_ms.unwrap_or(row.created_ms)),
+            false => status(&row, live.as_deref(), self.sessions.awake.shared()),
+        };
         let backend = self.made.as_ref().and_then(|made| made.see(&row)).map(Backed::from);
-        let state = live.as_ref().and_then(|live| live.state()).map(|told| told.json).or(row.state);
+        // What it has told another gateway is not known here, and what it told before is not true any more.
+        let before = row.state.filter(|_| !elsewhere);
+        let state = live.as_ref().and_then(|live| live.state()).map(|told| told.json).or(before);
         let raw = |json: String| RawValue::from_string(json).ok();
         Sandbox {
             id: row.id,
@@ -111,7 +121,7 @@ impl Api {
 
     /// Why a sandbox without a session cannot be called, and when it may be back.
     pub(super) fn away(&self, row: &Row) -> Problem {
-        let (status, since) = status(row, None, self.sessions.awake.now());
+        let (status, since) = status(row, None, self.sessions.awake.shared());
         let detail = format!("sandbox {} is {} since {}", row.id, status.name(), time(since));
         let back = self.sessions.admission.window().as_secs() + 1;
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(back)
@@ -177,9 +187,15 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
     Ok(reply::json(StatusCode::OK, &Page { sandboxes, cursor }))
 }
 
-/// `GET /v1/sandboxes/{id}`.
-pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+/// `GET /v1/sandboxes/{id}`: as the gateway has it that has its session, or where that does not say in time, as the store has it.
+pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     let row = api.row(&id).await?;
+    if let Some(owner) = api.elsewhere(&row)
+        && let Ok(Ok(answer)) = timeout(ELSEWHERE, api.pass_on(request, owner)).await
+        && answer.status().is_success()
+    {
+        return Ok(answer);
+    }
     Ok(reply::json(StatusCode::OK, &api.sandbox(row)))
 }
 

@@ -46,8 +46,8 @@ impl Step {
 type Sightings = HashMap<(String, String), Instant>;
 
 impl Sandboxes {
-    /// For as long as the gateway runs.
-    pub async fn agree(self) {
+    /// For as long as this gateway leads.
+    pub(super) async fn agree(self) {
         tokio::join!(self.prepare(), self.look_again_and_again());
     }
 
@@ -220,6 +220,7 @@ mod tests {
             gone: false,
             spec: Some("{}".into()),
             ending,
+            owner: None,
         }
     }
 

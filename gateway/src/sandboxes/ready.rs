@@ -11,6 +11,9 @@ use crate::store::StoreError;
 /// Who waits has a look taken so often, in case that a change was missed (002-17).
 const LOOK: Duration = Duration::from_secs(30);
 
+/// And in the store, where there are other gateways.
+const GLANCE: Duration = Duration::from_millis(250);
+
 /// Why it is not.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -31,12 +34,12 @@ pub enum NotReady {
 impl Sandboxes {
     /// Until it is, for so long.
     pub async fn ready(&self, id: &str, limit: Duration) -> Result<(), NotReady> {
-        let deadline = Instant::now() + limit;
+        let (deadline, mut look) = (Instant::now() + limit, Instant::now() + LOOK);
         let mut changes = self.0.backend.changes();
         loop {
-            let state = self.state(id).await?;
+            let (state, connected) = self.state(id).await?;
             match &state {
-                State::Running if self.0.registry.get(id).is_some() => return Ok(()),
+                State::Running if connected => return Ok(()),
                 State::Failed { reason, .. } => return Err(self.failed(id, reason.clone()).await),
                 State::Ended => return Err(self.failed(id, "it has ended already".into()).await),
                 State::Ending => return Err(NotReady::Deleted { id: id.into() }),
@@ -44,8 +47,13 @@ impl Sandboxes {
             }
             tokio::select! {
                 () = changed(&mut changes, id) => {}
-                () = self.session(id), if self.0.registry.get(id).is_none() => {}
-                () = sleep(LOOK) => self.0.backend.look(id).await,
+                () = self.session(id), if !connected => {}
+                // Nobody tells of a session that begins at another gateway.
+                () = sleep(GLANCE), if !connected && !self.0.lease.is_alone() => {}
+                () = sleep_until(look) => {
+                    self.0.backend.look(id).await;
+                    look = Instant::now() + LOOK;
+                }
                 () = sleep_until(deadline) => return Err(self.late(id, limit, state).await),
             }
         }
@@ -71,11 +79,13 @@ impl Sandboxes {
         NotReady::Late { id: id.into(), after, reason }
     }
 
-    async fn state(&self, id: &str) -> Result<State, NotReady> {
+    /// What it is, and whether it has a session.
+    async fn state(&self, id: &str) -> Result<(State, bool), NotReady> {
         let row = self.0.store.sandbox(id).await?;
         let Some(row) = row else { return Err(NotReady::Deleted { id: id.into() }) };
+        let connected = self.0.registry.get(id).is_some() || self.0.lease.other(row.owner.as_ref()).is_some();
         // Who makes itself has no state but its session.
-        Ok(self.see(&row).map_or(State::Running, |seen| seen.state))
+        Ok((self.see(&row).map_or(State::Running, |seen| seen.state), connected))
     }
 
     /// With what others tell of it, which is asked for only now (002-19).

@@ -10,26 +10,28 @@ use crate::exit::reason;
 use crate::store::{StoreError, Tell};
 
 impl Sandboxes {
-    /// For as long as the gateway runs: every change from this call on, also before it is polled.
-    pub fn tell(self) -> impl Future<Output = ()> {
+    /// For as long as this gateway leads: what has become of each that its backend sees, and every change.
+    pub(super) async fn tell(self) {
         let mut changes = self.0.backend.changes();
-        async move {
-            loop {
-                let done = match changes.recv().await {
-                    Ok(id) => self.tell_of(&id).await,
-                    Err(RecvError::Lagged(_)) => self.tell_of_all().await,
-                    Err(RecvError::Closed) => return,
-                };
-                if let Err(error) = done {
-                    tracing::warn!(error = reason(&error), "a change of a sandbox is not among its events");
-                }
+        let mut done = self.tell_of_all().await;
+        loop {
+            if let Err(error) = done {
+                tracing::warn!(error = reason(&error), "a change of a sandbox is not among its events");
             }
+            done = match changes.recv().await {
+                Ok(id) => self.tell_of(&id).await,
+                Err(RecvError::Lagged(_)) => self.tell_of_all().await,
+                Err(RecvError::Closed) => return,
+            };
         }
     }
 
     async fn tell_of_all(&self) -> Result<(), StoreError> {
         for row in self.wanted().await? {
-            self.tell_of(&row.id).await?;
+            // What is not seen may only not have been looked at yet.
+            if self.0.backend.see(&row.id).is_some() {
+                self.tell_of(&row.id).await?;
+            }
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// Left of the deadline for closing those that have not gone.
 const CLOSE: Duration = Duration::from_secs(3);
 
-/// Ask every supervisor to dial again, half as many in a second as may begin in one; close what is left. Comes back when
+/// Ask every supervisor to dial again, half as many in a second as may begin in one: at once where another gateway is there to take it,
+/// else when this one's successor is; close what is left. Comes back when
 /// no session is left, at the latest at `deadline`.
 pub async fn drain(sessions: &Sessions, deadline: Instant) {
     let begin = Instant::now();
@@ -22,11 +23,15 @@ pub async fn drain(sessions: &Sessions, deadline: Instant) {
     let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
     let (window, step) = (sessions.admission.window(), Duration::from_secs(2) / sessions.admission.rate());
     let span = (step * count).min((deadline - begin) * 3 / 5);
+    let others = sessions.lease.gateways() > 1;
     for (place, live) in (0..).zip(&all) {
         let at = begin + span * place / count;
         sleep_until(at).await;
         // Not before this gateway has gone, and each at its own place in the window.
-        let wait = (begin + span).saturating_duration_since(at) + window * place / count;
+        let wait = match others {
+            true => Duration::ZERO,
+            false => (begin + span).saturating_duration_since(at) + window * place / count,
+        };
         let reconnect_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         live.order(Order::Goaway { reason: "the gateway stops", reconnect_in_ms });
     }

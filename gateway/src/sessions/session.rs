@@ -19,14 +19,17 @@ use super::under_way::{IN_FLIGHT, Stored, UnderWay};
 use super::wire::{Event, Wire};
 use super::{Sessions, hello, sequence};
 use crate::awake::wall_ms;
+use crate::exit::reason;
 use crate::registry::{Live, Order, Told};
-use crate::store::{self, Append, Begin, Begun, Cursors, Outcomes, Piece};
+use crate::store::{self, Append, Begin, Begun, Cursors, Outcomes, Piece, Store, StoreError};
 use crate::tokens::is_name;
 
 /// From the upgrade to the hello.
 const HELLO: Duration = Duration::from_secs(5);
 /// A peer that has not taken what we sent for so long is cut.
 const SLOW: Duration = Duration::from_secs(10);
+/// Between two tries to store an end.
+const LATER: Duration = Duration::from_secs(5);
 /// The longest state, bytes: it is kept in memory.
 const MAX_STATE: usize = 16 * 1024;
 
@@ -79,10 +82,16 @@ impl<'p> Session<'p> {
             hello: protocol::session::encode(&hello),
             epoch: hello.log_epoch.clone(),
             applied: hello.applied,
+            owner: part.lease.id(),
             now_ms,
         };
+        let owner = begin.owner.clone();
+        let lost = || End::close(close::STORE, "the gateway has lost its lease; dial again");
+        if part.lease.is_lost() {
+            return Err(lost());
+        }
         // The fence is in force before anybody is welcomed.
-        let begun = part.store.write(begin).await?;
+        let begun = part.store.write(begin).await?.ok_or_else(lost)?;
         let streams = hello.capabilities.iter().any(|capability| capability == "stream");
         let live = Arc::new(Live::new(sandbox.to_string(), begun.fence, now_ms, streams));
         let mut session = Session {
@@ -101,6 +110,11 @@ impl<'p> Session<'p> {
         session.mend(&hello).await?;
         if !part.registry.enter(&session.live) {
             return Err(End::fenced());
+        }
+        // Here it is closed with all others when the lease is lost; that may have been before.
+        if part.lease.id() != owner {
+            part.registry.leave(&session.live);
+            return Err(lost());
         }
         tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
         session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
@@ -153,10 +167,11 @@ impl<'p> Session<'p> {
             state: self.live.state().map(|told| (told.json, told.digest)),
             gone: end == End::Bye { last: true },
             now_ms: wall_ms(),
-            awake_ms: self.part.awake.now(),
+            awake_ms: self.part.awake.shared(),
         };
-        if let Err(error) = self.part.store.write(write).await {
-            tracing::warn!(sandbox = self.live.sandbox, error = crate::exit::reason(&error), "its end is not stored");
+        if let Err(error) = self.part.store.write(write.clone()).await {
+            tracing::warn!(sandbox = self.live.sandbox, error = reason(&error), "its end is stored later");
+            tokio::spawn(store_later(self.part.store.clone(), write));
         }
         // Whoever asks from here on finds the end in the store.
         self.part.registry.leave(&self.live);
@@ -383,6 +398,16 @@ impl<'p> Session<'p> {
                 order = next_order(&mut self.orders) => self.obey(order)?,
             }
         }
+    }
+}
+
+/// Others would take it for one that goes on.
+async fn store_later(store: Store, end: store::End) {
+    while let Err(error) = store.write(end.clone()).await {
+        if matches!(error, StoreError::Closed) {
+            return;
+        }
+        tokio::time::sleep(LATER).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The dial: token, headers, admission, and then the connection is a session's.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -15,6 +15,9 @@ use crate::api::reply::{self, Problem};
 use crate::identity::{self, IdentityError};
 use crate::tokens::{Hash, bearer};
 
+/// Whoever dials again may well come to one of the others.
+const ELSEWHERE: Duration = Duration::from_millis(250);
+
 /// `GET /v1/session`.
 pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request) -> Response {
     let sandbox = match who(&sessions, request.headers()).await {
@@ -26,9 +29,13 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         Err(problem) => return refused(&sessions, "headers", problem.into_response()),
     };
     if *sessions.draining.borrow() {
-        // Long enough for another gateway to be there.
-        let wait = sessions.admission.window();
+        // Long enough for another gateway to be there, or to be found.
+        let wait = if sessions.lease.gateways() > 1 { ELSEWHERE } else { sessions.admission.window() };
         return refused(&sessions, "draining", refusal(&sessions, "this gateway is stopping", wait));
+    }
+    if sessions.lease.is_lost() {
+        let wait = sessions.admission.window();
+        return refused(&sessions, "lease", refusal(&sessions, "this gateway has no lease now", wait));
     }
     if let Err(wait) = sessions.admission.admit(&sandbox, Instant::now()) {
         return refused(&sessions, "rate", refusal(&sessions, "many dial at once; this place is kept", wait));
@@ -110,8 +117,8 @@ fn answer_to(key: &HeaderValue) -> HeaderValue {
 }
 
 /// Come back after so long.
-fn refusal(sessions: &Sessions, reason: &str, wait: std::time::Duration) -> Response {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+fn refusal(sessions: &Sessions, reason: &str, wait: Duration) -> Response {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let body = Refusal {
         reason: reason.into(),
         // Rounded up: a place is not given away before its time.

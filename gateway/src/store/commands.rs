@@ -3,6 +3,7 @@
 use protocol::session::Outcome;
 use sqlx::{AnyConnection, Row as _};
 
+use super::leases::{notify, word};
 use super::{Store, StoreError, Write};
 
 /// A command as it is stored.
@@ -52,8 +53,13 @@ impl Write for Give {
             .bind(&self.verb)
             .bind(&self.body)
             .bind(self.now_ms)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        let owner = "SELECT owner FROM sandboxes WHERE id = $1 AND ended_ms IS NULL AND owner IS NOT NULL";
+        let owner = sqlx::query_scalar::<_, String>(owner).bind(&self.sandbox).fetch_optional(&mut *connection).await?;
+        if let Some(owner) = owner {
+            notify(connection, &owner, &self.sandbox, word::COMMANDS, n).await?;
+        }
         Ok(Some(n))
     }
 }

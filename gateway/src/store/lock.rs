@@ -1,4 +1,5 @@
-//! One gateway for one store: two would each keep a registry of their own, and acknowledge what the other fences off.
+//! One gateway for one store, or several that know of each other ([`super::leases`]): two that do not would each keep a registry
+//! of their own, and acknowledge what the other fences off.
 //!
 //! SQLite: the lock is of the process (flock(2) on a file beside the database), so that it ends with it, however it ends.
 //! PostgreSQL: an advisory lock of a connection of its own. It ends with that connection, so a restart of the database frees
@@ -61,11 +62,18 @@ impl Lock {
         }
     }
 
-    /// In a PostgreSQL database, by a connection that is kept. Who has just gone is waited for a moment; then it is `taken`.
-    pub(super) async fn within(pool: &AnyPool, number: i64, taken: StoreError) -> Result<Lock, StoreError> {
+    /// In a PostgreSQL database, by a connection that is kept; `shared` with others who say the same. Who has just gone is waited
+    /// for a moment; then it is `taken`.
+    pub(super) async fn within(
+        pool: &AnyPool,
+        number: i64,
+        shared: bool,
+        taken: StoreError,
+    ) -> Result<Lock, StoreError> {
         let mut connection = pool.acquire().await?;
         let deadline = Instant::now() + SETTLE;
-        let take = || sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(number);
+        let sql = if shared { "SELECT pg_try_advisory_lock_shared($1)" } else { "SELECT pg_try_advisory_lock($1)" };
+        let take = || sqlx::query_scalar::<_, bool>(sql).bind(number);
         while !take().fetch_one(&mut *connection).await? {
             if Instant::now() >= deadline {
                 return Err(taken);

@@ -15,6 +15,7 @@ use super::{StoreError, connect, file};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_sessions", include_str!("migrations/0001_sessions.sql")),
     ("0002_backend", include_str!("migrations/0002_backend.sql")),
+    ("0003_gateways", include_str!("migrations/0003_gateways.sql")),
 ];
 
 /// What a schema has and what this program needs.
@@ -90,7 +91,7 @@ pub async fn up(url: &str) -> Result<Vec<&'static str>, StoreError> {
 async fn alone(url: &str) -> Result<Lock, StoreError> {
     match file(url) {
         Some(path) => Lock::beside(path),
-        None => Lock::within(&connect(url, false, 1).await?, lock::MIGRATING, StoreError::Migrating).await,
+        None => Lock::within(&connect(url, false, 1).await?, lock::MIGRATING, false, StoreError::Migrating).await,
     }
 }
 

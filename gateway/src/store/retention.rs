@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 use super::{Store, StoreError, Write};
 use crate::awake::wall_ms;
 use crate::exit::reason;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 
 /// Events that go in one write.
@@ -35,13 +36,14 @@ impl Keep {
         wall_ms().saturating_sub(i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Remove what is beyond it, again and again, for as long as the gateway runs.
-    pub async fn enforce(self, store: Store, metrics: std::sync::Arc<Metrics>) {
+    /// Remove what is beyond it, again and again, for as long as the gateway runs; of several, the one that leads.
+    pub async fn enforce(self, store: Store, lease: Lease, metrics: std::sync::Arc<Metrics>) {
         let mut looks = tokio::time::interval(EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            if let Err(error) = self.sweep(&store, &metrics).await {
+            if lease.leads()
+                && let Err(error) = self.sweep(&store, &metrics).await {
                 tracing::warn!(error = reason(&error), "old events cannot be removed now");
             }
         }

@@ -4,6 +4,7 @@ use protocol::session::Hello;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
+use super::leases::{notify, word};
 use super::{Store, StoreError, Write};
 
 /// What is stored of a sandbox.
@@ -33,6 +34,17 @@ pub struct Row {
     pub spec: Option<String>,
     /// Its end is wanted.
     pub ending: bool,
+    /// Which of several gateways has a session of it now.
+    pub owner: Option<Owner>,
+}
+
+/// A gateway that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name in this life.
+    pub id: String,
+    /// Where the others reach it.
+    pub url: String,
 }
 
 impl Row {
@@ -42,20 +54,21 @@ impl Row {
     }
 }
 
-const ROW: &str = "SELECT id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone, spec, \
-                   ending FROM sandboxes";
+const ROW: &str = "SELECT s.id AS id, created_ms, fence, position, hello, state, begun_ms, ended_ms, ended_awake_ms, gone, \
+                   spec, ending, g.id AS owner, g.url AS url FROM sandboxes s \
+                   LEFT JOIN gateways g ON g.id = s.owner AND s.ended_ms IS NULL";
 
 impl Store {
     /// One sandbox.
     pub async fn sandbox(&self, id: &str) -> Result<Option<Row>, StoreError> {
-        let sql = format!("{ROW} WHERE id = $1");
+        let sql = format!("{ROW} WHERE s.id = $1");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string());
         Ok(self.read(async |c| query.fetch_optional(c).await).await?.as_ref().map(row).transpose()?)
     }
 
     /// Sandboxes behind `after` in the order of their ids.
     pub async fn sandboxes(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
-        let sql = format!("{ROW} WHERE id > $1 ORDER BY id LIMIT $2");
+        let sql = format!("{ROW} WHERE s.id > $1 ORDER BY s.id LIMIT $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
         let rows = self.read(async |c| query.fetch_all(c).await).await?;
         Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
@@ -63,7 +76,7 @@ impl Store {
 
     /// Those that a backend is to make or to end, behind `after` in the order of their ids.
     pub async fn wanted(&self, after: &str, limit: i64) -> Result<Vec<Row>, StoreError> {
-        let sql = format!("{ROW} WHERE id > $1 AND (spec IS NOT NULL OR ending <> 0) ORDER BY id LIMIT $2");
+        let sql = format!("{ROW} WHERE s.id > $1 AND (spec IS NOT NULL OR ending <> 0) ORDER BY s.id LIMIT $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after.to_string()).bind(limit);
         let rows = self.read(async |c| query.fetch_all(c).await).await?;
         Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
@@ -102,7 +115,13 @@ fn row(row: &AnyRow) -> Result<Row, sqlx::Error> {
         gone: row.try_get::<i64, _>("gone")? != 0,
         spec: row.try_get("spec")?,
         ending: row.try_get::<i64, _>("ending")? != 0,
+        owner: owner(row)?,
     })
+}
+
+fn owner(row: &AnyRow) -> Result<Option<Owner>, sqlx::Error> {
+    let (id, url): (Option<String>, Option<String>) = (row.try_get("owner")?, row.try_get("url")?);
+    Ok(id.zip(url).map(|(id, url)| Owner { id, url }))
 }
 
 /// A sandbox gets a new token; the old one is worth nothing from then on. Not one that a backend makes or ends.
@@ -210,8 +229,10 @@ impl Write for Forget {
     type Answer = bool;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-        let forgotten =
-            sqlx::query("DELETE FROM sandboxes WHERE id = $1").bind(&self.id).execute(&mut *connection).await?;
+        let forgotten = sqlx::query("DELETE FROM sandboxes WHERE id = $1 RETURNING owner, fence, ended_ms")
+            .bind(&self.id)
+            .fetch_optional(&mut *connection)
+            .await?;
         for sql in [
             "DELETE FROM records WHERE sandbox = $1",
             "DELETE FROM cursors WHERE sandbox = $1",
@@ -219,13 +240,22 @@ impl Write for Forget {
         ] {
             sqlx::query(sql).bind(&self.id).execute(&mut *connection).await?;
         }
-        Ok(forgotten.rows_affected() > 0)
+        if let Some(row) = &forgotten
+            && let Some(owner) = row.try_get::<Option<String>, _>("owner")?
+            && row.try_get::<Option<i64>, _>("ended_ms")?.is_none()
+        {
+            let fence: i64 = row.try_get("fence")?;
+            notify(connection, &owner, &self.id, word::DELETED, fence + 1).await?;
+        }
+        Ok(forgotten.is_some())
     }
 }
 
-/// A life of the gateway begins: sessions that the one before has left open ended with it.
+/// A life of the gateway begins: sessions that one has left open which worked alone ended with it.
 #[derive(Clone, Debug)]
 pub struct Wake {
+    /// This one works alone, so there are no others.
+    pub alone: bool,
     /// By the wall clock.
     pub now_ms: i64,
     /// By the awake clock.
@@ -236,8 +266,14 @@ impl Write for Wake {
     type Answer = ();
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        if self.alone {
+            for sql in ["DELETE FROM gateways", "DELETE FROM notices", "UPDATE sandboxes SET owner = NULL WHERE owner IS NOT NULL"] {
+                sqlx::query(sql).execute(&mut *connection).await?;
+            }
+        }
         sqlx::query(
-            "UPDATE sandboxes SET ended_ms = $1, ended_awake_ms = $2 WHERE begun_ms IS NOT NULL AND ended_ms IS NULL",
+            "UPDATE sandboxes SET ended_ms = $1, ended_awake_ms = $2 \
+             WHERE begun_ms IS NOT NULL AND ended_ms IS NULL AND owner IS NULL",
         )
         .bind(self.now_ms)
         .bind(self.awake_ms)
@@ -247,7 +283,7 @@ impl Write for Wake {
     }
 }
 
-/// The reading of the awake clock is kept.
+/// The reading of the awake clock is kept, where no later one is.
 #[derive(Clone, Debug)]
 pub struct Reading(pub i64);
 
@@ -255,7 +291,7 @@ impl Write for Reading {
     type Answer = ();
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE awake SET reading_ms = $1 WHERE one = 1").bind(self.0).execute(connection).await?;
+        sqlx::query("UPDATE awake SET reading_ms = $1 WHERE one = 1 AND reading_ms < $1").bind(self.0).execute(connection).await?;
         Ok(())
     }
 }

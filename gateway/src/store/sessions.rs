@@ -7,6 +7,7 @@ use protocol::session::Class;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::Write;
+use super::leases::{CLOCK, notify, word};
 
 /// What is expected next of each class of one epoch.
 pub type Cursors = BTreeMap<Class, i64>;
@@ -25,6 +26,8 @@ pub struct Begin {
     pub epoch: String,
     /// The newest command that it has applied.
     pub applied: i64,
+    /// The gateway that has it, where there are several.
+    pub owner: Option<String>,
     /// By the wall clock.
     pub now_ms: i64,
 }
@@ -38,16 +41,39 @@ pub struct Begun {
     pub next: Cursors,
 }
 
-impl Write for Begin {
-    type Answer = Begun;
+impl Begin {
+    /// Whether the owner's lease holds. It cannot end before this is committed ([`super::Leave`]).
+    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<bool, sqlx::Error> {
+        let sql = format!("SELECT id FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
+        let there = sqlx::query(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await?;
+        Ok(there.is_some())
+    }
 
-    async fn apply(&self, connection: &mut AnyConnection) -> Result<Begun, sqlx::Error> {
+    /// The other gateway that has a session of this sandbox until now.
+    async fn other(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<String>, sqlx::Error> {
+        let sql = "SELECT owner FROM sandboxes WHERE id = $1 AND ended_ms IS NULL AND owner <> $2 FOR UPDATE";
+        sqlx::query_scalar(sql).bind(&self.sandbox).bind(owner.to_owned()).fetch_optional(connection).await
+    }
+}
+
+impl Write for Begin {
+    /// `None` where the owner's lease is over.
+    type Answer = Option<Begun>;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Option<Begun>, sqlx::Error> {
+        let mut other = None;
+        if let Some(owner) = &self.owner {
+            if !self.is_there(connection, owner).await? {
+                return Ok(None);
+            }
+            other = self.other(connection, owner).await?;
+        }
         // The first fence is the time, so that one of a deleted sandbox of this id is older. Commands that the sandbox has
         // applied by its own count are behind it: numbers are never used twice.
         let fence: i64 = sqlx::query_scalar(
-            "INSERT INTO sandboxes (id, created_ms, fence, hello, begun_ms, commanded, applied) \
-             VALUES ($1, $2, $2, $3, $2, $4, $4) \
-             ON CONFLICT (id) DO UPDATE SET fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, \
+            "INSERT INTO sandboxes (id, created_ms, fence, hello, begun_ms, commanded, applied, owner) \
+             VALUES ($1, $2, $2, $3, $2, $4, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, owner = $5, \
              ended_ms = NULL, ended_awake_ms = NULL, gone = 0, \
              commanded = CASE WHEN sandboxes.commanded < $4 THEN $4 ELSE sandboxes.commanded END, \
              applied = CASE WHEN sandboxes.applied < $4 THEN $4 ELSE sandboxes.applied END \
@@ -57,8 +83,12 @@ impl Write for Begin {
         .bind(self.now_ms)
         .bind(&self.hello)
         .bind(self.applied)
+        .bind(&self.owner)
         .fetch_one(&mut *connection)
         .await?;
+        if let Some(other) = other {
+            notify(connection, &other, &self.sandbox, word::MOVED, fence).await?;
+        }
         let rows = sqlx::query("SELECT class, next FROM cursors WHERE sandbox = $1 AND epoch = $2")
             .bind(&self.sandbox)
             .bind(&self.epoch)
@@ -70,7 +100,7 @@ impl Write for Begin {
                 next.insert(class, row.try_get("next")?);
             }
         }
-        Ok(Begun { fence, next })
+        Ok(Some(Begun { fence, next }))
     }
 }
 

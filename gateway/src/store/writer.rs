@@ -1,6 +1,7 @@
 //! The one task that writes: all that wait go into one transaction, and everybody is answered after its commit.
 //!
-//! A write that breaks a rule of the schema fails alone: the others of its transaction are tried again without it. What the
+//! A write that breaks a rule of the schema, or that another gateway holds up, fails alone: the others of its transaction are tried
+//! again without it. What the
 //! database itself refuses (away, full, read-only) fails for all that wait in the group, once.
 
 use std::pin::Pin;
@@ -90,7 +91,7 @@ impl Writer {
         let mut group = Vec::new();
         while self.writes.recv_many(&mut group, GROUP).await > 0 {
             match self.commit(&mut group).await {
-                Err(error) if group.len() > 1 && breaks_a_rule(&error) => {
+                Err(error) if group.len() > 1 && is_of_one(&error) => {
                     for write in group.drain(..) {
                         let mut alone = [write];
                         let committed = self.commit(&mut alone).await;
@@ -123,12 +124,14 @@ impl Writer {
     }
 }
 
-/// A rule of the schema, or a value that the database cannot take (SQLSTATE class 22) or that we cannot read back.
-fn breaks_a_rule(error: &sqlx::Error) -> bool {
+/// A rule of the schema, a value that the database cannot take (SQLSTATE class 22) or that we cannot read back, or a row that another
+/// gateway holds: for longer than one waits (55P03), or while it waits for one of ours (40P01).
+fn is_of_one(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
-            let value = error.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
-            value || !matches!(error.kind(), sqlx::error::ErrorKind::Other)
+            let code = error.code().unwrap_or_default();
+            let value = code.len() == 5 && code.starts_with("22");
+            value || code == "40P01" || code == "55P03" || !matches!(error.kind(), sqlx::error::ErrorKind::Other)
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => true,
         _ => false,

@@ -1,0 +1,77 @@
+//! How other gateways on the same store reach this one, and how it reaches them.
+
+use peer::Address;
+use peer::tls;
+
+use crate::config::{Reader, parse};
+
+/// What is configured of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where this one is for the others.
+    pub url: String,
+    /// The certificates of the others.
+    pub tls: Tls,
+}
+
+/// How the certificates of other gateways are checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Who signed them.
+    pub config: tls::Config,
+    /// The name that they have; `None` for the one in their URL.
+    pub name: Option<String>,
+}
+
+impl Config {
+    /// `None` where this gateway has its store alone.
+    pub fn read(reader: &mut Reader, database_url: &str) -> Option<Config> {
+        let url = reader.optional("advertise_url", url);
+        let ca_file = reader.optional("advertise_ca_file", parse::path);
+        let name = reader.optional("advertise_name", parse::visible);
+        if url.is_none() {
+            for (setting, given) in [("advertise_ca_file", ca_file.is_some()), ("advertise_name", name.is_some())] {
+                if given {
+                    reader.mistake(setting, "is of no use without GATEWAY_ADVERTISE_URL");
+                }
+            }
+        }
+        let url = url?;
+        if database_url.starts_with("sqlite:") {
+            let problem = "is for several gateways on one store, and an SQLite file is one gateway's at a time: use PostgreSQL";
+            reader.mistake("advertise_url", problem);
+        }
+        Some(Config { url, tls: Tls { config: tls::Config { ca_file, identity: None }, name } })
+    }
+}
+
+/// A base URL. A Pod's address stands in it as the cluster writes it, so that of IPv6 gets its brackets here.
+fn url(text: &str) -> Result<String, String> {
+    let plain = |text: &str| text.parse::<Address>().map(|_| text.to_owned()).map_err(|error| error.to_string());
+    plain(text).or_else(|problem| {
+        let bracketed = text.split_once("://").and_then(|(scheme, rest)| {
+            let (host, port) = rest.rsplit_once(':').filter(|(host, _)| host.contains(':') && !host.contains('['))?;
+            plain(&format!("{scheme}://[{host}]:{port}")).ok()
+        });
+        bracketed.ok_or(problem)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_as_a_cluster_writes_it() {
+        for (given, taken) in [
+            ("http://10.1.2.3:8080", "http://10.1.2.3:8080"),
+            ("http://fd00::5:8080", "http://[fd00::5]:8080"),
+            ("https://[fd00::5]:8080", "https://[fd00::5]:8080"),
+        ] {
+            assert_eq!(url(given).as_deref(), Ok(taken));
+        }
+        for bad in ["10.1.2.3:8080", "http://", "http://a@b:1", "http://::1", "ftp://fd00::5:80"] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+}
