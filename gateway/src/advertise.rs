@@ -1,6 +1,9 @@
 //! How other gateways on the same store reach this one, and how it reaches them.
 
+use std::net::Ipv6Addr;
+
 use peer::Address;
+use peer::address::AddressError;
 use peer::tls;
 
 use crate::config::{Reader, parse};
@@ -38,7 +41,8 @@ impl Config {
         }
         let url = url?;
         if database_url.starts_with("sqlite:") {
-            let problem = "is for several gateways on one store, and an SQLite file is one gateway's at a time: use PostgreSQL";
+            let problem =
+                "is for several gateways on one store, and an SQLite file is one gateway's at a time: use PostgreSQL";
             reader.mistake("advertise_url", problem);
         }
         Some(Config { url, tls: Tls { config: tls::Config { ca_file, identity: None }, name } })
@@ -47,14 +51,17 @@ impl Config {
 
 /// A base URL. A Pod's address stands in it as the cluster writes it, so that of IPv6 gets its brackets here.
 fn url(text: &str) -> Result<String, String> {
-    let plain = |text: &str| text.parse::<Address>().map(|_| text.to_owned()).map_err(|error| error.to_string());
-    plain(text).or_else(|problem| {
-        let bracketed = text.split_once("://").and_then(|(scheme, rest)| {
-            let (host, port) = rest.rsplit_once(':').filter(|(host, _)| host.contains(':') && !host.contains('['))?;
-            plain(&format!("{scheme}://[{host}]:{port}")).ok()
-        });
-        bracketed.ok_or(problem)
-    })
+    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once(':')?)));
+    let text = match parts {
+        Some((scheme, (host, port))) if host.parse::<Ipv6Addr>().is_ok() => format!("{scheme}://[{host}]:{port}"),
+        _ => text.to_owned(),
+    };
+    let address: Address = text.parse().map_err(|error: AddressError| error.to_string())?;
+    // `::1` without a port is read as a host of colons.
+    if address.host.contains(':') && address.host.parse::<Ipv6Addr>().is_err() {
+        return Err("has a host that is neither a name nor an address".into());
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

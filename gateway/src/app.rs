@@ -200,7 +200,8 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     let (users, sandboxes) = (tokens(&config.users)?, tokens(&config.sandboxes)?);
     let metrics = Arc::new(Metrics::default());
     tell_panics(metrics.clone());
-    let (store, writer) = Store::open(&config.database_url, config.advertise.is_some(), metrics.clone()).await.map_err(fault)?;
+    let (store, writer) =
+        Store::open(&config.database_url, config.advertise.is_some(), metrics.clone()).await.map_err(fault)?;
     tokio::spawn(writer.run());
     let awake = Awake::starting_at(store.awake_ms().await.map_err(fault)?);
     let alone = config.advertise.is_none();

@@ -85,7 +85,14 @@ pub async fn start(options: Options, config: app::Config, stops: &mut Stops) -> 
     let url = format!("http://{address}");
     let root = directory.sandboxes();
     let local = Arc::new(Local::new(local::Config { root: root.clone(), supervisor, gateway_url: url.clone() }));
-    let config = app::Config { tls: None, database_url, advertise: None, users: Some(directory.users()), sandboxes: None, ..config };
+    let config = app::Config {
+        tls: None,
+        database_url,
+        advertise: None,
+        users: Some(directory.users()),
+        sandboxes: None,
+        ..config
+    };
     let running = app::start(config, listener, Some(local.clone())).await?;
     let left = Left { url: url.clone(), token_file: token_file.clone() };
     let client_address: peer::Address = url.parse().map_err(|error| Fault::new(exit::INTERNAL, &error))?;

@@ -119,10 +119,25 @@ impl Lease {
         }
     }
 
-    /// Comes when that gateway is not there any more, or nobody can know.
+    /// Comes when that gateway, of which the store says that it is there, is not there any more, or nobody can know.
     pub async fn until_gone(&mut self, id: &str) {
-        while matches!(&*self.0.borrow_and_update(), Standing::Held(held) if held.there.contains_key(id)) {
+        // One that has just come may be missing in what was read before it came, and in what is being read now.
+        let mut misses = 2;
+        loop {
+            match self.sees(id) {
+                Some(true) => misses = 0,
+                Some(false) if misses > 0 => misses -= 1,
+                Some(false) | None => return,
+            }
             self.changed().await;
+        }
+    }
+
+    /// Whether that gateway was there at the last renewal; `None` where nobody can know.
+    fn sees(&mut self, id: &str) -> Option<bool> {
+        match &*self.0.borrow_and_update() {
+            Standing::Held(held) => Some(held.there.contains_key(id)),
+            _ => None,
         }
     }
 
@@ -216,7 +231,9 @@ impl Keeper {
     async fn renew(&mut self, id: &str, sessions: &Sessions) -> Result<Option<Renewed>, StoreError> {
         let asked = Instant::now();
         let renewing = self.leases.renew(id, sessions.awake.shared());
-        let Ok(renewed) = timeout_at(self.until.min(asked + RENEW), renewing).await else { return Err(StoreError::Silent) };
+        let Ok(renewed) = timeout_at(self.until.min(asked + RENEW), renewing).await else {
+            return Err(StoreError::Silent);
+        };
         let renewed = renewed?;
         if renewed.is_some() {
             self.until = asked + VALID;
@@ -231,10 +248,8 @@ impl Keeper {
         if !led && held.leader == held.id {
             tracing::info!(gateway = held.id, "this gateway leads");
         }
-        let held = Standing::Held(held);
-        if before != held {
-            self.standing.send_replace(held);
-        }
+        // Also where nothing has changed: somebody may count.
+        self.standing.send_replace(Standing::Held(held));
     }
 
     /// A leader removes those whose lease is over.
@@ -250,7 +265,9 @@ impl Keeper {
                 let leave = Leave { gateway: gateway.clone(), ended_ms, awake_ms: sessions.awake.shared() };
                 match sessions.store.write(leave).await {
                     Ok(ended) => tracing::warn!(gateway, sessions = ended, "another gateway's lease is over"),
-                    Err(error) => tracing::warn!(gateway, error = reason(&error), "a gateway that is gone is still there"),
+                    Err(error) => {
+                        tracing::warn!(gateway, error = reason(&error), "a gateway that is gone is still there")
+                    }
                 }
             });
         }

@@ -39,7 +39,7 @@ pub fn handshake(api: &Api, path: &str, headers: &[(&str, &str)]) -> io::Result<
     let mut stream = TcpStream::connect(api.address)?;
     stream.set_read_timeout(Some(wait::LONG * 2))?;
     stream.set_nodelay(true)?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: supervisor\r\n{}", api.authorization());
+    let mut request = format!("GET {}{path} HTTP/1.1\r\nHost: supervisor\r\n{}", api.base, api.authorization());
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }

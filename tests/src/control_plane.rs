@@ -54,6 +54,20 @@ impl Builder {
         self
     }
 
+    /// What was set, or nothing.
+    pub fn setting(&self, name: &str) -> String {
+        self.settings.get(&format!("GATEWAY_{}", name.to_uppercase())).cloned().unwrap_or_default()
+    }
+
+    /// One of several on this PostgreSQL database, which reach each other on loopback.
+    pub fn among_several(self, database_url: &str) -> Builder {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = free.local_addr().expect("it is bound");
+        self.set("database_url", database_url)
+            .set("listen", &address.to_string())
+            .set("advertise_url", &format!("http://{address}"))
+    }
+
     /// The directory of its database and token files.
     pub fn directory(&self) -> &Path {
         self.dir.path()
@@ -102,7 +116,7 @@ fn address(stderr: &Output) -> SocketAddr {
 }
 
 impl Gateway {
-    /// Sandboxes `a` to `e` and one user may come; everything else can be set.
+    /// Sandboxes `a` to `h` and one user may come; everything else can be set.
     pub fn build() -> Builder {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let file = |name: &str, text: String| {
@@ -111,7 +125,7 @@ impl Gateway {
             path.display().to_string()
         };
         let users = file("users", format!("# people\nann {USER}\n"));
-        let sandboxes = ["a", "b", "c", "d", "e"].map(|id| format!("{id} {}\n", token_of(id))).concat();
+        let sandboxes = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| format!("{id} {}\n", token_of(id))).concat();
         let sandboxes = file("sandboxes", sandboxes);
         let settings = [
             ("GATEWAY_LISTEN", "127.0.0.1:0".to_string()),

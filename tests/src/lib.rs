@@ -22,6 +22,7 @@
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
+pub mod balancer;
 pub mod bench;
 pub mod binaries;
 pub mod chart;

@@ -16,6 +16,8 @@ use crate::wait;
 pub struct Api {
     /// Where.
     pub address: SocketAddr,
+    /// What goes before each path.
+    pub base: String,
     token: Option<String>,
 }
 
@@ -63,12 +65,17 @@ impl Api {
     /// With the token of the scene.
     #[track_caller]
     pub fn of(supervisor: &Supervisor) -> Api {
-        Api { address: supervisor.address(), token: Some(scene::CANARY.into()) }
+        Api { address: supervisor.address(), base: String::new(), token: Some(scene::CANARY.into()) }
     }
 
     /// A server at this address, with this token.
     pub fn at(address: SocketAddr, token: &str) -> Api {
-        Api { address, token: Some(token.into()) }
+        Api { address, base: String::new(), token: Some(token.into()) }
+    }
+
+    /// Of a sandbox, through its gateway.
+    pub fn sandbox(&self, id: &str) -> Api {
+        Api { base: format!("/v1/sandboxes/{id}"), ..self.clone() }
     }
 
     /// The same with this token, or with none.
@@ -86,7 +93,8 @@ impl Api {
         let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(10))?;
         stream.set_read_timeout(Some(wait::LONG * 2))?;
         stream.set_nodelay(true)?;
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: supervisor\r\nConnection: close\r\n");
+        let base = &self.base;
+        let mut request = format!("{method} {base}{path} HTTP/1.1\r\nHost: supervisor\r\nConnection: close\r\n");
         request += &self.authorization();
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");

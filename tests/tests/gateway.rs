@@ -24,6 +24,8 @@ mod records;
 mod retention;
 #[path = "gateway/settings.rs"]
 mod settings;
+#[path = "gateway/several.rs"]
+mod several;
 #[path = "gateway/stop.rs"]
 mod stop;
 #[path = "gateway/store.rs"]

@@ -67,11 +67,7 @@ pub(super) async fn at_owner(
 }
 
 /// Of what a backend does: by the gateway that leads, where one task for each id does it.
-pub(super) async fn at_leader(
-    State(api): State<Arc<Api>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+pub(super) async fn at_leader(State(api): State<Arc<Api>>, request: Request, next: Next) -> Result<Response, Problem> {
     if api.made.is_none() || api.sessions.lease.leads() {
         return Ok(next.run(request).await);
     }

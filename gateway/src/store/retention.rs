@@ -43,7 +43,8 @@ impl Keep {
         loop {
             looks.tick().await;
             if lease.leads()
-                && let Err(error) = self.sweep(&store, &metrics).await {
+                && let Err(error) = self.sweep(&store, &metrics).await
+            {
                 tracing::warn!(error = reason(&error), "old events cannot be removed now");
             }
         }

@@ -267,7 +267,11 @@ impl Write for Wake {
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         if self.alone {
-            for sql in ["DELETE FROM gateways", "DELETE FROM notices", "UPDATE sandboxes SET owner = NULL WHERE owner IS NOT NULL"] {
+            for sql in [
+                "DELETE FROM gateways",
+                "DELETE FROM notices",
+                "UPDATE sandboxes SET owner = NULL WHERE owner IS NOT NULL",
+            ] {
                 sqlx::query(sql).execute(&mut *connection).await?;
             }
         }
@@ -291,7 +295,10 @@ impl Write for Reading {
     type Answer = ();
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE awake SET reading_ms = $1 WHERE one = 1 AND reading_ms < $1").bind(self.0).execute(connection).await?;
+        sqlx::query("UPDATE awake SET reading_ms = $1 WHERE one = 1 AND reading_ms < $1")
+            .bind(self.0)
+            .execute(connection)
+            .await?;
         Ok(())
     }
 }

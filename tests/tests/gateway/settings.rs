@@ -30,11 +30,11 @@ fn serve_refuses_a_schema_that_is_not_its_own_and_names_the_command() {
     assert!(stderr.contains("gateway migrate up"), "{stderr}");
     assert_eq!(builder.run(&["migrate", "status"]).0, 78);
     let (code, stdout, _) = builder.run(&["migrate", "up"]);
-    assert_eq!((code, stdout.as_str()), (0, "applied 0001_sessions\napplied 0002_backend\n"));
+    assert_eq!((code, stdout.as_str()), (0, "applied 0001_sessions\napplied 0002_backend\napplied 0003_gateways\n"));
     assert_eq!(builder.run(&["migrate", "up"]).1, "the schema is current\n");
     assert_eq!(
         builder.run(&["migrate", "status"]),
-        (0, "the schema has version 2, this gateway needs 2\n".into(), String::new())
+        (0, "the schema has version 3, this gateway needs 3\n".into(), String::new())
     );
     if !tests::needs::commands(&["python3"]) {
         return;
@@ -62,7 +62,7 @@ fn a_database_of_the_first_schema_keeps_what_it_has() {
     let database = builder.directory().join("gateway.db");
     let status = std::process::Command::new("python3").args(["-c", script]).arg(database).arg(first).status();
     assert!(status.expect("python3").success());
-    assert_eq!(builder.run(&["migrate", "up"]).1, "applied 0002_backend\n");
+    assert_eq!(builder.run(&["migrate", "up"]).1, "applied 0002_backend\napplied 0003_gateways\n");
     // `start` finds it current.
     let gateway = builder.start();
     let old = gateway.api().get("/v1/sandboxes/old").json();

@@ -1,0 +1,100 @@
+//! Sessions that move from one gateway to another while nothing is wrong: begun elsewhere, drained, spread.
+
+use std::time::{Duration, Instant};
+
+use tests::supervisor::log_lines;
+
+use super::*;
+
+/// Both ends know within a second or so.
+const SOON: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_session_that_begins_at_another_gateway_ends_the_older_one() {
+    let Some(server) = Postgres::start() else { return };
+    let (first, second) = (one(&server).start(), one(&server).start());
+    let (mut older, _) = Dialler::begin(&first, "a");
+    older.send_records(Class::Logs, 1..=2);
+    older.until_acknowledged(Class::Logs, 2);
+    let (mut newer, welcome) = Dialler::begin(&second, "a");
+    let moved = Instant::now();
+    assert_eq!(welcome.next[&Class::Logs], 3);
+    // It is told though it sends nothing.
+    assert_eq!(older.close_code(), close::FENCED);
+    assert!(moved.elapsed() < SOON, "{:?}", moved.elapsed());
+    newer.send_records(Class::Logs, 3..=4);
+    newer.until_acknowledged(Class::Logs, 4);
+    for gateway in [&first, &second] {
+        assert_eq!(gateway.events("a").len(), 4);
+        assert_eq!(status(gateway, "a"), "connected");
+    }
+    // And back, at once: what was said of the session before does not count for this one.
+    let (mut back, _) = Dialler::begin(&first, "a");
+    assert_eq!(newer.close_code(), close::FENCED);
+    back.send_records(Class::Logs, 5..=6);
+    back.until_acknowledged(Class::Logs, 6);
+    wait_until("all was heard", || server.sql("gateway", "SELECT count(*) FROM notices") == "0");
+    assert_eq!((first.metric("gateway_sessions"), second.metric("gateway_sessions")), (1.0, 0.0));
+}
+
+#[test]
+fn a_sandbox_that_is_deleted_at_another_gateway_loses_its_session() {
+    let Some(server) = Postgres::start() else { return };
+    let (first, second) = (one(&server).start(), one(&server).start());
+    let (mut session, _) = Dialler::begin(&first, "a");
+    assert_eq!(second.api().call("DELETE", "/v1/sandboxes/a", &[], b"").status(), 204);
+    assert_eq!(session.close_code(), close::UNAUTHENTICATED);
+    let (mut again, _) = Dialler::begin(&first, "a");
+    again.send_records(Class::Logs, 1..=1);
+    again.until_acknowledged(Class::Logs, 1);
+    assert_eq!(second.events("a").len(), 1);
+}
+
+#[test]
+fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds() {
+    const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let Some(server) = Postgres::start() else { return };
+    let (mut first, second) = (one(&server).start(), one(&server).start());
+    let front = Balancer::before(&[first.address]);
+    let supervisors: Vec<Supervisor> = IDS.iter().map(|id| supervisor(id, front.address)).collect();
+    wait_until("all are there", || first.metric("gateway_sessions") == IDS.len() as f64);
+    wait_together(&[&first, &second]);
+    front.now_before(&[first.address, second.address]);
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.wait(), 0);
+    wait_until("all are at the other", || second.metric("gateway_sessions") == IDS.len() as f64);
+    for id in IDS {
+        let (ended, begun) = (times(&first, id, "a session ended"), times(&second, id, "a session began"));
+        assert_eq!((ended.len(), begun.len()), (1, 1), "{id} moved once");
+        let away = begun[0] - ended[0];
+        println!("{id} was away for {away} ms");
+        assert!((-100..2000).contains(&away), "{id} was away for {away} ms");
+    }
+    // It has given its lease back, so nobody waits for its end.
+    assert_eq!(server.sql("gateway", "SELECT count(*) FROM gateways"), "1");
+    assert_eq!(second.metric("gateway_session_ends_total{end=\"4409\"}"), 0.0);
+    wait_until("the other leads", || leads(&second));
+
+    // A third takes its share of those that dial from now on.
+    let third = one(&server).start();
+    front.now_before(&[third.address]);
+    let mut late = supervisors;
+    late.truncate(7);
+    wait_until("one has gone", || second.metric("gateway_sessions") == 7.0);
+    let _new = super::supervisor("h", front.address);
+    wait_until("it is there", || third.metric("gateway_sessions") == 1.0);
+    assert_eq!(api(&second, "h").get("/dev-tasks").status(), 200);
+}
+
+/// When this gateway logged this of a sandbox, Unix milliseconds.
+fn times(gateway: &Gateway, id: &str, message: &str) -> Vec<i64> {
+    let lines = log_lines(&gateway.stderr.text());
+    let said = |line: &&serde_json::Value| line["message"].as_str().is_some_and(|text| text.starts_with(message));
+    let of = lines.iter().filter(said).filter(|line| line["sandbox"] == id);
+    of.map(|line| millis(line["timestamp"].as_str().expect("a time"))).collect()
+}
+
+fn millis(text: &str) -> i64 {
+    let since = humantime::parse_rfc3339(text).expect("RFC 3339").duration_since(std::time::UNIX_EPOCH);
+    since.expect("after 1970").as_millis() as i64
+}
