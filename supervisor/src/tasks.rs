@@ -44,6 +44,9 @@ use crate::metrics::Metrics;
 use crate::workspace::seeds::Seed;
 use crate::workspace::workers::Workers;
 
+/// Tasks that are too old are looked for so often, or as often as a short age asks for.
+const RETENTION: Duration = Duration::from_secs(60);
+
 /// The part.
 pub struct Tasks {
     config: Config,
@@ -122,7 +125,7 @@ impl Tasks {
     /// Until all handles are gone.
     pub async fn run(mut self) {
         self.tell_what_was_lost().await;
-        let mut retention = tokio::time::interval(Duration::from_secs(60));
+        let mut retention = tokio::time::interval(self.config.keep_age.clamp(Duration::from_secs(1), RETENTION));
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_what_may().await;

@@ -50,6 +50,7 @@ pub mod relay;
 pub mod scene;
 pub mod scripted_model;
 pub mod stage;
+pub mod strace;
 pub mod supervisor;
 pub mod table;
 pub mod tasks;

@@ -10,6 +10,8 @@ mod calls;
 mod classes;
 #[path = "tasks/crash.rs"]
 mod crash;
+#[path = "tasks/durable.rs"]
+mod durable;
 #[path = "tasks/ending.rs"]
 mod ending;
 #[path = "tasks/input.rs"]

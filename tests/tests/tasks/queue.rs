@@ -69,3 +69,30 @@ fn old_tasks_are_forgotten_by_the_bytes_of_their_output() {
     tests::wait::wait_until("two to be left", || api.list("").len() == 2);
     assert_eq!(api.output("n-3", "stdout").len(), 100_000);
 }
+
+#[test]
+fn old_tasks_are_forgotten_by_age_with_their_files_and_running_ones_are_not() {
+    let home = super::journal::Home::new();
+    let supervisor = || home.supervisor().set("task-keep-age", "1s").start();
+    let first = supervisor();
+    let api = Api::of(&first);
+    let running = api.start(json!({"argv": ["sleep", "1000"]}));
+    api.wait_state(&running, "running");
+    let folder = home.path("state/tasks/old");
+    let old = json!({"task_id": "old", "script": "echo kept; read line", "stdin_open": true});
+    api.start(old);
+    api.wait_output("old", "kept");
+    assert!(folder.exists());
+    api.post("/dev-tasks/old/stdin/close", "");
+    tests::wait::wait_until("it is too old", || api.get("/dev-tasks/old").status() == 404);
+    tests::wait::wait_until("its files to go", || !folder.exists());
+    assert_eq!(api.get("/dev-tasks/old/logs").status(), 404);
+    assert_eq!(api.task(&running)["state"], "running", "one that has not ended has no age");
+    drop(first);
+
+    let second = supervisor();
+    let api = Api::of(&second);
+    assert_eq!(api.get("/dev-tasks/old").status(), 404, "the journal does not bring it back");
+    assert_eq!(api.run(json!({"task_id": "old", "argv": ["true"]}))["state"], "succeeded", "its id is free");
+    assert_eq!(api.output("old", "stdout"), b"", "and nothing of the first is in the second");
+}

@@ -1,0 +1,75 @@
+//! What a running program asks of the kernel, in order, as strace(1) sees it.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::wait;
+
+/// A program that is being watched, until this value goes.
+pub struct Strace {
+    child: Child,
+    directory: TempDir,
+}
+
+/// One line: a call that begins, one that ends, or both.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The thread.
+    pub thread: String,
+    /// The call, its arguments and its result; descriptors with their paths.
+    pub text: String,
+}
+
+impl Line {
+    /// Whether it is only the beginning of a call that takes its time.
+    pub fn is_unfinished(&self) -> bool {
+        self.text.ends_with("<unfinished ...>")
+    }
+}
+
+impl Strace {
+    /// Watch these calls of all threads of `pid`. Where nobody may, why is printed.
+    #[track_caller]
+    pub fn attach(pid: Pid, calls: &str) -> Option<Strace> {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let stderr = fs::File::create(directory.path().join("stderr")).expect("our own directory");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-s", "512", "-e", &format!("trace={calls}"), "-p", &pid.to_string()]);
+        command.arg("-o").arg(directory.path().join("calls")).stdin(Stdio::null()).stderr(stderr);
+        let Ok(mut child) = command.spawn() else {
+            eprintln!("SKIPPED: there is no strace on this machine (apt-get install strace)");
+            return None;
+        };
+        let said = || fs::read_to_string(directory.path().join("stderr")).unwrap_or_default();
+        let ended = wait::wait_for("strace is attached", || match child.try_wait().expect("our own child") {
+            Some(_) => Some(true),
+            None => said().contains("attached").then_some(false),
+        });
+        if ended {
+            eprintln!("SKIPPED: strace may not watch: {}", said());
+            return None;
+        }
+        Some(Strace { child, directory })
+    }
+
+    /// What was seen so far.
+    pub fn lines(&self) -> Vec<Line> {
+        let text = fs::read_to_string(self.directory.path().join("calls")).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let split =
+            |line: &str| line.split_once(' ').map(|(thread, text)| (thread.to_string(), text.trim().to_string()));
+        whole.lines().filter_map(split).map(|(thread, text)| Line { thread, text }).collect()
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // By TERM it lets go of what it watches.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
