@@ -6,14 +6,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+
+use crate::workspace::failure::{Failure, Kind};
 
 /// A client that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Who sends fewer bytes a second than this, over the whole body and beyond [`PATIENCE`], holds a connection open on purpose.
+const SLOWEST: u64 = 256 * 1024;
 
 /// A piece of a body, or its breaking off.
 pub(crate) type Part = io::Result<Bytes>;
@@ -34,19 +38,27 @@ impl Stream for Received {
     }
 }
 
-/// Takes a client's body piece by piece.
-pub(crate) struct Reader(BodyDataStream);
+/// Takes a body piece by piece, each within its time and all within theirs.
+pub(crate) struct Reader {
+    pieces: BodyDataStream,
+    deadline: Instant,
+}
 
 impl Reader {
     pub(crate) fn new(body: Body) -> Reader {
-        Reader(body.into_data_stream())
+        let length = body.size_hint().exact().unwrap_or(0);
+        let deadline = Instant::now() + PATIENCE + Duration::from_secs(length / SLOWEST);
+        Reader { pieces: body.into_data_stream(), deadline }
     }
 
-    /// The next piece, `None` at the end; in words what kept it from coming.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        match timeout(PATIENCE, poll_fn(|context| Pin::new(&mut self.0).poll_next(context))).await {
-            Err(_) => Err(format!("the body stopped coming for {}s", PATIENCE.as_secs())),
-            Ok(piece) => piece.transpose().map_err(|e| format!("the body did not come whole: {e}")),
+    /// The next piece, `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let until = self.deadline.min(Instant::now() + PATIENCE);
+        match timeout_at(until, poll_fn(|context| Pin::new(&mut self.pieces).poll_next(context))).await {
+            Err(_) => Err(Failure::new(Kind::Late, "the body came too slowly")),
+            Ok(piece) => {
+                piece.transpose().map_err(|e| Failure::new(Kind::Invalid, format!("the body did not come whole: {e}")))
+            }
         }
     }
 }

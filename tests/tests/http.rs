@@ -1,5 +1,8 @@
 //! The listener under abuse: slow, large, broken and many requests are cut, and health answers all the while.
 
+#[path = "http/deadlines.rs"]
+mod deadlines;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -51,6 +54,24 @@ fn a_head_that_does_not_end_is_cut() {
     let mut all = Vec::new();
     idle.read_to_end(&mut all).expect("it is closed from the other side");
     assert!(all.starts_with(b"HTTP/1.1 200"));
+}
+
+/// hyper's buffer, which a head has to itself.
+const HEAD_BYTES: usize = 16 * 1024;
+
+#[test]
+fn a_head_of_just_less_than_16_kib_passes_and_one_of_just_more_is_refused() {
+    let (_supervisor, api) = supervisor();
+    let head = |length: usize| {
+        let before = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nA: ";
+        let after = "\r\n\r\n";
+        format!("{before}{}{after}", "x".repeat(length - before.len() - after.len()))
+    };
+    for (length, expected) in [(HEAD_BYTES - 1, 200), (HEAD_BYTES + 1, 431)] {
+        let head = head(length);
+        assert_eq!(head.len(), length);
+        assert_eq!(status(&api, head.as_bytes()), Some(expected), "{length}");
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub(super) async fn body(
             };
             let mut bytes = Vec::with_capacity(length as usize);
             let mut pieces = streaming::Reader::new(request.into_body());
-            while let Some(piece) = pieces.next().await.map_err(Problem::bad)? {
+            while let Some(piece) = pieces.next().await? {
                 bytes.extend(piece);
             }
             Ok((bytes.into(), Some(place)))

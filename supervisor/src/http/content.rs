@@ -25,6 +25,7 @@ impl From<Failure> for Problem {
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Late => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Full => StatusCode::INSUFFICIENT_STORAGE,
             Kind::Busy => StatusCode::TOO_MANY_REQUESTS,

@@ -17,6 +17,8 @@ pub enum Kind {
     Forbidden,
     /// What is there is of another kind, or not empty.
     Conflict,
+    /// The client's bytes did not come in their time.
+    Late,
     /// Over a bound.
     TooLarge,
     /// No space.

@@ -72,7 +72,7 @@ impl Seeds {
     pub async fn upload(&self, name: &str, body: Body) -> Result<(), Failure> {
         let (seed, mut file) = self.begin().await?;
         let mut body = streaming::Reader::new(body);
-        while let Some(piece) = body.next().await.map_err(|e| Failure::new(Kind::Invalid, e))? {
+        while let Some(piece) = body.next().await? {
             let written = spawn_blocking(move || file.write_all(&piece).map(|()| file)).await;
             file = written
                 .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))

@@ -245,7 +245,7 @@ async fn send(sender: &mpsc::Sender<Part>, part: Part, deadline: Instant) -> Res
 /// the worker before it could take the end of its input for the end of the content.
 async fn feed(body: Body, mut to: pipe::Sender) -> Result<(), Failure> {
     let mut body = streaming::Reader::new(body);
-    while let Some(piece) = body.next().await.map_err(|e| Failure::new(Kind::Invalid, e))? {
+    while let Some(piece) = body.next().await? {
         if to.write_all(&piece).await.is_err() {
             return Ok(());
         }
