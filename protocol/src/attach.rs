@@ -11,7 +11,7 @@ use crate::task::{State, Terminal};
 #[serde(deny_unknown_fields, default)]
 pub struct Ask {
     /// The terminal has another size.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::object::optional")]
     pub resize: Option<Terminal>,
     /// No more input: standard input is closed; on a terminal it is what control-D is.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

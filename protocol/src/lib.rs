@@ -8,6 +8,7 @@
 //! - [`guarantee`]: the named promises of a confinement, and how each one stands.
 //! - [`control`]: the frames between the supervisor and one shim.
 //! - [`health`]: the body that `/healthz` and its aliases answer.
+//! - [`object`]: structs from JSON objects alone.
 //! - [`problem`]: the body of an HTTP API's errors.
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`setting`]: how an operator writes the settings of a program.
@@ -21,6 +22,7 @@ pub mod control;
 pub mod exit;
 pub mod guarantee;
 pub mod health;
+pub mod object;
 pub mod percent;
 pub mod policy;
 pub mod problem;

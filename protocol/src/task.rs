@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Usage;
+use crate::object;
 use crate::policy::ExecutionClass;
 
 /// The body of `POST /dev-tasks`. Exactly one of `argv` and `script` is given.
@@ -51,7 +52,7 @@ pub struct Create {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stdin_open: bool,
     /// Standard input, output and error are one terminal of this size, open for input while the task runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub terminal: Option<Terminal>,
     /// Wall time, for instance `30s`; default and maximum are the operator's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +64,7 @@ pub struct Create {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub connect_ports: Vec<u16>,
     /// Bounds.
-    #[serde(skip_serializing_if = "Limits::is_empty")]
+    #[serde(skip_serializing_if = "Limits::is_empty", deserialize_with = "object::only")]
     pub limits: Limits,
     /// The client's own words; at most 32 of at most 256 bytes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

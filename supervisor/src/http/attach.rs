@@ -15,6 +15,7 @@ use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use protocol::attach::{Ask, Attached, Exited, Refused, Stream as Name, Told};
+use protocol::object::Only;
 use protocol::task::{State as TaskState, Terminal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
@@ -209,9 +210,9 @@ impl Place {
             life.send_replace(Some(Instant::now()));
             let wishes = match message {
                 Message::Binary(bytes) => vec![Wish::Input(bytes.into())],
-                Message::Text(text) => match serde_json::from_str::<Ask>(&text) {
-                    Ok(Ask { detach: true, .. }) => return leave(CloseCode::Normal, "detached"),
-                    Ok(ask) => Wish::all(ask).collect(),
+                Message::Text(text) => match serde_json::from_str::<Only<Ask>>(&text) {
+                    Ok(Only(Ask { detach: true, .. })) => return leave(CloseCode::Normal, "detached"),
+                    Ok(Only(ask)) => Wish::all(ask).collect(),
                     Err(error) => {
                         return leave(CloseCode::Policy, short(format!("a text message is no word: {error}")));
                     }

@@ -8,6 +8,7 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
+use protocol::object::Only;
 use protocol::task::{Create, State as TaskState, Task};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -154,10 +155,10 @@ async fn ended_within(entry: &Arc<Entry>, wait: Option<Duration>) -> Task {
     view.borrow().clone()
 }
 
-/// JSON, with the name of the field that is wrong.
+/// A JSON object, with the name of the field that is wrong.
 pub(super) fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Only(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let what = error.into_inner().to_string();
         if path == "." { Problem::bad(format!("the body: {what}")) } else { Problem::field(&path, what) }

@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use tests::control_plane::Gateway;
 use tests::dialler::Dialler;
-use tests::openapi::{Call, listed, routed};
+use tests::openapi::{Call, Page, routed};
 use tests::wait::wait_until;
 
-const PAGE: &str = include_str!("../../../docs/openapi-gateway.yaml");
+fn page() -> Page {
+    Page::new(include_str!("../../../docs/openapi-gateway.yaml"))
+}
 
 #[test]
 fn every_route_of_the_gateway_is_described_and_nothing_else() {
     let mut routed = routed("gateway/src/api");
     // Its path is a word of the protocol.
     routed.insert((protocol::session::PATH.into(), "GET".into()));
-    let described = listed(PAGE).into_keys().map(|(path, method)| (path, method.replace("X-ANY", "ANY")));
+    let described = page().calls().into_keys().map(|(path, method)| (path, method.replace("X-ANY", "ANY")));
     let described: BTreeSet<Call> = described.collect();
     let missing: Vec<_> = routed.difference(&described).collect();
     let invented: Vec<_> = described.difference(&routed).collect();
@@ -24,7 +26,7 @@ fn every_route_of_the_gateway_is_described_and_nothing_else() {
 #[test]
 fn every_described_call_answers_with_a_status_that_is_listed() {
     let gateway = Gateway::start();
-    let pages = listed(PAGE);
+    let pages = page().calls();
     let passed = pages[&("/v1/sandboxes/{id}/dev-tasks".to_string(), "X-ANY".to_string())].clone();
     let large = vec![b'x'; 1 << 20];
     let mut wrong = Vec::new();
