@@ -11,16 +11,16 @@ fn blocks(page: &str, kind: &str) -> Vec<String> {
     page.split(&open).skip(1).map(|rest| rest.split("\n```").next().unwrap_or_default().to_string()).collect()
 }
 
-#[test]
-fn the_examples_of_the_api_page_run_as_printed() {
+/// Run these blocks in one shell, one after the other, with a supervisor of their own; what each of them said. Where there is no
+/// curl, why is printed.
+#[track_caller]
+fn run(blocks: &[String]) -> Option<Vec<String>> {
     if !Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
-        eprintln!("skipped: no curl");
-        return;
+        eprintln!("SKIPPED: there is no curl on this machine (apt-get install curl)");
+        return None;
     }
     let supervisor = Supervisor::new().token().start();
     supervisor.wait_ready();
-    let blocks = blocks(include_str!("../../docs/api.md"), "sh");
-    assert!(blocks.len() >= 8, "{blocks:?}");
     let script = blocks.join("\necho; echo ---\n");
     let run = Command::new("sh")
         .args(["-eu", "-c", &script])
@@ -31,8 +31,26 @@ fn the_examples_of_the_api_page_run_as_printed() {
     let (said, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{said}\n{errors}");
     assert_eq!(errors, "", "{said}");
-    let parts: Vec<&str> = said.split("\n---\n").collect();
+    let parts: Vec<String> = said.split("\n---\n").map(String::from).collect();
     assert_eq!(parts.len(), blocks.len());
+    Some(parts)
+}
+
+#[test]
+fn the_example_of_the_readme_runs_as_printed() {
+    let all = blocks(include_str!("../../README.md"), "sh");
+    let calls: Vec<String> = all.into_iter().filter(|block| block.contains("$API")).collect();
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    let Some(said) = run(&calls) else { return };
+    assert!(said[0].contains("\"state\":\"succeeded\""), "{said:?}");
+    assert!(said[0].ends_with("}hello\n"), "{said:?}");
+}
+
+#[test]
+fn the_examples_of_the_api_page_run_as_printed() {
+    let blocks = blocks(include_str!("../../docs/api.md"), "sh");
+    assert!(blocks.len() >= 8, "{blocks:?}");
+    let Some(parts) = run(&blocks) else { return };
     for (block, part) in blocks.iter().zip(&parts) {
         let expected: &[&str] = match block {
             b if b.contains("\"hello\"") => &["\"state\":\"succeeded\"", "\"stdout_bytes\":6"],

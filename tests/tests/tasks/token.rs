@@ -1,36 +1,51 @@
 //! Who may call: whoever has the token, and nobody else.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
+use tests::openapi::Page;
 use tests::scene;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
 
 use super::api;
 
-/// Every way in; none may be open.
-const CALLS: &[(&str, &str)] = &[
-    ("POST", "/dev-tasks"),
-    ("GET", "/dev-tasks"),
-    ("GET", "/dev-tasks/x"),
-    ("DELETE", "/dev-tasks/x"),
-    ("GET", "/dev-tasks/x/logs"),
-    ("POST", "/dev-tasks/x/cancel"),
-    ("POST", "/dev-tasks/x/signal"),
-    ("POST", "/dev-tasks/x/stdin"),
-    ("POST", "/dev-tasks/x/stdin/close"),
-    ("PUT", "/dev-tasks"),
-    ("PATCH", "/dev-tasks/x"),
-    ("GET", "/dev-tasks/x/nowhere/at/all"),
-    ("GET", "/dev-tasks/"),
-    ("GET", "/dev-tasks/%2e%2e/livez"),
-];
+/// Every way in, of the page that describes all of them: each path by every method, as it is or with more behind it. None may be
+/// open.
+fn calls() -> Vec<(&'static str, String)> {
+    let page = Page::new(include_str!("../../../docs/openapi.yaml"));
+    let closed = page.calls().into_keys().filter(|call| !page.is_open(call));
+    let mut paths: BTreeSet<String> =
+        closed.map(|(path, _)| path.replace("{id}", "x").replace("{path}", "a/b")).collect();
+    assert!(paths.len() >= 16, "{paths:?}");
+    paths.extend(["/dev-tasks/x/nowhere/at/all", "/dev-tasks/", "/dev-tasks/%2e%2e/livez"].map(String::from));
+    let methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    paths.into_iter().flat_map(|path| methods.map(move |method| (method, path.clone()))).collect()
+}
+
+/// A bash script that makes all these calls with `$port` set, without a token and with a wrong one, and prints each status line.
+fn script() -> String {
+    let all: Vec<String> = calls().into_iter().map(|(method, path)| format!("'{method} {path}'")).collect();
+    let send =
+        "exec 3<>/dev/tcp/127.0.0.1/$port; printf \"$call HTTP/1.0\\r\\n$header\\r\\n\" >&3; head -n 1 <&3; exec 3>&-";
+    let headers = "'' 'Authorization: Bearer wrong\\r\\n'";
+    format!("for call in {}; do for header in {headers}; do {send}; done; done; echo done", all.join(" "))
+}
+
+/// Each of these calls was answered, and each with 401.
+#[track_caller]
+fn assert_refused(said: &str) {
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("HTTP/")).collect();
+    assert_eq!(lines.len(), 2 * calls().len(), "{said}");
+    assert!(lines.iter().all(|line| line.starts_with("HTTP/1.0 401 ")), "{said}");
+}
 
 #[test]
 fn without_a_token_file_the_api_is_closed_and_says_so() {
     let supervisor = Supervisor::new().start();
     for api in [Api::of(&supervisor), Api::of(&supervisor).with_token(None), Api::of(&supervisor).with_token(Some(""))]
     {
-        for (method, path) in CALLS {
+        for (method, path) in &calls() {
             let answer = api.call(method, path, &[], b"{}");
             assert_eq!(answer.status(), 403, "{method} {path}");
             assert!(answer.json()["detail"].as_str().is_some_and(|d| d.contains("SUPERVISOR_API_TOKEN_FILE")));
@@ -45,7 +60,7 @@ fn a_missing_or_wrong_token_is_401_on_every_path() {
     let (supervisor, api) = api();
     let longer = format!("{}x", scene::CANARY);
     for token in [None, Some("wrong"), Some(""), Some(&scene::CANARY[1..]), Some(longer.as_str())] {
-        for (method, path) in CALLS {
+        for (method, path) in &calls() {
             let answer = api.with_token(token).call(method, path, &[], b"{}");
             assert_eq!(answer.status(), 401, "{token:?} {method} {path}");
             assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -84,11 +99,10 @@ fn a_task_can_neither_read_the_token_nor_call_the_api() {
     let (supervisor, api) = api();
     let token = supervisor.paths().token.display().to_string();
     let port = api.address.port();
-    let call = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET /dev-tasks HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
-    let task = api.run(json!({"argv": ["bash", "-c", call], "execution_class": "networked"}));
+    let script = format!("port={port}; {}", script());
+    let task = api.run(json!({"argv": ["bash", "-c", script], "execution_class": "networked"}));
     let id = task["task_id"].as_str().expect("an id");
-    let said = String::from_utf8_lossy(&api.output(id, "stdout")).into_owned();
-    assert!(said.starts_with("HTTP/1.0 401"), "{said}");
+    assert_refused(&String::from_utf8_lossy(&api.output(id, "stdout")));
     let root = supervisor.pid();
     for path in
         [&token, &format!("/proc/{root}/root{token}"), &format!("/proc/{root}/environ"), &format!("/proc/{root}/mem")]
@@ -103,11 +117,13 @@ fn a_task_can_neither_read_the_token_nor_call_the_api() {
 
 #[test]
 fn the_agent_can_neither_read_the_token_nor_call_the_api() {
-    let supervisor = Supervisor::new().token().shell("read port; bash -c \"exec 3<>/dev/tcp/127.0.0.1/$port; printf 'POST /dev-tasks HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\"; read token; cat $token && echo READ; sleep 1000");
+    let agent = "read port; export port; bash -c \"$ALL\"; read token; cat $token && echo READ; sleep 1000";
+    let supervisor = Supervisor::new().token().shell(agent).env("ALL", script()).set("agent-env-allow", "ALL");
     let mut supervisor = supervisor.stdin(std::process::Stdio::piped()).start();
     let lines = format!("{}\n{}\n", supervisor.address().port(), supervisor.paths().token.display());
     std::io::Write::write_all(&mut supervisor.stdin().expect("a pipe"), lines.as_bytes()).expect("it reads");
-    supervisor.stdout.wait_text("HTTP/1.0 401");
+    supervisor.stdout.wait_text("done");
+    assert_refused(&supervisor.stdout.text());
     supervisor.stderr.wait_text("Permission denied");
     assert!(!supervisor.stdout.text().contains("READ"));
 }
