@@ -201,7 +201,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
             lines.open(buffer.clone());
             tokio::spawn(lines.clone().run());
             let workspace = config.launch.workspace.clone();
-            tokio::spawn(feed.clone().sample(buffer.clone(), workspace, metrics.clone()));
+            tokio::spawn(feed.clone().sample(settings.samples, buffer.clone(), workspace, metrics.clone()));
             let inputs = link::Inputs {
                 view,
                 routes,

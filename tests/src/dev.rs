@@ -145,6 +145,21 @@ fn holder(sandbox: &Path) -> Option<Pid> {
     (processes::name(pid) == "supervisor" && processes::alive(pid)).then_some(pid)
 }
 
+/// A person at a terminal who enters this command, with `redirected` behind it: script(1). Its keyboard is the child's standard input,
+/// its screen is read.
+#[track_caller]
+pub fn at_a_terminal(command: &Command, redirected: &str) -> (Child, Output) {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("{} {redirected}", words.join(" ")), "/dev/null"]);
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut person = script.spawn().expect("script of util-linux");
+    let screen = Output::read(person.stdout.take().expect("piped"), false);
+    (person, screen)
+}
+
 /// Run a command to its end.
 #[track_caller]
 pub fn said(mut command: Command) -> Said {

@@ -17,7 +17,7 @@
 //! - [`mod@openapi`]: the pages that describe an API.
 //! - [`chart`]: the chart as Helm renders it.
 //! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
-//! - [`date`]: the date of one process, changed while it runs.
+//! - [`date`]: the date of one process, changed while it runs. [`mod@cgroup`]: a control group for one sandbox.
 //! - [`needs`]: what a machine may lack.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
@@ -25,6 +25,7 @@ pub mod attach;
 pub mod balancer;
 pub mod bench;
 pub mod binaries;
+pub mod cgroup;
 pub mod chart;
 pub mod codex;
 pub mod control_plane;

@@ -6,6 +6,8 @@ mod codex;
 mod dev;
 #[path = "console/errors.rs"]
 mod errors;
+#[path = "console/progress.rs"]
+mod progress;
 #[path = "console/tasks.rs"]
 mod tasks;
 #[path = "console/whole.rs"]

@@ -18,6 +18,8 @@ mod offline;
 mod proxy;
 #[path = "link/records.rs"]
 mod records;
+#[path = "link/samples.rs"]
+mod samples;
 #[path = "link/signed.rs"]
 mod signed;
 

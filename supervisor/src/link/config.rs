@@ -30,6 +30,8 @@ pub struct Config {
     pub window: Option<Duration>,
     /// How long the sandbox goes on without a gateway, and what it does then.
     pub offline: Offline,
+    /// Between two measurements of the sandbox.
+    pub samples: Duration,
     /// The Pod, where there is one.
     pub pod: Option<Pod>,
     /// Of the log lines that go to the gateway; `None` where none is to go.
@@ -57,6 +59,7 @@ impl Config {
             after_ms: reader.value("link_offline_after", parse::positive_duration).as_millis() as i64,
             action: reader.value("link_offline_action", offline_action),
         };
+        let samples = reader.value("link_samples", parse::positive_duration);
         let plain = reader.value("link_plain", parse::boolean);
         let pod = pod(reader);
         let logs = reader.value("link_logs", parse::boolean);
@@ -84,7 +87,7 @@ impl Config {
         }
         let logs = logs.then_some(Budget { rate, burst });
         let proxy = Proxy::read(reader, &gateway);
-        Some(Config { gateway, proxy, agent_id: agent_id.into(), token_file, tls, window, offline, pod, logs })
+        Some(Config { gateway, proxy, agent_id: agent_id.into(), token_file, tls, window, offline, samples, pod, logs })
     }
 
     /// Whom a signed call must be for.

@@ -28,8 +28,6 @@ use crate::metrics::Metrics;
 
 /// Records that wait for the buffer; who tells one more waits too.
 const QUEUE: usize = 256;
-/// Between two samples.
-const SAMPLES: Duration = Duration::from_secs(60);
 
 /// Where parts tell what happened. Without a link it takes everything and keeps nothing.
 #[derive(Clone, Default)]
@@ -196,10 +194,10 @@ impl Feed {
         }
     }
 
-    /// Take a sample now and then; for as long as the supervisor runs.
-    pub async fn sample(self, buffer: Handle, workspace: PathBuf, metrics: Arc<Metrics>) {
+    /// Take a sample every so often; for as long as the supervisor runs.
+    pub async fn sample(self, every: Duration, buffer: Handle, workspace: PathBuf, metrics: Arc<Metrics>) {
         let mut activity = sample::Activity::new(clock::now());
-        let mut ticks = interval(SAMPLES);
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -1,4 +1,5 @@
-//! Measurements of the sandbox: CPU, memory and processes of its cgroup, disk of the workspace, and how long it was idle.
+//! Measurements of the sandbox: CPU, memory and processes of its cgroup, disk of the workspace, when something happened last, and
+//! how long it was idle since.
 //! What this node does not tell is left out.
 
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use serde_json::{Map, Value};
 
+use super::clock;
 use crate::cgroup::Cgroup;
 use crate::metrics::Metrics;
 
@@ -51,6 +53,9 @@ pub(super) fn take(workspace: &Path, idle: Duration) -> Value {
         put("workspace_bytes", Some((disk.blocks() - disk.blocks_free()) * disk.fragment_size()));
         put("workspace_free_bytes", Some(disk.blocks_available() * disk.fragment_size()));
     }
+    // By the date of now, as the record has it too; only the span is measured.
+    let last = u64::try_from(clock::wall_ms()).unwrap_or(0).saturating_sub(idle.as_millis() as u64);
+    put("last_activity_ms", Some(last));
     put("idle_s", Some(idle.as_secs()));
     Value::Object(sample)
 }
@@ -72,6 +77,8 @@ mod tests {
     fn a_sample_has_what_this_node_tells() {
         let sample = take(Path::new("/"), Duration::from_secs(7));
         assert_eq!(sample["idle_s"], 7);
+        let ago = clock::wall_ms() - sample["last_activity_ms"].as_i64().expect("a number");
+        assert!((7_000..17_000).contains(&ago), "{ago}");
         assert!(sample["workspace_free_bytes"].is_u64());
     }
 }

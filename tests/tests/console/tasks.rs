@@ -240,16 +240,7 @@ fn a_task_with_a_terminal_can_be_attached_to_and_let_go_of() {
     let scene = Scene::new();
     let started = scene.run(&["task", "run", "-d", "-t", "--id", "one", "--", "sh", "-c", "tty; read a; echo end $a"]);
     assert_eq!(started.code, 0, "{started:?}");
-    // script(1) is a person at a terminal.
-    let gateway = scene.command(&[]).get_program().to_string_lossy().into_owned();
-    let mut command = Command::new("script");
-    command.args(["-qec", &format!("{gateway} task attach one"), "/dev/null"]);
-    for (name, value) in scene.command(&[]).get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut person = command.spawn().expect("script of util-linux");
-    let screen = Output::read(person.stdout.take().expect("piped"), false);
+    let (mut person, screen) = tests::dev::at_a_terminal(&scene.command(&["task", "attach", "one"]), "");
     screen.wait_text("/dev/pts/");
     let mut keyboard = person.stdin.take().expect("piped");
     keyboard.write_all(b"\x10\x11").expect("it reads");
