@@ -24,6 +24,37 @@ check:
 test *ARGS:
     cargo test --workspace {{ ARGS }}
 
+# what a newcomer sees: the README's first command on a fresh clone of what is committed, and the first thing that it says to try
+first-screen:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Not in /tmp, where agents write. Cargo's directory is the one that is there, so that only our own crates are built.
+    mkdir -p "{{ target_dir }}"
+    place=$(mktemp -d -p "{{ target_dir }}" first-screen.XXXXXX) dev=
+    trap '[ -z "$dev" ] || kill -INT "$dev" 2>/dev/null || true; wait; rm -rf "$place"' EXIT
+    export CARGO_TARGET_DIR="{{ target_dir }}" XDG_STATE_HOME="$place/state"
+    git clone --quiet . "$place/clone"
+    cd "$place/clone"
+    command=$(sed -n '/^```sh$/{n;p;q}' README.md)
+    echo "\$ $command"
+    # A shell that is replaced by its command, so that there is one process to stop.
+    bash -c "exec $command" >"$place/screen" &
+    dev=$!
+    until grep -q '^Ctrl-C' "$place/screen"; do
+        kill -0 "$dev" || { cat "$place/screen"; exit 1; }
+        sleep 0.1
+    done
+    cat "$place/screen"
+    try=$(sed -n '/^Try in another terminal:$/{n;s/^ *//;p;q}' "$place/screen")
+    echo "\$ $try"
+    # It shows what a task may not, so it does not end with 0.
+    bash -c "$try" 2>&1 | tee "$place/task" || true
+    grep -q '^uid=' "$place/task" && grep -q '/etc/x' "$place/task"
+    kill -INT "$dev"
+    wait "$dev"
+    dev=
+    echo "the first screen is as it should be"
+
 # static release programs into dist/: supervisor, shim, gateway
 dist: (static "dist" "supervisor") (static "dist" "shim") (static "dist" "gateway")
 
