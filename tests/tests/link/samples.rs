@@ -16,8 +16,8 @@ const MB: i64 = 1_000_000;
 #[track_caller]
 fn sample(gateway: &Gateway, what: &str, like: impl Fn(&Value) -> bool) -> Value {
     wait_for(what, || {
-        let samples = gateway.events("a").into_iter().filter(|event| event["class"] == "metrics");
-        let newest = samples.last()?["record"].clone();
+        let mut samples = gateway.events("a").into_iter().filter(|event| event["class"] == "metrics");
+        let newest = samples.next_back()?["record"].clone();
         assert_eq!(newest["kind"], "sample");
         like(&newest["body"]).then_some(newest)
     })
