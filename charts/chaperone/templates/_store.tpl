@@ -3,6 +3,27 @@
 {{- if eq .Values.gateway.store.kind "postgres" }}yes{{ end -}}
 {{- end -}}
 
+{{- /* Whether several gateways work with it, or may. They share a server; a file is one gateway's at a time. */ -}}
+{{- define "chaperone.several" -}}
+{{- $gateway := .Values.gateway }}
+{{- if or (gt (int $gateway.replicas) 1) $gateway.autoscaling.enabled }}
+{{- if not (include "chaperone.onPostgres" .) }}
+{{- fail "gateway.replicas above 1 and gateway.autoscaling need gateway.store.kind postgres: an SQLite file is one gateway's at a time" }}
+{{- end }}yes
+{{- end -}}
+{{- end -}}
+
+{{- /* how the others reach one of several, by the certificate that all of them have */ -}}
+{{- define "chaperone.advertiseEnv" -}}
+{{- $gateway := .Values.gateway -}}
+- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: GATEWAY_ADVERTISE_URL, value: "{{ ternary "https" "http" (ne $gateway.tls.existingSecret "") }}://$(POD_IP):{{ $gateway.port }}"}
+{{- if $gateway.tls.existingSecret }}
+- {name: GATEWAY_ADVERTISE_NAME, value: {{ include "chaperone.gatewayHost" . }}}
+- {name: GATEWAY_ADVERTISE_CA_FILE, value: /etc/gateway/ca/ca.crt}
+{{- end }}
+{{- end -}}
+
 {{- /* the one variable that `migrate up` reads (000-85) */ -}}
 {{- define "chaperone.storeEnv" -}}
 {{- if include "chaperone.onPostgres" . -}}

@@ -57,7 +57,7 @@ fn every_pod_passes_restricted_and_only_a_gateway_that_makes_sandboxes_has_a_tok
                 .iter()
                 .any(|name| about.ends_with(name))
                 && object["kind"] != "ConfigMap"
-                && !about.starts_with("plain.yaml");
+                && !["plain.yaml", "several.yaml"].iter().any(|set| about.starts_with(set));
             assert_eq!(calls, makes, "{about}");
         }
     });
@@ -164,6 +164,56 @@ fn with_auto_the_gateway_finds_out_for_what_it_makes_and_the_rest_is_copied_into
     assert_eq!(delivered("image-volume"), [true, false, true, false, false]);
     assert_eq!(delivered("install"), [false, true, false, true, false]);
     assert_eq!(delivered("auto"), [false, true, true, false, true]);
+}
+
+/// 001-5: each knows where it is, the others may go there, and no drain and no upgrade takes all of them at once.
+#[test]
+fn several_gateways_reach_each_other_and_go_one_at_a_time() {
+    if !chart::has_helm() {
+        return;
+    }
+    let mut values = chart::read("ci/several.yaml");
+    let of = |values: &Value, kind: &str| {
+        let is = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == "hive-gateway";
+        chart::objects(values).into_iter().find(is).unwrap_or_default()
+    };
+    let gateway = of(&values, "Deployment");
+    assert_eq!(gateway["spec"].get("replicas"), None, "the autoscaler's to say");
+    assert_eq!(gateway["spec"]["strategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+    let pod = &gateway["spec"]["template"];
+    let spread = &pod["spec"]["topologySpreadConstraints"][0];
+    assert_eq!(spread["labelSelector"]["matchLabels"], gateway["spec"]["selector"]["matchLabels"]);
+    let env = pod["spec"]["containers"][0]["env"].as_array().expect("a list");
+    let names: Vec<&str> = env.iter().filter_map(|variable| variable["name"].as_str()).collect();
+    let place = |name: &str| names.iter().position(|other| *other == name);
+    assert!(place("POD_IP") < place("GATEWAY_ADVERTISE_URL"), "what is named in a value stands before it: {names:?}");
+    let value = |name: &str| env[place(name).expect("it is set")]["value"].clone();
+    assert_eq!(value("GATEWAY_ADVERTISE_URL"), "https://$(POD_IP):8080");
+    assert_eq!(value("GATEWAY_ADVERTISE_NAME"), "hive-gateway.openhive.svc.cluster.local");
+    let scaler = of(&values, "HorizontalPodAutoscaler");
+    assert_eq!((&scaler["spec"]["minReplicas"], &scaler["spec"]["maxReplicas"]), (&json!(2), &json!(5)));
+    assert_eq!(of(&values, "PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+    let to = |values: &Value| {
+        let labels = &gateway["spec"]["selector"]["matchLabels"];
+        let egress = of(values, "NetworkPolicy")["spec"]["egress"].clone();
+        egress
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|rule| rule["to"][0]["podSelector"]["matchLabels"] == *labels && rule["ports"][0]["port"] == 8080)
+    };
+    assert!(to(&values), "its policy lets it reach the others");
+    for (pointer, value) in [("/gateway/autoscaling/enabled", json!(false)), ("/gateway/tls", json!({}))] {
+        chart::set(&mut values, pointer, value);
+    }
+    let gateway = of(&values, "Deployment");
+    assert_eq!(gateway["spec"]["replicas"], 2);
+    assert!(gateway.to_string().contains("http://$(POD_IP):8080"));
+    chart::set(&mut values, "/gateway/replicas", json!(1));
+    let alone = of(&values, "Deployment");
+    assert_eq!(alone["spec"]["strategy"]["type"], "Recreate");
+    assert!(!alone.to_string().contains("ADVERTISE") && !to(&values));
+    assert_eq!(of(&values, "PodDisruptionBudget"), Value::Null);
 }
 
 /// 000-45, 002-7, 002-22, 002-27; RBAC adds up, so every rule of every role is in this list.

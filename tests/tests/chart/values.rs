@@ -4,10 +4,7 @@ use serde_json::{Value, json};
 use tests::chart;
 
 /// What cannot show in what is rendered without a cluster, and why.
-const EXEMPT: [(&str, &str); 2] = [
-    ("/checkSecrets", "asks the cluster; tests/e2e/chart.rs shows it"),
-    ("/gateway/replicas", "there is only one right value"),
-];
+const EXEMPT: [(&str, &str); 1] = [("/checkSecrets", "asks the cluster; tests/e2e/chart.rs shows it")];
 
 #[test]
 fn values_that_make_no_sense_are_refused_by_name() {
@@ -23,7 +20,10 @@ fn values_that_make_no_sense_are_refused_by_name() {
         ("/supervisor/delivery", json!("hostPath"), "delivery"),
         ("/gateway/port", json!(80), "port"),
         ("/gateway/prot", json!(8080), "prot"),
-        ("/gateway/replicas", json!(2), "replicas"),
+        ("/gateway/replicas", json!(0), "replicas"),
+        ("/gateway/replicas", json!(2), "gateway.store.kind postgres"),
+        ("/gateway/autoscaling/enabled", json!(true), "gateway.store.kind postgres"),
+        ("/gateway/settings", json!({ "GATEWAY_ADVERTISE_URL": "http://x" }), "GATEWAY_ADVERTISE_URL"),
         ("/gateway/store/kind", json!("mysql"), "kind"),
         ("/gateway/store", postgres, "networkPolicies.database"),
         ("/sandbox/settings", json!({ "HIVE_X": "1" }), "HIVE_X"),
