@@ -30,9 +30,9 @@ pub async fn of(client: &Client, sandbox: &str, task: &str) -> Result<Option<Tas
     let mut found = None;
     while !page.events.is_empty() {
         let records = page.events.into_iter().filter_map(|event| event.record);
-        let results = records.filter(|record| record.kind == "task.result" && record.body["task_id"] == task);
+        let mut results = records.filter(|record| record.kind == "task.result" && record.body["task_id"] == task);
         // An id may be used again once its task is forgotten: the last one counts.
-        found = results.last().or(found);
+        found = results.next_back().or(found);
         page = client.get(&format!("{all}&cursor={}", page.cursor)).await?;
     }
     // One of a later supervisor may have what we do not know; then it is as if it were not there.
