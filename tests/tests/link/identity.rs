@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use protocol::session::FromGateway;
 use serde_json::Value;
 use tests::control_plane::{self, token_of};
-use tests::gateway::Gateway;
+use tests::gateway::{Gateway, Session};
 use tests::issuer::{AUDIENCE, Issuer, NAMESPACE};
 use tests::supervisor::{Builder, Supervisor};
 use tests::tls::Authority;
-use tests::wait::wait_until;
+use tests::wait::{wait_for, wait_until};
 
 use super::{FAST, link_state};
 
@@ -126,7 +127,8 @@ fn a_replaced_authority_and_a_replaced_certificate_are_used_by_the_next_dial_wit
     let told = |line: &Value| line["message"] == "there is no link to the gateway" && line["kind"] == "tls";
     wait_until("its log says so", || supervisor.log().iter().any(told));
     replace(&after, &new);
-    let mut session = gateway.welcome(FAST);
+    let mut session = wait_for("a dial by the new ones", || gateway.try_dial().ok()).upgrade();
+    session.send(&FromGateway::Welcome(Box::new(Session::usual(FAST))));
     session.beat();
     wait_until("connected", || link_state(&supervisor) == "connected");
 }
