@@ -232,6 +232,9 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     let serving = tokio::spawn(listener::serve(listener, certificate, routes, metrics, closed));
     tokio::spawn(awake.run());
     tokio::spawn(chores(sessions.clone()));
+    if keeper.is_some() {
+        tokio::spawn(sessions.store.clone().watch_others());
+    }
     let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(sessions.clone())));
     tracing::info!(%address, "the gateway listens");
     let grace = config.grace;

@@ -22,7 +22,6 @@ mod error;
 mod events;
 pub mod follow;
 pub mod patience;
-pub mod results;
 
 pub use context::Context;
 pub use error::{ClientError, Refusal};

@@ -31,6 +31,5 @@ mod profiles;
 mod restart;
 mod secrets;
 mod seeded;
-mod signed;
 mod stop;
 mod terminal;

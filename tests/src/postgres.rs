@@ -1,7 +1,7 @@
 //! A real PostgreSQL server of a test's own, on loopback, where the Debian package is installed.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,6 +54,11 @@ impl Postgres {
     /// Of its database.
     pub fn url(&self) -> String {
         format!("postgres://gateway@127.0.0.1:{}/gateway", self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Run a statement; what it answers, without headings.

@@ -14,7 +14,6 @@ use protocol::session::Class;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
 
 use super::query::Query;
 use super::reply::{self, Problem};
@@ -24,8 +23,6 @@ use crate::store::{self, Page, told};
 
 /// Events on a page: default and most.
 const LIMIT: (i64, i64) = (100, 1000);
-/// Nobody tells of what another gateway has stored.
-const LOOK: Duration = Duration::from_millis(500);
 /// A follower hears something at least so often, so that whatever lies between does not cut an idle connection.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -139,7 +136,6 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
     // Before the first look, so that nothing falls between.
     let mut following = api.sessions.store.followers().follow(&id);
     let mut draining = api.sessions.draining.clone();
-    let mut idle = Instant::now() + IDLE;
     loop {
         let passed = passed(&api, &id, page).await;
         let events = api.sessions.store.events(&id, page).await.map_err(Problem::from);
@@ -159,17 +155,15 @@ async fn follow(api: Arc<Api>, id: String, mut page: Page, body: mpsc::Sender<st
             page.after = passed;
             tokio::select! {
                 () = following.news() => continue,
-                () = sleep(LOOK), if api.others.is_some() => continue,
                 () = body.closed() => return,
                 // The reader comes again, with the id of the last event, to whoever is there then.
                 _ = draining.wait_for(|draining| *draining) => return,
                 // Without data this is no event, and moves the id with which a reader comes again.
-                () = sleep_until(idle) => text = format!("id: {}\n\n", page.after),
+                () = tokio::time::sleep(IDLE) => text = format!("id: {}\n\n", page.after),
             }
         }
         if body.send(Ok(text.into())).await.is_err() {
             return;
         }
-        idle = Instant::now() + IDLE;
     }
 }

@@ -83,6 +83,12 @@ impl Api {
         self.sessions.lease.other(row.owner.as_ref()).filter(|_| self.sessions.registry.get(&row.id).is_none())
     }
 
+    /// The other gateway that makes a sandbox without a session, where it is made.
+    pub(super) fn maker(&self, row: &Row) -> Option<Owner> {
+        let made = self.made.is_some() && row.spec.is_some() && row.owner.is_none();
+        self.sessions.lease.leader().filter(|_| made)
+    }
+
     /// To that gateway, and its answer back.
     pub(super) async fn pass_on(&self, request: Request, to: Owner) -> Result<Response, Problem> {
         let passed = self.try_pass_on(request, &to).await;

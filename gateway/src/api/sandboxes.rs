@@ -187,11 +187,12 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
     Ok(reply::json(StatusCode::OK, &Page { sandboxes, cursor }))
 }
 
-/// `GET /v1/sandboxes/{id}`: as the gateway has it that has its session, or where that does not say in time, as the store has it.
+/// `GET /v1/sandboxes/{id}`: as the gateway has it that has its session, or that makes it while it has none; where that does not say in
+/// time, as the store has it.
 pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     let row = api.row(&id).await?;
-    if let Some(owner) = api.elsewhere(&row)
-        && let Ok(Ok(answer)) = timeout(ELSEWHERE, api.pass_on(request, owner)).await
+    if let Some(other) = api.elsewhere(&row).or_else(|| api.maker(&row))
+        && let Ok(Ok(answer)) = timeout(ELSEWHERE, api.pass_on(request, other)).await
         && answer.status().is_success()
     {
         return Ok(answer);

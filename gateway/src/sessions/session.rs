@@ -9,7 +9,7 @@ use protocol::session::{
     COMMANDS, Class, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -52,6 +52,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, 
 struct Session<'p> {
     part: &'p Sessions,
     live: Arc<Live>,
+    /// The name that the gateway had when it began.
+    owner: Option<String>,
     orders: watch::Receiver<Order>,
     outbox: Outbox,
     epoch: String,
@@ -98,6 +100,7 @@ impl<'p> Session<'p> {
             part,
             orders: live.orders(),
             live,
+            owner,
             outbox: Outbox::default(),
             epoch: hello.log_epoch.clone(),
             next: begun.next.clone(),
@@ -112,7 +115,7 @@ impl<'p> Session<'p> {
             return Err(End::fenced());
         }
         // Here it is closed with all others when the lease is lost; that may have been before.
-        if part.lease.id() != owner {
+        if part.lease.id() != session.owner {
             part.registry.leave(&session.live);
             return Err(lost());
         }
@@ -160,6 +163,11 @@ impl<'p> Session<'p> {
         };
         if let Some(streams) = &self.live.streams {
             streams.end();
+        }
+        // It has ended with the lease, in the store too; the peer is to know before the store can be asked again.
+        if self.part.lease.id() != self.owner {
+            self.part.registry.leave(&self.live);
+            return end;
         }
         let write = store::End {
             sandbox: self.live.sandbox.clone(),
@@ -222,7 +230,8 @@ impl<'p> Session<'p> {
 
     /// At most `room`: more may not be under way.
     async fn load_commands(&mut self, room: i64) -> Result<(), End> {
-        let waiting = self.part.store.waiting_commands(&self.live.sandbox, self.commanded, room).await?;
+        let (part, sandbox, after) = (self.part, self.live.sandbox.clone(), self.commanded);
+        let waiting = self.unless_closed(part.store.waiting_commands(&sandbox, after, room)).await??;
         if waiting.len() as i64 == room {
             // There may be more.
             self.live.tell_of_commands();
@@ -330,7 +339,8 @@ impl<'p> Session<'p> {
             }
             FromSupervisor::Applied { n, outcomes } => {
                 let (sandbox, fence) = (self.live.sandbox.clone(), self.live.fence);
-                let receipt = self.part.store.submit(Outcomes { sandbox, fence, n, outcomes }).await?;
+                let part = self.part;
+                let receipt = self.unless_closed(part.store.submit(Outcomes { sandbox, fence, n, outcomes })).await??;
                 self.applied = self.applied.max(n);
                 self.under_way.outcomes(n, receipt);
                 Ok(())
@@ -365,7 +375,9 @@ impl<'p> Session<'p> {
         }
         self.count(class, &pieces);
         let bytes: usize = pieces.iter().map(|piece| piece.body.len() + 64).sum();
-        let room = self.room(bytes).await?;
+        let part = self.part;
+        // A place in memory that all sessions share.
+        let room = self.unless_closed(part.store.room(bytes)).await?;
         let append = Append {
             sandbox: self.live.sandbox.clone(),
             fence: self.live.fence,
@@ -374,7 +386,7 @@ impl<'p> Session<'p> {
             pieces,
             now_ms: wall_ms(),
         };
-        let receipt = self.part.store.submit(append).await?;
+        let receipt = self.unless_closed(part.store.submit(append)).await??;
         self.under_way.records(class, next - 1, bytes, receipt, room);
         Ok(())
     }
@@ -387,14 +399,13 @@ impl<'p> Session<'p> {
         metrics.lost.get_or_create(&label).inc_by(pieces.iter().filter(|piece| piece.gap).map(lost).sum());
     }
 
-    /// A place in memory that all sessions share; whoever waits for one can still be told to end.
-    async fn room(&mut self, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
-        let part = self.part;
-        let mut room = pin!(part.store.room(bytes));
+    /// Whoever waits for the store can still be told to end.
+    async fn unless_closed<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = pin!(work);
         loop {
             tokio::select! {
                 biased;
-                room = &mut room => return Ok(room),
+                done = &mut work => return Ok(done),
                 order = next_order(&mut self.orders) => self.obey(order)?,
             }
         }

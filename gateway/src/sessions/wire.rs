@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::{Sink, Stream};
 use protocol::session::stream::MAX_MESSAGE;
 use protocol::session::{MAX_TEXT, close};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Say why it is over, and let the peer read that: closing a socket while bytes come in would make the kernel reset the
-    /// connection, and the peer would lose what we said last.
+    /// connection, and the peer would lose what we said last. Our side ends at once: a peer that has said goodbye waits for that.
     pub(super) async fn close(mut self, end: &End) {
         let last_words = async {
             let frame = match end {
@@ -124,6 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             });
             let _ = self.socket.close(frame).await;
             let stream = self.socket.get_mut();
+            let _ = stream.shutdown().await;
             let mut rest = stream.take(STILL_SENDING);
             let mut scratch = [0; 2048];
             while rest.read(&mut scratch).await.is_ok_and(|count| count > 0) {}

@@ -1,7 +1,9 @@
 //! kill -9 of both ends of the link under load, at any instant: each record that a supervisor produced is in the gateway's
-//! store once and unaltered, or in a gap, and each task that a client saw created has one end there.
+//! store once and unaltered, or in a gap, and each task that a client saw created has one end there. The same with several gateways on
+//! one PostgreSQL, which are also stopped, drained, and cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,8 +16,10 @@ use supervisor::state::StateDir;
 use tempfile::TempDir;
 
 use super::super::Line;
+use crate::balancer::Balancer;
 use crate::control_plane::{Gateway, token_of};
 use crate::output::Output;
+use crate::postgres::Postgres;
 use crate::supervisor::{Supervisor, log_lines};
 use crate::tasks::Api;
 use crate::wait::wait_until;
@@ -30,7 +34,7 @@ const STATES: [&str; 3] = ["queued", "starting", "running"];
 pub fn measure(kills: usize) -> Vec<Line> {
     let mut gateway = Gateway::start();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut sandboxes = SANDBOXES.map(|id| Sandbox::start(id, &gateway));
+    let mut sandboxes = SANDBOXES.map(|id| Sandbox::start(id, gateway.address));
     for round in 0..2 * kills {
         std::thread::sleep(random.up_to(200));
         if round % 2 == 0 {
@@ -39,15 +43,55 @@ pub fn measure(kills: usize) -> Vec<Line> {
             std::thread::sleep(random.up_to(150));
             gateway.start_again();
         } else {
-            sandboxes[round / 2 % SANDBOXES.len()].kill_and_start_again(&gateway);
+            sandboxes[round / 2 % SANDBOXES.len()].kill_and_start_again();
         }
     }
-    let mut seen = Seen::default();
-    for sandbox in &mut sandboxes {
-        sandbox.end_load();
-        seen.check(sandbox, &gateway);
+    told(&mut sandboxes, &gateway, &format!("{kills} kill -9 of supervisors and {kills} of the gateway"))
+}
+
+/// So many faults of one of three gateways, with kill -9 of supervisors between them.
+pub fn measure_several(faults: usize) -> Vec<Line> {
+    let Some(server) = Postgres::start() else { return Vec::new() };
+    let one = || Gateway::build().among_several(&server.url()).start();
+    let mut gateways = [one(), one(), one()];
+    let front = Balancer::before(&gateways.each_ref().map(|gateway| gateway.address));
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut sandboxes = SANDBOXES.map(|id| Sandbox::start(id, front.address));
+    for round in 0..faults {
+        let gateway = &mut gateways[round % 3];
+        std::thread::sleep(random.up_to(1500));
+        match round % 4 {
+            0 => gateway.kill(),
+            1 => {
+                // Longer than its lease: its sessions have moved when it goes on.
+                gateway.signal(Signal::SIGSTOP);
+                std::thread::sleep(Duration::from_secs(12));
+                gateway.signal(Signal::SIGCONT);
+                continue;
+            }
+            2 => {
+                gateway.signal(Signal::SIGTERM);
+                gateway.wait();
+            }
+            _ => {
+                sandboxes[round / 4 % SANDBOXES.len()].kill_and_start_again();
+                continue;
+            }
+        }
+        std::thread::sleep(random.up_to(300));
+        gateway.start_again();
     }
-    let of = format!("of {} records in {kills} kill -9 of supervisors and {kills} of the gateway", seen.produced);
+    told(&mut sandboxes, &gateways[0], &format!("{faults} faults of three gateways and of supervisors"))
+}
+
+/// What became of all that was produced, and of all tasks.
+fn told(sandboxes: &mut [Sandbox], gateway: &Gateway, faults: &str) -> Vec<Line> {
+    let mut seen = Seen::default();
+    for sandbox in sandboxes {
+        sandbox.end_load();
+        seen.check(sandbox, gateway);
+    }
+    let of = format!("of {} records in {faults}", seen.produced);
     let tasks = format!("of {} tasks that a client saw created", seen.tasks);
     vec![
         Line::new(format!("neither stored nor in a gap, {of}"), 0.0, seen.lost as f64, "records"),
@@ -75,6 +119,7 @@ impl Random {
 /// One sandbox: its state outlives its supervisors.
 struct Sandbox {
     id: &'static str,
+    gateway: SocketAddr,
     place: TempDir,
     supervisor: Supervisor,
     lives: usize,
@@ -143,7 +188,7 @@ fn address(log: &Output, over: &AtomicBool) -> Option<std::net::SocketAddr> {
 }
 
 impl Sandbox {
-    fn start(id: &'static str, gateway: &Gateway) -> Sandbox {
+    fn start(id: &'static str, gateway: SocketAddr) -> Sandbox {
         let place = binaries::scratch();
         for name in ["state", "workspace"] {
             std::fs::create_dir(place.path().join(name)).expect("our own directory");
@@ -151,16 +196,16 @@ impl Sandbox {
         std::fs::write(place.path().join("token"), token_of(id)).expect("our own directory");
         let supervisor = supervisor(id, &place, gateway);
         let load = Load::begin(&format!("{id}-0"), &supervisor);
-        Sandbox { id, place, supervisor, lives: 1, load, told: BTreeSet::new() }
+        Sandbox { id, gateway, place, supervisor, lives: 1, load, told: BTreeSet::new() }
     }
 
-    fn kill_and_start_again(&mut self, gateway: &Gateway) {
+    fn kill_and_start_again(&mut self) {
         let trees = processes::descendants(self.supervisor.pid());
         self.supervisor.signal(Signal::SIGKILL);
         self.supervisor.wait_exit();
         self.end_load();
         wait_until("the end of the trees", || !trees.iter().any(|&pid| processes::alive(pid)));
-        self.supervisor = supervisor(self.id, &self.place, gateway);
+        self.supervisor = supervisor(self.id, &self.place, self.gateway);
         self.load = Load::begin(&format!("{}-{}", self.id, self.lives), &self.supervisor);
         self.lives += 1;
     }
@@ -178,7 +223,7 @@ impl Sandbox {
     }
 
     /// Stop it; its log epoch, and what it produced of each class. Nothing of it waits any more.
-    fn produced(&mut self, gateway: &Gateway) -> (String, BTreeMap<Class, Extent>) {
+    fn produced(&mut self) -> (String, BTreeMap<Class, Extent>) {
         for _ in 0..10 {
             self.supervisor.signal(Signal::SIGTERM);
             self.supervisor.wait_exit();
@@ -192,14 +237,14 @@ impl Sandbox {
             buffer.close().expect("the disk is well");
             drop((buffer, state));
             // A stop waits for an instant only: what is left goes with the next life.
-            self.supervisor = supervisor(self.id, &self.place, gateway);
+            self.supervisor = supervisor(self.id, &self.place, self.gateway);
             self.supervisor.wait_log("the link is connected");
         }
         panic!("{} never delivers everything: {}", self.id, self.supervisor.stderr.text());
     }
 }
 
-fn supervisor(id: &str, place: &TempDir, gateway: &Gateway) -> Supervisor {
+fn supervisor(id: &str, place: &TempDir, gateway: SocketAddr) -> Supervisor {
     let at = |name: &str| place.path().join(name);
     Supervisor::new()
         .token()
@@ -207,7 +252,7 @@ fn supervisor(id: &str, place: &TempDir, gateway: &Gateway) -> Supervisor {
         .set("task-keep-count", "100000")
         .set("state-dir", at("state"))
         .set("workspace", at("workspace"))
-        .set("gateway-url", format!("ws://{}", gateway.address))
+        .set("gateway-url", format!("ws://{gateway}"))
         .set("link-token-file", at("token"))
         .set("link-window", "20ms")
         .set("agent-id", id)
@@ -231,7 +276,7 @@ impl Seen {
     /// Hold what the gateway has of a sandbox to what the sandbox and its clients know.
     fn check(&mut self, sandbox: &mut Sandbox, gateway: &Gateway) {
         let tasks = sandbox.tasks();
-        let (epoch, extents) = sandbox.produced(gateway);
+        let (epoch, extents) = sandbox.produced();
         let events = gateway.events(sandbox.id);
         for class in Class::ALL {
             let last = extents.get(&class).map_or(0, |extent| extent.last);

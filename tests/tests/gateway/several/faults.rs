@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use protocol::session::{Offline, OfflineAction};
 use serde_json::{Value, json};
+use tests::bench::{link, report};
 
 use super::*;
 
@@ -89,6 +90,7 @@ fn a_gateway_that_was_stopped_for_longer_than_its_lease_has_no_session_afterward
     let (mut busy, _) = Dialler::begin(&first, "b");
     busy.send_records(Class::Logs, 1..=2);
     busy.until_acknowledged(Class::Logs, 2);
+    let mut late = ["c", "d", "e", "f", "g", "h"].map(|id| (id, Dialler::begin(&first, id).0));
     wait_together(&[&first, &second]);
     first.signal(Signal::SIGSTOP);
     // A call through it ends with its lease, not later.
@@ -99,6 +101,7 @@ fn a_gateway_that_was_stopped_for_longer_than_its_lease_has_no_session_afterward
     wait_until("its sessions count as ended", || status(&second, "a") == "disconnected");
     wait_until("the other leads", || leads(&second));
     // What was sent meanwhile waits at its socket. The agent dials the other.
+    late.iter_mut().for_each(|(_, session)| session.send_records(Class::Logs, 1..=9));
     busy.send_records(Class::Logs, 3..=4);
     let (mut newer, welcome) = Dialler::begin(&second, "b");
     assert_eq!(welcome.next[&Class::Logs], 3);
@@ -107,6 +110,10 @@ fn a_gateway_that_was_stopped_for_longer_than_its_lease_has_no_session_afterward
     first.signal(Signal::SIGCONT);
     for session in [&mut idle, &mut busy] {
         assert!(matches!(session.close_code(), close::STORE | close::FENCED));
+    }
+    for (id, session) in &mut late {
+        assert!(matches!(session.close_code(), close::STORE | close::FENCED), "{id}");
+        assert_eq!(second.events(id).len(), 0, "{id} had ended when this came");
     }
     newer.send_records(Class::Logs, 4..=5);
     newer.until_acknowledged(Class::Logs, 5);
@@ -195,4 +202,81 @@ fn nobody_expires_while_all_gateways_are_stopped() {
     wait_until("it expires", || status(&gateways[1], "a") == "expired");
     gateways[0].signal(Signal::SIGCONT);
     wait_until("the other knows", || status(&gateways[0], "a") == "expired");
+}
+
+#[test]
+fn a_gateway_that_is_cut_off_from_the_database_gives_its_sessions_to_the_others() {
+    let Some(server) = Postgres::start() else { return };
+    let wire = Balancer::before(&[server.address()]);
+    let url = server.url().replace(&server.address().to_string(), &wire.address.to_string());
+    let (cut, other) = (one(&server).set("database_url", &url).start(), one(&server).start());
+    let front = Balancer::before(&[cut.address]);
+    let _supervisor = supervisor("a", front.address);
+    let (mut session, _) = Dialler::begin(&cut, "b");
+    wait_until("both are there", || cut.metric("gateway_sessions") == 2.0);
+    wait_together(&[&cut, &other]);
+    front.now_before(&[cut.address, other.address]);
+    let task = api(&other, "a").run(json!({ "argv": ["true"] }));
+    assert_eq!(task["state"], "succeeded");
+    wire.cut();
+    let instant = Instant::now();
+    // It sends nothing, and is closed all the same before the other may count it as ended.
+    assert_eq!(session.close_code(), close::STORE);
+    println!("given up after {:?}", instant.elapsed());
+    assert!(instant.elapsed() < Duration::from_secs(11), "{:?}", instant.elapsed());
+    wait_until("the agent's session is at the other", || other.metric("gateway_sessions") == 1.0);
+    let task = api(&other, "a").run(json!({ "argv": ["true"] }));
+    assert_eq!(task["state"], "succeeded");
+    assert_eq!(cut.metric("gateway_sessions"), 0.0);
+    wire.mend();
+    wait_until("it is one of them again", || cut.api().get("/readyz").status() == 200);
+    assert_eq!(api(&cut, "a").get("/dev-tasks").status(), 200);
+    assert_once(&cut.events("a"));
+}
+
+#[test]
+fn no_session_begins_where_the_lease_is_over_also_while_its_gateway_does_not_know_it() {
+    let Some(server) = Postgres::start() else { return };
+    let gateway = one(&server).start();
+    for round in 0..5 {
+        wait_until("it has a lease", || gateway.api().get("/readyz").status() == 200);
+        server.sql("gateway", "UPDATE gateways SET until_ms = 0");
+        if let Ok(mut session) = Dialler::upgrade(gateway.address, &token_of("a")).expect("an answer") {
+            session.send(&protocol::session::FromSupervisor::Hello(Box::new(tests::dialler::hello("a"))));
+            assert_eq!(session.close_code(), close::STORE, "round {round}");
+        }
+        assert_eq!(server.sql("gateway", "SELECT count(*) FROM sandboxes"), "0", "round {round}");
+        wait_until("it knows", || gateway.metric("gateway_leases_lost_total") > f64::from(round));
+    }
+}
+
+#[test]
+fn a_row_that_somebody_holds_costs_its_own_session_and_no_other() {
+    let Some(server) = Postgres::start() else { return };
+    let gateway = one(&server).start();
+    let [(mut held, _), (mut free, _), (mut also, _)] = ["a", "b", "c"].map(|id| Dialler::begin(&gateway, id));
+    let mut others = ["a", "c"].map(|id| {
+        let locking = format!("UPDATE sandboxes SET fence = fence WHERE id = $${id}$$ RETURNING pg_sleep(20)");
+        server.hold("gateway", &locking)
+    });
+    wait_until("both rows are held", || {
+        let free = "SELECT count(*) FROM (SELECT id FROM sandboxes WHERE id <> $$b$$ FOR UPDATE SKIP LOCKED) AS free";
+        server.sql("gateway", free) == "0"
+    });
+    held.send_records(Class::Logs, 1..=1);
+    // While the writer waits for that one, these come together.
+    std::thread::sleep(Duration::from_millis(500));
+    free.send_records(Class::Logs, 1..=1);
+    also.send_records(Class::Logs, 1..=1);
+    free.until_acknowledged(Class::Logs, 1);
+    assert_eq!(held.close_code(), close::STORE);
+    for other in &mut others {
+        other.kill().expect("our own child");
+        other.wait().expect("our own child");
+    }
+}
+
+#[test]
+fn faults_of_three_gateways_under_load_lose_and_double_no_record_and_no_end_of_a_task() {
+    assert!(report(&link::kills::measure_several(8)));
 }

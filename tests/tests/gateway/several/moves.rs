@@ -54,7 +54,9 @@ fn a_sandbox_that_is_deleted_at_another_gateway_loses_its_session() {
 fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds() {
     const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let Some(server) = Postgres::start() else { return };
-    let (mut first, second) = (one(&server).start(), one(&server).start());
+    // So slow that who waits for its successor, or for its place in P, is away for longer.
+    let slow = || one(&server).set("admission_rate", "6").start();
+    let (mut first, second) = (slow(), slow());
     let front = Balancer::before(&[first.address]);
     let supervisors: Vec<Supervisor> = IDS.iter().map(|id| supervisor(id, front.address)).collect();
     wait_until("all are there", || first.metric("gateway_sessions") == IDS.len() as f64);
