@@ -22,6 +22,7 @@ mod error;
 mod events;
 pub mod follow;
 pub mod patience;
+pub mod results;
 
 pub use context::Context;
 pub use error::{ClientError, Refusal};

@@ -31,5 +31,6 @@ mod profiles;
 mod restart;
 mod secrets;
 mod seeded;
+mod signed;
 mod stop;
 mod terminal;

@@ -14,6 +14,8 @@ mod calls;
 mod commands;
 #[path = "gateway/crash.rs"]
 mod crash;
+#[path = "gateway/forgotten.rs"]
+mod forgotten;
 #[path = "gateway/openapi.rs"]
 mod openapi;
 #[path = "gateway/postgres.rs"]

@@ -6,9 +6,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use gateway::client::follow::{Follow, Piece};
 use gateway::client::patience::Patience;
-use gateway::client::{Client, ClientError, request};
+use gateway::client::{Client, ClientError, request, results};
 use gateway::exit::{self, Fault};
 use protocol::task::Task;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,11 +84,21 @@ pub(crate) async fn to_end(target: &Target, show: bool, patience: &Patience) -> 
 pub(crate) async fn ended(target: &Target, patience: &Patience) -> Result<Task, ClientError> {
     let path = format!("{}?wait=30s", target.path());
     loop {
-        let task: Task = patience.insist(|| target.client.get(&path)).await?;
+        let task: Task = match patience.insist(|| target.client.get(&path)).await {
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => return told(target).await,
+            task => task?,
+        };
         if task.state.is_final() {
             return Ok(task);
         }
     }
+}
+
+/// The end of a task that its sandbox no longer knows.
+async fn told(target: &Target) -> Result<Task, ClientError> {
+    let Target { client, sandbox, task } = target;
+    let result = results::of(client, sandbox, task).await?;
+    result.ok_or_else(|| ClientError::Forgotten { sandbox: sandbox.clone(), task: task.clone() })
 }
 
 /// Show its output to the end; 0, or the exit code of somebody who left before.
@@ -111,6 +122,10 @@ pub(crate) async fn output(target: &Target, on: bool, patience: &Patience, inter
                 Piece::Cut { from, to } => {
                     let stream = if stderr { "stderr" } else { "stdout" };
                     note(&format!("{} bytes of {stream} are no longer kept", to - from));
+                }
+                Piece::Lost(at) => {
+                    let stream = if stderr { "stderr" } else { "stdout" };
+                    note(&format!("{stream} is lost from byte {at} on: the sandbox no longer knows the task"));
                 }
             }
         }

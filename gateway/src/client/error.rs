@@ -32,6 +32,10 @@ pub enum ClientError {
     Token { path: PathBuf, problem: &'static str },
     #[error("{0}")]
     Refused(Refusal),
+    #[error(
+        "sandbox {sandbox} no longer knows task {task} and has told nothing of its end: it was lost with what the sandbox had"
+    )]
+    Forgotten { sandbox: String, task: String },
 }
 
 impl ClientError {
@@ -66,7 +70,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. } | ClientError::Silent { .. } | ClientError::Broken(_) => exit::UNAVAILABLE,
             ClientError::Tls { .. } | ClientError::TokenFile { .. } | ClientError::Token { .. } => exit::CONFIGURATION,
-            ClientError::Strange { .. } => exit::INTERNAL,
+            ClientError::Strange { .. } | ClientError::Forgotten { .. } => exit::INTERNAL,
             ClientError::Refused(refusal) => match refusal.status.as_u16() {
                 401 | 403 => exit::CONFIGURATION,
                 429 | 507 => exit::TEMPORARY,

@@ -1,9 +1,9 @@
 //! One stream of a task's output, from a byte cursor to its end, whatever becomes of the gateway meanwhile.
 //!
 //! Promises: every byte once and in order; what is no longer kept is told as a cut; the end is told only when the task has
-//! said that nothing more comes, never because a connection ended.
+//! said that nothing more comes, never because a connection ended; where its sandbox was made again without it, that is said.
 
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use base64::Engine;
 
 use super::events::{Event, Events};
@@ -22,6 +22,8 @@ pub enum Piece {
         /// The first that follows.
         to: u64,
     },
+    /// The sandbox no longer knows the task: what it wrote after this byte will not come.
+    Lost(u64),
 }
 
 /// A follower of one stream.
@@ -35,13 +37,15 @@ pub struct Follow {
     on: bool,
     patience: Patience,
     events: Option<Events>,
+    /// The task was there.
+    found: bool,
     ended: bool,
 }
 
 impl Follow {
     /// Of `stdout` or `stderr` of the task at `path`; only what there is already, unless it follows `on`.
     pub fn new(client: Client, path: String, stream: &'static str, on: bool, patience: Patience) -> Follow {
-        Follow { client, path, stream, cursor: 0, on, patience, events: None, ended: false }
+        Follow { client, path, stream, cursor: 0, on, patience, events: None, found: false, ended: false }
     }
 
     /// The next piece; `None` when nothing more will come.
@@ -53,6 +57,10 @@ impl Follow {
                     if piece.is_some() {
                         return Ok(piece);
                     }
+                }
+                Err(error) if self.found && error.status() == Some(StatusCode::NOT_FOUND) => {
+                    self.ended = true;
+                    return Ok(Some(Piece::Lost(self.cursor)));
                 }
                 Err(error) => {
                     self.events = None;
@@ -68,6 +76,7 @@ impl Follow {
             Some(events) => events,
             None => {
                 let events = self.open().await?;
+                self.found = true;
                 self.events.insert(events)
             }
         };

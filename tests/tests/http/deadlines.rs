@@ -51,7 +51,8 @@ fn a_head_has_five_seconds_however_it_trickles() {
         started.into_iter().map(|case| case.join().expect("a case")).collect()
     });
     for (answer, taken) in trickled {
-        assert!(taken >= Duration::from_secs(5), "cut after {taken:?}");
+        // A busy machine is late, not by so much.
+        assert!((5..20).contains(&taken.as_secs()), "cut after {taken:?}");
         let status = answer.map(|answer| answer.status());
         eprintln!("{status:?} after {taken:?}");
         assert!(matches!(status, Ok(408) | Err(_)), "{status:?}");

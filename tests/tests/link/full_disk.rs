@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use protocol::session::{Class, FromGateway, FromSupervisor, Record};
 use tests::gateway::{Gateway, Session};
 use tests::stage::{Pids, Profile, available};
-use tests::wait::wait_until;
+use tests::wait::{LONG, wait_until};
 
 use super::{FAST, linked};
 
 /// Of the class `logs`: each number once, in order, as the line that has it or in a gap.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lines {
     next: i64,
     records: i64,
@@ -22,7 +23,10 @@ struct Lines {
 impl Lines {
     /// Take, and acknowledge, until `enough`.
     fn take(&mut self, session: &mut Session, enough: impl Fn(&Lines) -> bool) {
+        let begun = Instant::now();
         while !enough(self) {
+            // Beats go on whatever becomes of the lines.
+            assert!(begun.elapsed() < LONG, "{self:?}");
             match session.frame() {
                 FromSupervisor::Data(data) => {
                     for entry in data.records.iter().filter(|_| data.class == Class::Logs) {
@@ -75,7 +79,9 @@ fn a_full_disk_costs_records_that_gaps_tell_of_and_nothing_else_until_there_is_r
     assert_eq!(filled.expect_err("4 MiB").kind(), std::io::ErrorKind::StorageFull);
     let degraded = || supervisor.metric("supervisor_buffer_degraded") == Some(1.0);
     // What it holds of a file is used up first.
+    let begun = Instant::now();
     while !degraded() {
+        assert!(begun.elapsed() < LONG, "the disk is full, and nothing says so");
         let some = lines.next + 20;
         lines.take(&mut session, |lines| lines.next >= some || degraded());
     }

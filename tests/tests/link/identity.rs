@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use protocol::session::FromGateway;
 use serde_json::Value;
 use tests::control_plane::{self, token_of};
-use tests::gateway::Gateway;
+use tests::gateway::{Gateway, Session};
 use tests::issuer::{AUDIENCE, Issuer, NAMESPACE};
 use tests::supervisor::{Builder, Supervisor};
 use tests::tls::Authority;
-use tests::wait::wait_until;
+use tests::wait::{wait_for, wait_until};
 
 use super::{FAST, link_state};
 
@@ -35,17 +36,36 @@ fn dials(supervisor: &Supervisor, outcome: &str) -> f64 {
     supervisor.metric(&format!("supervisor_link_dials_total{{outcome=\"{outcome}\"}}")).unwrap_or(0.0)
 }
 
-#[test]
-fn a_token_that_is_over_is_refused_by_name_at_both_ends_until_the_kubelet_has_put_a_good_one_there() {
-    let issuer = Issuer::new("a");
+/// A gateway that knows Pods by the tokens of this issuer.
+fn by_tokens_of(issuer: &Issuer) -> control_plane::Gateway {
     let gateway = control_plane::Gateway::build();
     let kubeconfig = gateway.directory().join("kubeconfig");
     fs::write(&kubeconfig, issuer.kubeconfig()).expect("our own directory");
-    let gateway = gateway
+    gateway
         .set("kubernetes_kubeconfig", &kubeconfig.display().to_string())
         .set("identity_audience", AUDIENCE)
         .set("identity_namespaces", NAMESPACE)
-        .start();
+        .start()
+}
+
+#[test]
+fn a_cluster_that_signs_with_another_key_is_believed_by_it_without_a_restart() {
+    let mut issuer = Issuer::new("a");
+    let gateway = by_tokens_of(&issuer);
+    let (before, signed_before) = (at(&gateway, &issuer.token(3600)).start(), issuer.token(3600));
+    wait_until("the first session", || link_state(&before) == "connected");
+    issuer.rotate();
+    let after = at(&gateway, &issuer.token(3600)).start();
+    wait_until("a session by the new key", || link_state(&after) == "connected");
+    // What the cluster no longer publishes is worth nothing.
+    let stale = at(&gateway, &signed_before).start();
+    wait_until("the old key is refused", || dials(&stale, "denied") >= 1.0);
+}
+
+#[test]
+fn a_token_that_is_over_is_refused_by_name_at_both_ends_until_the_kubelet_has_put_a_good_one_there() {
+    let issuer = Issuer::new("a");
+    let gateway = by_tokens_of(&issuer);
     let over = issuer.token(-60);
     let supervisor = at(&gateway, &over).start();
     wait_until("it goes on trying", || dials(&supervisor, "denied") >= 2.0);
@@ -107,7 +127,8 @@ fn a_replaced_authority_and_a_replaced_certificate_are_used_by_the_next_dial_wit
     let told = |line: &Value| line["message"] == "there is no link to the gateway" && line["kind"] == "tls";
     wait_until("its log says so", || supervisor.log().iter().any(told));
     replace(&after, &new);
-    let mut session = gateway.welcome(FAST);
+    let mut session = wait_for("a dial by the new ones", || gateway.try_dial().ok()).upgrade();
+    session.send(&FromGateway::Welcome(Box::new(Session::usual(FAST))));
     session.beat();
     wait_until("connected", || link_state(&supervisor) == "connected");
 }

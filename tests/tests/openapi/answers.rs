@@ -1,7 +1,8 @@
 //! Every success that the page describes, really answered, and as it is described.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,9 +10,11 @@ use base64::Engine;
 use serde_json::{Value, json};
 use tests::attach::{Attach, UPGRADE, handshake};
 use tests::openapi::{Call, Page, schema};
+use tests::processes;
 use tests::relay::Relay;
 use tests::supervisor::Supervisor;
 use tests::tasks::{Answer, Api};
+use tests::wait::wait_until;
 
 use super::page;
 
@@ -212,4 +215,60 @@ fn unready(client: &mut Client) {
             client.judge("GET", path, &answer);
         }
     }
+}
+
+/// The calls that open what agents can change; a few at a time may.
+const WITH_WORKERS: [(&str, &str); 11] = [
+    ("GET", "/dev-tasks/{id}/artifacts"),
+    ("GET", "/dev-tasks/{id}/artifacts/{path}"),
+    ("GET", "/dev-tasks/{id}/workspace"),
+    ("GET", "/dev-tasks/{id}/diff"),
+    ("PUT", "/workspace-archives/{id}"),
+    ("GET", "/files"),
+    ("GET", "/files/"),
+    ("GET", "/files/{path}"),
+    ("PUT", "/files/{path}"),
+    ("DELETE", "/files/{path}"),
+    ("POST", "/dev-tasks"),
+];
+
+#[test]
+fn while_too_many_files_are_being_read_the_others_are_told_to_come_back() {
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let seed = archive(directory.path());
+    let supervisor = Supervisor::new().token().start();
+    let api = Api::of(&supervisor);
+    let b64 = base64::engine::general_purpose::STANDARD.encode(&seed);
+    api.run(json!({"task_id": "t", "argv": ["true"], "workspace_archive_b64": b64}));
+    // Uploads that do not come hold their workers for as long as a body may take.
+    let held: Vec<TcpStream> = (0..8)
+        .map(|number| {
+            let mut stream = TcpStream::connect(api.address).expect("it listens");
+            let token = api.authorization();
+            write!(stream, "PUT /files/{number} HTTP/1.1\r\nHost: x\r\n{token}Content-Length: 9\r\n\r\n")
+                .expect("fresh");
+            stream
+        })
+        .collect();
+    wait_until("all workers are busy", || {
+        let children = processes::descendants(supervisor.pid());
+        children.into_iter().filter(|&pid| processes::name(pid) == "supervisor").count() >= held.len()
+    });
+    let page = page();
+    std::thread::scope(|scope| {
+        for (method, path) in WITH_WORKERS {
+            let (api, page, seed, b64) = (&api, &page, &seed, &b64);
+            scope.spawn(move || {
+                let create = json!({"argv": ["true"], "workspace_archive_b64": b64}).to_string();
+                let body = if method == "POST" { create.as_bytes() } else { &seed[..] };
+                let query = if path.trim_end_matches('/') == "/files" { "?list=true" } else { "" };
+                let real = format!("{}{query}", path.replace("{id}", "t").replace("{path}", "a"));
+                let answer = api.call(method, &real, &[], body);
+                assert_eq!(answer.status(), 429, "{method} {path}: {}", answer.json());
+                assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{method} {path}");
+                let problems = page.problems(&(path.into(), method.into()), &answer);
+                assert_eq!(problems, Vec::<String>::new(), "{method} {path}");
+            });
+        }
+    });
 }

@@ -162,10 +162,12 @@ fn a_directory_that_is_swapped_for_a_link_meanwhile_never_leads_out() {
     fs::write(outside.join("file"), "outside").expect("ours");
     std::os::unix::fs::chown(&outside, Some(10001), None).expect("ours");
     let script = format!(
-        "mkdir d; echo -n inside > d/file; ln -s {} link; while :; do mv -T d aside; mv -T link d; mv -T d link; mv -T aside d; done",
+        "mkdir d; echo -n inside > d/file; ln -s {} link; echo up; while :; do mv -T d aside; mv -T link d; mv -T d link; mv -T aside d; done",
         outside.display()
     );
     let id = api.start(json!({"script": script}));
+    // Until then the file may be there without its bytes.
+    api.wait_output(&id, "up");
     let until = Instant::now() + Duration::from_secs(3);
     let (mut inside, mut refused) = (0, 0);
     while Instant::now() < until {
