@@ -3,6 +3,7 @@
 mod admission;
 mod bad_input;
 mod requests;
+mod several;
 mod tls;
 mod upgrade;
 

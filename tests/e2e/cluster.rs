@@ -57,7 +57,7 @@ pub(crate) fn in_namespaces<const N: usize>(level: Level, test: impl AsyncFnOnce
     in_namespaces_within(LIMIT, level, test);
 }
 
-fn in_namespaces_within<const N: usize>(limit: Duration, level: Level, test: impl AsyncFnOnce(&[Scene; N])) {
+pub(crate) fn in_namespaces_within<const N: usize>(limit: Duration, level: Level, test: impl AsyncFnOnce(&[Scene; N])) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let scenes = std::array::from_fn(|_| runtime.block_on(Scene::create(level)));
     let outcome =

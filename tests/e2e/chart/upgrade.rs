@@ -61,12 +61,22 @@ pub(super) fn on_postgres(scenes: &[Scene; 3]) -> Value {
 }
 
 /// What the database says.
-async fn sql(database: &Running, statement: &str) -> String {
+pub(super) async fn sql(database: &Running, statement: &str) -> String {
     let said = database
         .exec(&["psql", "--host=/data", "--username=gateway", "--no-password", "-d", "postgres", "-Atc", statement])
         .await;
     assert_eq!(said.code, 0, "{said:?}");
     said.stdout.trim().to_owned()
+}
+
+/// Every number from the first to the last is a record, once.
+pub(super) async fn nothing_is_lost_or_doubled(database: &Running) {
+    let classes = "SELECT class, count(*), max(last) FROM records WHERE class <> 'logs' GROUP BY sandbox, epoch, class";
+    for class in sql(database, classes).await.lines() {
+        let (_, numbers) = class.split_once('|').expect("three columns");
+        let (count, last) = numbers.split_once('|').expect("three columns");
+        assert_eq!(count, last, "{class}");
+    }
 }
 
 /// Until a gateway's Pod of this image is ready that is not `before`.
@@ -115,14 +125,7 @@ fn a_deleted_an_upgraded_and_a_rolled_back_gateway_cost_a_running_task_a_reconne
         shared
             .until("it was never started again", |pod| (container(pod, "sandbox")?.restart_count == 0).then_some(()))
             .await;
-        // Every number from the first to the last is a record, once.
-        let classes =
-            "SELECT class, count(*), max(last) FROM records WHERE class <> 'logs' GROUP BY sandbox, epoch, class";
-        for class in sql(&database, classes).await.lines() {
-            let (_, numbers) = class.split_once('|').expect("three columns");
-            let (count, last) = numbers.split_once('|').expect("three columns");
-            assert_eq!(count, last, "{class}");
-        }
+        nothing_is_lost_or_doubled(&database).await;
 
         let (done, said) = helm_in(home, &["test", RELEASE, "--timeout", "120s"], None);
         assert!(done, "{said}");
