@@ -125,6 +125,15 @@ async fn pod_of(scene: &Scene, component: &str) -> Running {
     .await
 }
 
+/// Until Pods get to the gateway by its Service. Ready is one thing; that everybody on the node is sent there is the next.
+async fn served(sandbox: &Scene) {
+    let shared = pod_of(sandbox, "sandbox").await;
+    until("the shared sandbox has a session", SOON, async || {
+        (shared.metric("supervisor_link_state{state=\"connected\"}").await == Some(1.0)).then_some(())
+    })
+    .await;
+}
+
 /// The command-line client in a Pod of this name beside the gateway.
 async fn start_client(home: &Scene, name: &str, arguments: &[&str]) -> Running {
     let container = Container {

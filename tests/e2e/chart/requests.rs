@@ -6,7 +6,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::{
-    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, start_client, values,
+    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, served, start_client, values,
 };
 use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::CODEX;
@@ -43,12 +43,7 @@ async fn install(scenes: &[Scene; 3], commands: &[&str]) {
     }
     values["networkPolicies"]["apiServer"] = json!({ "cidrs": api_server(home).await });
     bring(home, "install", &values);
-    // Ready is one thing; that everybody on the node is sent there is the next.
-    let shared = pod_of(sandbox, "sandbox").await;
-    until("the shared sandbox has a session", SOON, async || {
-        (shared.metric("supervisor_link_state{state=\"connected\"}").await == Some(1.0)).then_some(())
-    })
-    .await;
+    served(sandbox).await;
 }
 
 /// One command of the client, which succeeds; what it says.

@@ -8,7 +8,8 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{
-    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, serve, start_client, values,
+    RELEASE, SECRET, bring, helm_in, image, make_model, make_secrets, pod_of, result_of, serve, served, start_client,
+    values,
 };
 use crate::cluster::{Level, Scene, in_namespaces, until};
 use crate::codex::CODEX;
@@ -100,6 +101,7 @@ fn a_deleted_an_upgraded_and_a_rolled_back_gateway_cost_a_running_task_a_reconne
         let database = make_database(home).await;
         let mut values = on_postgres(scenes);
         bring(home, "install", &values);
+        served(sandbox).await;
         let run = ["task", "run", "--sandbox", "shared-sandbox", "--class", "networked", "--"];
         let client = start_client(home, "client", &[&run[..], &CODEX].concat()).await;
         until("the client shows the agent's work", SOON, async || {
