@@ -1,5 +1,7 @@
 //! Whichever gateway is asked.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tests::attach::Attach;
 use tests::tls::Authority;
@@ -42,6 +44,7 @@ fn a_call_at_any_gateway_reaches_the_one_that_has_the_session() {
     let (head, mut events) = other.api().open("GET", path, &[], b"").expect("an answer");
     assert_eq!(head.status, 200);
     by_other.run(json!({ "task_id": "followed", "argv": ["true"] }));
+    let ended = Instant::now();
     let mut seen = Vec::new();
     while !seen.contains(&json!("followed")) {
         let event = events.event().expect("the stream").expect("it goes on");
@@ -49,6 +52,7 @@ fn a_call_at_any_gateway_reaches_the_one_that_has_the_session() {
             serde_json::from_str(event.get("data").map_or("null", String::as_str)).expect("JSON");
         seen.push(data["record"]["body"]["task_id"].clone());
     }
+    assert!(ended.elapsed() < Duration::from_secs(5), "{:?}", ended.elapsed());
     // A command that the other takes is told to the owner.
     let given = other.api().post("/v1/sandboxes/a/commands", r#"{"do":"unheard-of"}"#);
     assert_eq!(given.status(), 202);
