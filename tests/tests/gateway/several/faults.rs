@@ -86,7 +86,7 @@ fn kill_9_of_the_owner_moves_the_session_and_costs_and_doubles_no_record() {
 fn a_gateway_that_was_stopped_for_longer_than_its_lease_has_no_session_afterwards_and_doubles_nothing() {
     let Some(server) = Postgres::start() else { return };
     let (first, second) = (one(&server).start(), one(&server).start());
-    let (mut idle, _) = Dialler::begin(&first, "a");
+    let (mut idle, begun) = Dialler::begin(&first, "a");
     let (mut busy, _) = Dialler::begin(&first, "b");
     busy.send_records(Class::Logs, 1..=2);
     busy.until_acknowledged(Class::Logs, 2);
@@ -99,6 +99,8 @@ fn a_gateway_that_was_stopped_for_longer_than_its_lease_has_no_session_afterward
     assert!(matches!(answer.status(), 502 | 503), "{}", answer.json());
     assert!(asked.elapsed() < BEYOND + Duration::from_secs(3), "{:?}", asked.elapsed());
     wait_until("its sessions count as ended", || status(&second, "a") == "disconnected");
+    // From here on nothing of them is stored, whatever it still writes.
+    assert!(second.api().get("/v1/sandboxes/a").json()["fence"].as_i64() > Some(begun.fence));
     wait_until("the other leads", || leads(&second));
     // What was sent meanwhile waits at its socket. The agent dials the other.
     late.iter_mut().for_each(|(_, session)| session.send_records(Class::Logs, 1..=9));
