@@ -207,3 +207,7 @@ numbers: bench torture
 # reaping, ending, killing and truth under load: [orphans|stop|row|endings|kills|link|gateways|all] [short]
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}
+
+# thousands of sandboxes at a real gateway: [--links N] [--rate N] [--tasks N] [--hold SECONDS] [--kill]; docs/fleet.md
+fleet *ARGS: dist
+    cargo run --release --locked -p tests --bin fleet -- {{ ARGS }}

@@ -11,6 +11,7 @@
 //! - [`codex`]: a real coding agent. [`relay`]: where approved patches are applied.
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
+//! - [`fleet`]: thousands of sandboxes on real gateways. [`tally`]: produced = delivered + gaps.
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`attach`]: a client that is attached to a dev-task.
 //! - [`issuer`]: as much of a cluster as knows a Pod by its token. [`mod@tls`]: certificates, right and wrong.
@@ -33,6 +34,7 @@ pub mod crowd;
 pub mod date;
 pub mod dev;
 pub mod dialler;
+pub mod fleet;
 pub mod front;
 pub mod gateway;
 pub mod http;
@@ -54,6 +56,7 @@ pub mod stage;
 pub mod strace;
 pub mod supervisor;
 pub mod table;
+pub mod tally;
 pub mod tasks;
 pub mod tls;
 pub mod wait;

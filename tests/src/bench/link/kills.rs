@@ -9,10 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use protocol::session::{Class, Extent};
 use serde_json::{Value, json};
-use supervisor::buffer::{self, Config, Limits};
-use supervisor::state::StateDir;
 use tempfile::TempDir;
 
 use super::super::Line;
@@ -21,6 +18,7 @@ use crate::control_plane::{Gateway, token_of};
 use crate::output::Output;
 use crate::postgres::Postgres;
 use crate::supervisor::{Supervisor, log_lines};
+use crate::tally::{Produced, Tally};
 use crate::tasks::Api;
 use crate::wait::wait_until;
 use crate::{binaries, processes};
@@ -91,14 +89,14 @@ fn told(sandboxes: &mut [Sandbox], gateway: &Gateway, faults: &str) -> Vec<Line>
         sandbox.end_load();
         seen.check(sandbox, gateway);
     }
-    let of = format!("of {} records in {faults}", seen.produced);
+    let of = format!("of {} records in {faults}", seen.tally.produced);
     let tasks = format!("of {} tasks that a client saw created", seen.tasks);
     vec![
-        Line::new(format!("neither stored nor in a gap, {of}"), 0.0, seen.lost as f64, "records"),
-        Line::new(format!("stored twice, {of}"), 0.0, seen.twice as f64, "records"),
-        Line::new(format!("stored and never produced, beside those {of}"), 0.0, seen.invented as f64, "records"),
+        Line::new(format!("neither stored nor in a gap, {of}"), 0.0, seen.tally.lost as f64, "records"),
+        Line::new(format!("stored twice, {of}"), 0.0, seen.tally.twice as f64, "records"),
+        Line::new(format!("stored and never produced, beside those {of}"), 0.0, seen.tally.invented as f64, "records"),
         // A write that was broken off inside a page leaves a doubt, and then numbers are skipped.
-        Line::new(format!("in gaps {of}"), 65_536.0, seen.gaps as f64, "numbers"),
+        Line::new(format!("in gaps {of}"), 65_536.0, seen.tally.gaps as f64, "numbers"),
         Line::new(format!("without their one last state and one result, {tasks}"), 0.0, seen.ends as f64, "tasks"),
         Line::new(format!("told to the gateway otherwise than here, {tasks}"), 0.0, seen.altered as f64, "tasks"),
     ]
@@ -222,20 +220,14 @@ impl Sandbox {
         api.list("limit=1000").into_iter().map(by_id).collect()
     }
 
-    /// Stop it; its log epoch, and what it produced of each class. Nothing of it waits any more.
-    fn produced(&mut self) -> (String, BTreeMap<Class, Extent>) {
+    /// Stop it; what it produced. Nothing of it waits any more.
+    fn produced(&mut self) -> Produced {
         for _ in 0..10 {
             self.supervisor.signal(Signal::SIGTERM);
             self.supervisor.wait_exit();
-            let state = StateDir::open(&self.place.path().join("state")).expect("nobody else has it");
-            let limits = Limits { size: 64 * 1024 * 1024, reserve: 4 * 1024 * 1024 };
-            let mut buffer = buffer::open(&state, &Config { limits, sync_always: false }).expect("it can be opened");
-            let extents = buffer.extents();
-            if extents.values().all(|extent| extent.first_unacked > extent.last) {
-                return (buffer.epoch(), extents);
+            if let Some(produced) = Produced::of_state(&self.place.path().join("state")) {
+                return produced;
             }
-            buffer.close().expect("the disk is well");
-            drop((buffer, state));
             // A stop waits for an instant only: what is left goes with the next life.
             self.supervisor = supervisor(self.id, &self.place, self.gateway);
             self.supervisor.wait_log("the link is connected");
@@ -262,11 +254,7 @@ fn supervisor(id: &str, place: &TempDir, gateway: SocketAddr) -> Supervisor {
 /// What was found, counted.
 #[derive(Default)]
 struct Seen {
-    produced: i64,
-    lost: i64,
-    twice: i64,
-    invented: i64,
-    gaps: i64,
+    tally: Tally,
     tasks: usize,
     ends: usize,
     altered: usize,
@@ -276,13 +264,9 @@ impl Seen {
     /// Hold what the gateway has of a sandbox to what the sandbox and its clients know.
     fn check(&mut self, sandbox: &mut Sandbox, gateway: &Gateway) {
         let tasks = sandbox.tasks();
-        let (epoch, extents) = sandbox.produced();
+        let produced = sandbox.produced();
         let events = gateway.events(sandbox.id);
-        for class in Class::ALL {
-            let last = extents.get(&class).map_or(0, |extent| extent.last);
-            let of_class: Vec<&Value> = events.iter().filter(|event| event["class"] == class.name()).collect();
-            self.count(&of_class, &epoch, last);
-        }
+        self.tally.count(&events, &produced);
         let missing = sandbox.told.iter().filter(|id| !tasks.contains_key(*id)).count();
         self.ends += missing;
         self.tasks += sandbox.told.len();
@@ -307,25 +291,5 @@ impl Seen {
                 println!("{id}, told here as {task}, is {} and {}", last[0], results[0]);
             }
         }
-    }
-
-    /// Each number from 1 to `last` once.
-    fn count(&mut self, events: &[&Value], epoch: &str, last: i64) {
-        let mut times: BTreeMap<i64, i64> = BTreeMap::new();
-        for event in events {
-            if event["epoch"] != epoch {
-                self.invented += 1;
-            } else if let Some(seq) = event["seq"].as_i64() {
-                *times.entry(seq).or_default() += 1;
-            } else {
-                let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
-                self.gaps += number("to") - number("from") + 1;
-                (number("from")..=number("to")).for_each(|seq| *times.entry(seq).or_default() += 1);
-            }
-        }
-        self.produced += last;
-        self.lost += (1..=last).filter(|seq| !times.contains_key(seq)).count() as i64;
-        self.twice += times.values().map(|times| times - 1).sum::<i64>();
-        self.invented += times.keys().filter(|seq| **seq > last).count() as i64;
     }
 }

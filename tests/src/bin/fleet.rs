@@ -1,0 +1,43 @@
+//! `fleet [--links N] [--rate N] [--tasks N] [--hold SECONDS] [--kill]`: thousands of sandboxes at a real gateway, of what
+//! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tests::bench::report;
+use tests::binaries;
+use tests::fleet::{self, Plan, agents};
+
+const USAGE: &str = "fleet: --links N, --rate N, --tasks N (in a second), --hold SECONDS, --kill";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, share] = arguments.as_slice()
+        && word == "agents"
+    {
+        return agents::run(share);
+    }
+    binaries::prefer_dist();
+    let Some(plan) = plan(&arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(64);
+    };
+    if report(&fleet::run(&plan, &fleet::program())) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn plan(arguments: &[String]) -> Option<Plan> {
+    let mut plan = Plan { links: 1000, rate: 500, tasks: 20.0, hold: Duration::from_secs(60), kill: false };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
+        match argument.as_str() {
+            "--links" => plan.links = number()?,
+            "--rate" => plan.rate = number()?,
+            "--tasks" => plan.tasks = number()? as f64,
+            "--hold" => plan.hold = Duration::from_secs(number()? as u64),
+            "--kill" => plan.kill = true,
+            _ => return None,
+        }
+    }
+    Some(plan)
+}

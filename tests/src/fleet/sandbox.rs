@@ -1,0 +1,155 @@
+//! One sandbox of the fleet: the supervisor's own buffer, feed, lines and link; its agent and tasks are a stand-in that tells
+//! what real ones tell.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use protocol::health::SandboxIdentity;
+use protocol::policy::Enforcement;
+use protocol::session::{Class, Offline, OfflineAction, Record};
+use serde_json::{Value, json};
+use supervisor::agent::{self, Status};
+use supervisor::app::Stage;
+use supervisor::buffer::{self, BufferError, Handle, Limits};
+use supervisor::http::View;
+use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
+use supervisor::metrics::Metrics;
+use supervisor::state::StateDir;
+use tokio::sync::{mpsc, watch};
+
+use crate::control_plane::token_of;
+use crate::tally::Produced;
+
+/// As many segments as a real one has, of the least size: thousands lie in memory.
+const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
+/// Of lines, which no stand-in exceeds.
+const BUDGET: link::lines::Budget = link::lines::Budget { rate: 64 * 1024, burst: 256 * 1024 };
+/// What a task writes.
+const LINES: usize = 3;
+
+/// One sandbox; its link goes on for as long as the runtime does.
+pub(super) struct Sandbox {
+    id: String,
+    buffer: Handle,
+    feed: Feed,
+    lines: Lines,
+    phase: watch::Receiver<Phase>,
+    _kept: Kept,
+}
+
+/// What a supervisor's other parts hold: ends of channels that must stay open.
+struct Kept {
+    _link: link::Handle,
+    _stage: watch::Sender<Stage>,
+    _agent: watch::Sender<Status>,
+    _previous: watch::Sender<Option<String>>,
+    _endings: mpsc::Receiver<Ending>,
+}
+
+impl Sandbox {
+    /// Begin to dial `gateway`, at some moment of `window`. State and token lie in `place`.
+    pub(super) async fn start(
+        id: &str,
+        gateway: &str,
+        window: Duration,
+        place: &Path,
+        metrics: &Arc<Metrics>,
+    ) -> Sandbox {
+        let place = place.join(id);
+        std::fs::create_dir(&place).expect("our own directory");
+        let token = place.join("token");
+        std::fs::write(&token, token_of(id)).expect("our own directory");
+        let directory = Arc::new(StateDir::open(&place.join("state")).expect("our own directory"));
+        let settings = buffer::Config { limits: BUFFER, sync_always: false };
+        let opened = buffer::open(&directory, &settings).expect("our own directory");
+        let (buffer, part) = buffer::new(opened, &settings, metrics.clone());
+        tokio::spawn(part.run());
+        let (feed, writer) = Feed::new(buffer.clone()).await.expect("it is open");
+        tokio::spawn(writer.run());
+        let lines = Lines::new(Some(BUDGET));
+        lines.open(buffer.clone());
+        tokio::spawn(lines.clone().run());
+
+        let (link, ends) = link::handle();
+        let (stage, stages) = watch::channel(Stage::Running);
+        let (agent, status) = watch::channel(Status { ready: true, ..Status::new(agent::Phase::Running) });
+        let (previous, before) = watch::channel(None);
+        let (endings_sender, endings) = mpsc::channel(1);
+        let view = Arc::new(View {
+            identity: SandboxIdentity { agent_id: id.into(), ..SandboxIdentity::default() },
+            stage: stages,
+            agent: status,
+            enforcement: Enforcement::Required,
+            previous: before,
+            link: link.phase.clone(),
+            metrics: metrics.clone(),
+        });
+        let config = link::Config {
+            gateway: gateway.parse().expect("an address"),
+            agent_id: id.into(),
+            proxy: None,
+            token_file: Some(token),
+            tls: Default::default(),
+            window: Some(window),
+            offline: Offline { after_ms: 24 * 3600 * 1000, action: OfflineAction::Keep },
+            samples: Duration::from_secs(60),
+            pod: None,
+            logs: Some(BUDGET),
+        };
+        let inputs = link::Inputs {
+            view,
+            routes: Router::new(),
+            buffer: buffer.clone(),
+            directory,
+            feed: feed.clone(),
+            endings: endings_sender,
+            metrics: metrics.clone(),
+        };
+        tokio::spawn(Link::new(config, ends, inputs).run());
+        let phase = link.phase.clone();
+        let kept = Kept { _link: link, _stage: stage, _agent: agent, _previous: previous, _endings: endings };
+        Sandbox { id: id.into(), buffer, feed, lines, phase, _kept: kept }
+    }
+
+    /// Whose.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What its link does.
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
+    /// A task from its start to its result, in every class of records. All of them are in the buffer on return, or are gaps.
+    pub(super) async fn run_a_task(&self, number: u64) {
+        let id = format!("task-{number}");
+        for state in ["starting", "running"] {
+            self.feed.tell(format!("task.{state}"), self.state(&id, Value::Null)).await;
+        }
+        let mut stdout = self.lines.of(Some(&id), "stdout");
+        for line in 0..LINES {
+            stdout.take(format!("{id} has come to step {line} of what it was told to do\n").as_bytes());
+        }
+        let sample = json!({"cpu_us": number * 1000, "memory_bytes": 64 << 20, "processes": 7, "idle_s": 0});
+        let sample = Record { wall_ms: 0, boot_ms: 0, kind: "sample".into(), body: sample };
+        self.buffer.offer(Class::Metrics, serde_json::to_vec(&sample).unwrap_or_default());
+        self.feed.tell("task.succeeded", self.state(&id, json!(0))).await;
+        let result =
+            json!({"task_id": id, "state": "succeeded", "exit_code": 0, "argv": ["true"], "agent_id": self.id});
+        self.feed.tell_for_good(Class::Results, "task.result", result).await;
+    }
+
+    fn state(&self, id: &str, exit_code: Value) -> Value {
+        let run = format!("{}-{id}", self.id);
+        json!({"task_id": id, "backend_run_id": run, "execution_class": "agent", "exit_code": exit_code, "signal": null})
+    }
+
+    /// What its buffer has given out; `None` where the gateway does not have all of it.
+    pub(super) async fn produced(&self) -> Result<Option<Produced>, BufferError> {
+        let extents = self.buffer.extents().await?;
+        Ok(Produced::of_extents(self.buffer.epoch().into(), &extents))
+    }
+}

@@ -1,0 +1,108 @@
+//! Produced = delivered + gaps: what a gateway has of a sandbox, held to what the sandbox's own buffer says that it produced.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use protocol::session::{Class, Extent};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use supervisor::buffer::{self, Config, Limits};
+use supervisor::state::StateDir;
+
+/// What a buffer has given out: its epoch, and the last number of each class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Produced {
+    /// Names the log.
+    pub epoch: String,
+    /// Numbers begin at 1 and have no hole.
+    pub last: BTreeMap<Class, i64>,
+}
+
+impl Produced {
+    /// Of the state directory of a supervisor that has ended; `None` where something still waits for the gateway.
+    #[track_caller]
+    pub fn of_state(path: &Path) -> Option<Produced> {
+        let state = StateDir::open(path).expect("nobody else has it");
+        let limits = Limits { size: 64 * 1024 * 1024, reserve: 4 * 1024 * 1024 };
+        let mut buffer = buffer::open(&state, &Config { limits, sync_always: false }).expect("it can be opened");
+        let produced = Produced::of_extents(buffer.epoch(), &buffer.extents());
+        buffer.close().expect("the disk is well");
+        produced
+    }
+
+    /// Of a buffer that is open; `None` where something still waits for the gateway.
+    pub fn of_extents(epoch: String, extents: &BTreeMap<Class, Extent>) -> Option<Produced> {
+        let all_are_acknowledged = extents.values().all(|extent| extent.first_unacked > extent.last);
+        let last = extents.iter().map(|(class, extent)| (*class, extent.last)).collect();
+        all_are_acknowledged.then_some(Produced { epoch, last })
+    }
+}
+
+/// What was found, counted over any number of sandboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Numbers that buffers gave out.
+    pub produced: i64,
+    /// Stored records.
+    pub delivered: i64,
+    /// Numbers that gaps stand for.
+    pub gaps: i64,
+    /// Neither stored nor in a gap.
+    pub lost: i64,
+    /// Stored, or in a gap, more than once.
+    pub twice: i64,
+    /// Stored and never produced.
+    pub invented: i64,
+}
+
+impl Tally {
+    /// Add what a gateway's `events` say of a sandbox.
+    pub fn count(&mut self, events: &[Value], produced: &Produced) {
+        for class in Class::ALL {
+            let last = produced.last.get(&class).copied().unwrap_or(0);
+            let of_class = events.iter().filter(|event| event["class"] == class.name());
+            self.count_class(of_class, &produced.epoch, last);
+        }
+    }
+
+    /// Each number from 1 to `last` once.
+    fn count_class<'e>(&mut self, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
+        let mut times: BTreeMap<i64, i64> = BTreeMap::new();
+        for event in events {
+            if event["epoch"] != epoch {
+                self.invented += 1;
+            } else if let Some(seq) = event["seq"].as_i64() {
+                self.delivered += 1;
+                *times.entry(seq).or_default() += 1;
+            } else {
+                let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
+                self.gaps += number("to") - number("from") + 1;
+                (number("from")..=number("to")).for_each(|seq| *times.entry(seq).or_default() += 1);
+            }
+        }
+        self.produced += last;
+        self.lost += (1..=last).filter(|seq| !times.contains_key(seq)).count() as i64;
+        self.twice += times.values().map(|times| times - 1).sum::<i64>();
+        self.invented += times.keys().filter(|seq| **seq > last).count() as i64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(epoch: &str, seq: i64) -> Value {
+        json!({"class": "logs", "epoch": epoch, "seq": seq})
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_invented_is_told_from_what_is_delivered_or_in_a_gap() {
+        let gap = json!({"class": "logs", "epoch": "e", "gap": {"from": 3, "to": 4}});
+        let events = [record("e", 1), record("e", 1), gap, record("e", 7), record("other", 2)];
+        let mut tally = Tally::default();
+        tally.count(&events, &Produced { epoch: "e".into(), last: [(Class::Logs, 5)].into() });
+        let expected = Tally { produced: 5, delivered: 3, gaps: 2, lost: 2, twice: 1, invented: 2 };
+        assert_eq!(tally, expected);
+    }
+}
