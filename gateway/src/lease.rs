@@ -5,7 +5,8 @@
 //! leads, and where its lease ends another one does within a few seconds.
 //!
 //! What a leader does may be done twice at once, when one is just losing its lease: it all stands in the store first, and is done
-//! over again. So a leader needs no fence of its own.
+//! over again. What cannot be done over again (a sandbox is given up, or forgotten) is written only while the one leads that began
+//! it ([`Lease::term`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::exit::reason;
 use crate::registry::Order;
 use crate::sessions::Sessions;
 use crate::store::leases::{Renewed, VALID, word};
-use crate::store::{Heard, Leases, Leave, Notice, Owner, StoreError};
+use crate::store::{Heard, Leases, Leave, Notice, Owner, StoreError, Term};
 
 /// Between two renewals.
 const RENEW: Duration = Duration::from_secs(2);
@@ -102,6 +103,16 @@ impl Lease {
             Standing::Alone => true,
             Standing::Held(held) => held.leader == held.id,
             Standing::Lost => false,
+        }
+    }
+
+    /// In which it does so, if it does: for what it begins now.
+    pub fn term(&self) -> Term {
+        match &*self.0.borrow() {
+            Standing::Alone => Term::always(),
+            Standing::Held(held) => Term::of(held.id.clone()),
+            // Nobody leads without a name.
+            Standing::Lost => Term::of(String::new()),
         }
     }
 

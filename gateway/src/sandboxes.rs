@@ -2,7 +2,8 @@
 //!
 //! Promises: what is wanted is stored before anything is made, and is forgotten only after all of it has ended, so a crash at any
 //! step is mended by the next life ([`agree`]); once begun, making and ending go on to their end, whoever stops waiting for them
-//! (002-16); a sandbox that was refused leaves nothing; one id is worked on by one task at a time.
+//! (002-16); a sandbox that was refused leaves nothing; one id is worked on by one task at a time; of several gateways, one that
+//! does not lead any more gives up and forgets nothing: the one that leads goes on with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,7 +18,7 @@ use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sessions::Sessions;
-use crate::store::{Forget, Row, Store, StoreError, Unwant, Want};
+use crate::store::{Forget, Row, Store, StoreError, Term, Unwant, Want};
 use crate::tokens::{Hash, new_token};
 
 mod agree;
@@ -42,6 +43,8 @@ pub enum SandboxError {
     Conflict(String),
     #[error("there is no sandbox {0}")]
     Unknown(String),
+    #[error("another gateway leads since, and goes on with sandbox {id}: ask again")]
+    Over { id: String },
     #[error("what was asked for of sandbox {id} cannot be read by this version of the gateway")]
     Spec { id: String, source: serde_json::Error },
 }
@@ -115,22 +118,27 @@ impl Sandboxes {
 
     async fn make(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
         self.0.backend.check(id, &spec)?;
-        let (inner, id) = (self.0.clone(), id.to_string());
+        let (inner, id, term) = (self.0.clone(), id.to_string(), self.0.lease.term());
         to_the_end(tokio::spawn(async move {
             let _busy = inner.busy(&id).await;
-            inner.create(&id, spec).await
+            inner.create(&id, spec, term).await
         }))
         .await
     }
 
     /// End one and forget it. Where its end takes long, it goes on without whoever asked.
     pub async fn delete(&self, id: &str) -> Result<(), SandboxError> {
-        let (inner, id) = (self.0.clone(), id.to_string());
+        let (inner, id, term) = (self.0.clone(), id.to_string(), self.0.lease.term());
         to_the_end(tokio::spawn(async move {
-            // First, so that a crash while another one is busy with it forgets nothing.
-            let known = inner.store.write(Unwant { id: id.clone() }).await?;
+            // First, so that a crash while another one is busy with it forgets nothing. Whoever leads then ends it.
+            let known = inner.store.write(Unwant { id: id.clone(), term: Term::always() }).await?;
             let _busy = inner.busy(&id).await;
-            inner.end(&id).await?;
+            match inner.store.sandbox(&id).await? {
+                Some(row) if row.ending => inner.end(&id, term).await?,
+                // It has ended meanwhile, and this one was asked for since.
+                Some(_) => {}
+                None => inner.remove(&id).await?,
+            }
             if known { Ok(()) } else { Err(SandboxError::Unknown(id)) }
         }))
         .await
@@ -194,11 +202,11 @@ impl Inner {
         fresh
     }
 
-    async fn create(&self, id: &str, spec: Spec) -> Result<Made, SandboxError> {
+    async fn create(&self, id: &str, spec: Spec, term: Term) -> Result<Made, SandboxError> {
         let there = self.store.sandbox(id).await?;
         if there.is_some_and(|row| row.ending) {
             // Nobody else works on it, so an earlier end was cut short.
-            self.end(id).await?;
+            self.end(id, term.clone()).await?;
         }
         let text = serde_json::to_string(&spec).unwrap_or_default();
         let token = self.backend.gives_tokens().then(new_token).transpose().map_err(SandboxError::Random)?;
@@ -214,40 +222,47 @@ impl Inner {
         }
         let made = self.backend.create(New { id: id.into(), token, spec }).await;
         if let Err(error) = &made {
-            self.undo(id, error).await?;
+            self.undo(id, error, term).await?;
         }
         Ok(made.map(|()| Made::New)?)
     }
 
     /// What was refused leaves nothing. What others have under this name is theirs, and stays.
-    async fn undo(&self, id: &str, error: &BackendError) -> Result<(), SandboxError> {
+    async fn undo(&self, id: &str, error: &BackendError, term: Term) -> Result<(), SandboxError> {
         if !matches!(error, BackendError::Exists(_)) {
-            // From here on also a crash ends it.
-            self.store.write(Unwant { id: id.into() }).await?;
-            match self.backend.delete(id, None).await {
-                Ok(()) | Err(BackendError::Taken(_)) => {}
-                Err(error) => {
-                    let error = reason(&error);
-                    tracing::warn!(sandbox = id, error, "a sandbox that was not made whole is ended later");
-                    return Ok(());
-                }
+            // From here on also a crash ends it. Another one that leads since may have made it whole.
+            if !self.store.write(Unwant { id: id.into(), term: term.clone() }).await? {
+                return Err(SandboxError::Over { id: id.into() });
+            }
+            if let Err(error) = self.remove(id).await {
+                let error = reason(&error);
+                tracing::warn!(sandbox = id, error, "a sandbox that was not made whole is ended later");
+                return Ok(());
             }
         }
-        self.store.write(Forget { id: id.into() }).await?;
-        Ok(())
+        self.forget(id, term).await
     }
 
     /// With its records and its token; what the backend could not end is not forgotten.
-    async fn end(&self, id: &str) -> Result<(), SandboxError> {
-        match self.backend.delete(id, None).await {
-            // Somebody else's was never ours.
-            Ok(()) | Err(BackendError::Taken(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.store.write(Forget { id: id.into() }).await?;
+    async fn end(&self, id: &str, term: Term) -> Result<(), SandboxError> {
+        self.remove(id).await?;
+        self.forget(id, term).await?;
         lock(&self.troubles).remove(id);
         self.registry.deleted(id);
         Ok(())
+    }
+
+    /// All that the backend has of it. Somebody else's was never ours.
+    async fn remove(&self, id: &str) -> Result<(), BackendError> {
+        match self.backend.delete(id, None).await {
+            Ok(()) | Err(BackendError::Taken(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn forget(&self, id: &str, term: Term) -> Result<(), SandboxError> {
+        let id = id.to_owned();
+        if self.store.write(Forget { id: id.clone(), term }).await? { Ok(()) } else { Err(SandboxError::Over { id }) }
     }
 
     /// Make what is not there of one that is wanted. One that needs a token of ours would not know another one.

@@ -27,6 +27,7 @@ mod patience;
 mod retention;
 mod sandboxes;
 mod sessions;
+mod term;
 pub mod told;
 mod writer;
 
@@ -37,6 +38,7 @@ pub use leases::{Heard, Leases, Leave, Notice};
 pub use retention::Keep;
 pub use sandboxes::{Forget, Owner, Reading, Register, Registered, Row, Unwant, Wake, Want};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
+pub use term::Term;
 pub use told::Tell;
 pub use writer::{Write, Writer};
 

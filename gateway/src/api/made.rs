@@ -14,7 +14,7 @@ use crate::backend::{BackendError, Spec};
 use crate::config::parse::duration;
 use crate::exit::reason;
 use crate::sandboxes::{Made, NotReady, SandboxError};
-use crate::store::Forget;
+use crate::store::{Forget, Term};
 use crate::tokens::is_name;
 
 /// How long one may wait for a sandbox.
@@ -82,7 +82,7 @@ pub(super) async fn forget(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Re
             outcome => outcome.map(|()| reply::nothing()).map_err(Problem::from),
         };
     }
-    let known = api.sessions.store.write(Forget { id: id.clone() }).await?;
+    let known = api.sessions.store.write(Forget { id: id.clone(), term: Term::always() }).await?;
     api.sessions.registry.deleted(&id);
     if known { Ok(reply::nothing()) } else { Err(Problem::no_sandbox(&id)) }
 }
@@ -94,6 +94,7 @@ impl From<SandboxError> for Problem {
             SandboxError::Store(error) => Problem::from(error.clone()),
             SandboxError::Random(_) => said(StatusCode::SERVICE_UNAVAILABLE),
             SandboxError::Conflict(_) => said(StatusCode::CONFLICT),
+            SandboxError::Over { .. } => said(StatusCode::SERVICE_UNAVAILABLE).retry_after(2),
             SandboxError::Spec { .. } => said(StatusCode::INTERNAL_SERVER_ERROR),
             SandboxError::Unknown(id) => Problem::no_sandbox(id),
             SandboxError::Backend(error) => backend_problem(error),

@@ -128,7 +128,7 @@ impl Sandboxes {
 
     /// One step, after a look at whether it is still to be taken.
     async fn step(&self, step: Step) {
-        let id = step.id().to_string();
+        let (id, term) = (step.id().to_string(), self.0.lease.term());
         let row = match self.0.store.sandbox(&id).await {
             Ok(row) => row,
             Err(error) => {
@@ -137,7 +137,7 @@ impl Sandboxes {
         };
         let done = match (&step, row) {
             (Step::Make(_), Some(row)) if row.spec.is_some() && !row.ending => self.0.make_again(&row).await,
-            (Step::End(_), Some(row)) if row.ending => self.0.end(&id).await,
+            (Step::End(_), Some(row)) if row.ending => self.0.end(&id, term).await,
             (Step::Orphan(managed), row) if is_nobodys(row.as_ref()) => {
                 self.0.backend.delete(&id, Some(&managed.instance)).await.map_err(SandboxError::from)
             }

@@ -104,12 +104,10 @@ fn valid_ms() -> i64 {
 
 /// Who else is there, who leads, and how late it is by the awake clock. Who finds that nobody leads does from now on.
 async fn look_around(connection: &mut AnyConnection, id: &str, awake_ms: i64) -> Result<Renewed, sqlx::Error> {
-    let lead = format!(
-        "INSERT INTO leader (one, gateway) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET gateway = $1 \
-         WHERE NOT EXISTS (SELECT 1 FROM gateways g WHERE g.id = leader.gateway AND g.until_ms > {CLOCK})"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(lead)).bind(id.to_owned()).execute(&mut *connection).await?;
-    let leader = sqlx::query_scalar("SELECT gateway FROM leader WHERE one = 1").fetch_one(&mut *connection).await?;
+    let leader = match leader(connection).await? {
+        Some(leader) => leader,
+        None => lead(connection, id).await?,
+    };
     let awake = "UPDATE awake SET reading_ms = GREATEST(reading_ms, $1) WHERE one = 1 RETURNING reading_ms";
     let awake_ms = sqlx::query_scalar(awake).bind(awake_ms).fetch_one(&mut *connection).await?;
     let mut renewed = Renewed { awake_ms, leader, ..Renewed::default() };
@@ -123,6 +121,24 @@ async fn look_around(connection: &mut AnyConnection, id: &str, awake_ms: i64) ->
         }
     }
     Ok(renewed)
+}
+
+/// Who leads, and has a lease that holds.
+async fn leader(connection: &mut AnyConnection) -> Result<Option<String>, sqlx::Error> {
+    let sql = format!(
+        "SELECT l.gateway FROM leader l JOIN gateways g ON g.id = l.gateway WHERE l.one = 1 AND g.until_ms > {CLOCK}"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_optional(connection).await
+}
+
+/// Lead, unless somebody else was faster; who does. Waits for what a leader before is writing ([`super::Term`]).
+async fn lead(connection: &mut AnyConnection, id: &str) -> Result<String, sqlx::Error> {
+    let lead = format!(
+        "INSERT INTO leader (one, gateway) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET gateway = $1 \
+         WHERE NOT EXISTS (SELECT 1 FROM gateways g WHERE g.id = leader.gateway AND g.until_ms > {CLOCK})"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(lead)).bind(id.to_owned()).execute(&mut *connection).await?;
+    sqlx::query_scalar("SELECT gateway FROM leader WHERE one = 1").fetch_one(connection).await
 }
 
 /// A gateway is not there any more. Sessions that it has left open have ended, and nothing of them is stored from here on.

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::leases::{notify, word};
-use super::{Store, StoreError, Write};
+use super::{Store, StoreError, Term, Write};
 
 /// What is stored of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,34 +201,44 @@ impl Write for Want {
     }
 }
 
-/// A sandbox is to be ended, whatever becomes of whoever says so; whether there is one.
+/// A sandbox is to be ended, whatever becomes of whoever says so; whether there is one, and the term goes on.
 #[derive(Clone, Debug)]
 pub struct Unwant {
     /// Its id.
     pub id: String,
+    /// Of who says so.
+    pub term: Term,
 }
 
 impl Write for Unwant {
     type Answer = bool;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        if !self.term.goes_on(connection).await? {
+            return Ok(false);
+        }
         let known =
             sqlx::query("UPDATE sandboxes SET ending = 1 WHERE id = $1").bind(&self.id).execute(connection).await?;
         Ok(known.rows_affected() > 0)
     }
 }
 
-/// A sandbox is forgotten with its records, its commands and its token; whether there was one.
+/// A sandbox is forgotten with its records, its commands and its token; whether there was one, and the term went on.
 #[derive(Clone, Debug)]
 pub struct Forget {
     /// Its id.
     pub id: String,
+    /// Of who has ended it.
+    pub term: Term,
 }
 
 impl Write for Forget {
     type Answer = bool;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        if !self.term.goes_on(connection).await? {
+            return Ok(false);
+        }
         let forgotten = sqlx::query("DELETE FROM sandboxes WHERE id = $1 RETURNING owner, fence, ended_ms")
             .bind(&self.id)
             .fetch_optional(&mut *connection)

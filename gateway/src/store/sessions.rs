@@ -150,9 +150,11 @@ impl Write for Append {
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Appended, sqlx::Error> {
         let (Some(first), Some(last)) = (self.pieces.first(), self.pieces.last()) else { return Ok(Appended::Stored) };
+        // First: from here on the row of the sandbox is locked, so the fence stays as it is, and positions are committed in their order.
+        let places = self.pieces.len() as i64;
+        let Some(position) = self.take(connection, places).await? else { return Ok(Appended::Fenced) };
         let moved = sqlx::query(
-            "INSERT INTO cursors (sandbox, epoch, class, next) \
-             SELECT id, $2, $3, $5 FROM sandboxes WHERE id = $1 AND fence = $6 \
+            "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, $5) \
              ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $5 WHERE cursors.next = $4",
         )
         .bind(&self.sandbox)
@@ -160,30 +162,25 @@ impl Write for Append {
         .bind(self.class.name())
         .bind(first.seq)
         .bind(last.last + 1)
-        .bind(self.fence)
         .execute(&mut *connection)
         .await?;
-        // The row of the sandbox is locked from here on, so positions are committed in their order.
-        let position = sqlx::query_scalar::<_, i64>(
-            "UPDATE sandboxes SET position = position + $3 WHERE id = $1 AND fence = $2 RETURNING position",
-        )
-        .bind(&self.sandbox)
-        .bind(self.fence)
-        .bind(if moved.rows_affected() == 1 { self.pieces.len() as i64 } else { 0 })
-        .fetch_optional(&mut *connection)
-        .await?;
-        match position {
-            None => Ok(Appended::Fenced),
-            Some(_) if moved.rows_affected() != 1 => Ok(Appended::Moved),
-            Some(position) => {
-                self.insert(connection, position - self.pieces.len() as i64).await?;
-                Ok(Appended::Stored)
-            }
+        if moved.rows_affected() != 1 {
+            self.take(connection, -places).await?;
+            return Ok(Appended::Moved);
         }
+        self.insert(connection, position - places).await?;
+        Ok(Appended::Stored)
     }
 }
 
 impl Append {
+    /// So many positions, or back; the last of them, where the session's fence is the newest.
+    async fn take(&self, connection: &mut AnyConnection, places: i64) -> Result<Option<i64>, sqlx::Error> {
+        let sql = "UPDATE sandboxes SET position = position + $3 WHERE id = $1 AND fence = $2 RETURNING position";
+        let take = sqlx::query_scalar(sql).bind(&self.sandbox).bind(self.fence).bind(places);
+        take.fetch_optional(connection).await
+    }
+
     async fn insert(&self, connection: &mut AnyConnection, mut position: i64) -> Result<(), sqlx::Error> {
         for pieces in self.pieces.chunks(ROWS) {
             let sql = insert_of(pieces.len());

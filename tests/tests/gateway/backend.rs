@@ -1,11 +1,13 @@
 //! The Kubernetes backend without a cluster: its settings and its template are checked first, and a cluster that is away costs new
 //! sandboxes and nothing else.
 
+use std::net::SocketAddr;
+
 use tests::control_plane::{Builder, Gateway};
 use tests::dialler::Dialler;
 use tests::wait::wait_until;
 
-const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
+pub(super) const TEMPLATE: &str = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "sandbox", "image": "x",
     "command": ["/chaperone/supervisor", "run"], "ports": [{"name": "http", "containerPort": 8091}]}],
     "volumes": [{"name": "gateway-token", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "audience": "x"}}]}}]}}"#;
 
@@ -14,13 +16,17 @@ fn away(template: &str) -> Builder {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = free.local_addr().expect("it is bound");
     drop(free);
+    in_cluster(Gateway::build(), address, template)
+}
+
+/// A gateway whose cluster is there.
+pub(super) fn in_cluster(builder: Builder, address: SocketAddr, template: &str) -> Builder {
     let kubeconfig = format!(
         r#"{{"apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{{"name": "c", "cluster": {{"server": "http://{address}"}}}}],
             "users": [{{"name": "u", "user": {{"token": "CANARY-token"}}}}],
             "contexts": [{{"name": "c", "context": {{"cluster": "c", "user": "u"}}}}]}}"#
     );
-    let builder = Gateway::build();
     let file = |name: &str, text: &str| {
         let path = builder.directory().join(name);
         std::fs::write(&path, text).expect("our own directory");

@@ -16,6 +16,8 @@ use tests::wait::{wait_for, wait_until};
 mod calls;
 #[path = "several/faults.rs"]
 mod faults;
+#[path = "several/leaders.rs"]
+mod leaders;
 #[path = "several/moves.rs"]
 mod moves;
 

@@ -255,6 +255,31 @@ fn no_session_begins_where_the_lease_is_over_also_while_its_gateway_does_not_kno
     }
 }
 
+/// As another gateway does it that begins a session, ends those of a dead one, or forgets the sandbox.
+#[test]
+fn what_is_fenced_off_while_it_waits_to_be_stored_is_expected_again_and_not_lost() {
+    let Some(server) = Postgres::start() else { return };
+    let gateway = one(&server).start();
+    let (mut older, _) = Dialler::begin(&gateway, "a");
+    older.send_records(Class::Logs, 1..=2);
+    older.until_acknowledged(Class::Logs, 2);
+    let mut newer =
+        server.hold("gateway", "UPDATE sandboxes SET fence = fence + 1 WHERE id = $$a$$; SELECT pg_sleep(4)");
+    let of_row = "SELECT count(*) FROM (SELECT id FROM sandboxes FOR UPDATE SKIP LOCKED) AS free";
+    wait_until("the row is held", || server.sql("gateway", of_row) == "0");
+    older.send_records(Class::Logs, 3..=4);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = $$Lock$$";
+    wait_until("it waits to be stored", || server.sql("gateway", waits) == "1");
+    assert_eq!(older.close_code(), close::FENCED);
+    newer.wait().expect("our own child");
+    let (mut session, welcome) = Dialler::begin(&gateway, "a");
+    assert_eq!(welcome.next[&Class::Logs], 3);
+    session.send_records(Class::Logs, 3..=5);
+    session.until_acknowledged(Class::Logs, 5);
+    assert_once(&gateway.events("a"));
+    assert_eq!(gateway.events("a").len(), 5);
+}
+
 #[test]
 fn a_row_that_somebody_holds_costs_its_own_session_and_no_other() {
     let Some(server) = Postgres::start() else { return };
