@@ -39,9 +39,10 @@ struct Rule(String);
 
 impl Rule {
     async fn against_image_volumes(scene: &Scene) -> Rule {
+        Rule::sweep(scene).await;
         let name = scene.namespace.clone();
         let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
-            "metadata": { "name": name },
+            "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
             "spec": {
                 "matchConstraints": { "resourceRules": [
                     { "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] },
@@ -54,7 +55,7 @@ impl Rule {
         }))
         .expect("a policy");
         let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
-            "metadata": { "name": name },
+            "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
             "spec": {
                 "policyName": name,
                 "validationActions": ["Deny"],
@@ -71,6 +72,15 @@ impl Rule {
         })
         .await;
         Rule(name)
+    }
+
+    /// What an earlier test that failed has left; it counts in that test's namespace only, which has gone.
+    async fn sweep(scene: &Scene) {
+        let ours = ListParams::default().labels("app.kubernetes.io/part-of=chaperone-e2e");
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client.clone());
+        let _ = bindings.delete_collection(&DeleteParams::default(), &ours).await;
+        let _ = policies.delete_collection(&DeleteParams::default(), &ours).await;
     }
 
     /// It belongs to no namespace, so it does not go with the test's.

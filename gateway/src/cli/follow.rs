@@ -32,6 +32,8 @@ pub(crate) struct Target {
     pub(crate) client: Client,
     pub(crate) sandbox: String,
     pub(crate) task: String,
+    /// Which run of that id, where it is known.
+    pub(crate) run: Option<String>,
 }
 
 impl Target {
@@ -96,8 +98,8 @@ pub(crate) async fn ended(target: &Target, patience: &Patience) -> Result<Task, 
 
 /// The end of a task that its sandbox no longer knows.
 async fn told(target: &Target) -> Result<Task, ClientError> {
-    let Target { client, sandbox, task } = target;
-    let result = results::of(client, sandbox, task).await?;
+    let Target { client, sandbox, task, run } = target;
+    let result = results::of(client, sandbox, task, run.as_deref()).await?;
     result.ok_or_else(|| ClientError::Forgotten { sandbox: sandbox.clone(), task: task.clone() })
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Fault> {
         let mut findings = say(kubernetes.rights().await)?;
         findings.extend(say(kubernetes.dry_run().await)?);
         if pod && findings.iter().all(good) {
-            findings.extend(say(kubernetes.tried().await.1)?);
+            findings.extend(say(kubernetes.tried().await.findings)?);
         }
         Ok(if findings.iter().all(good) {
             0

@@ -184,7 +184,7 @@ pub(crate) async fn start(
         client.ask::<Task>(request)
     };
     let task = progress::during("starting", patience.insist(ask)).await.map_err(fault)?;
-    let target = Target { client, sandbox, task: task.task_id.clone() };
+    let target = Target { client, sandbox, task: task.task_id.clone(), run: Some(task.runtime.backend_run_id.clone()) };
     if how.detach {
         match how.format {
             Format::Json => say_json(&task)?,
@@ -318,13 +318,13 @@ async fn show(client: Client, sandbox: Option<String>, task: &str, format: Forma
 
 async fn logs(client: Client, sandbox: Option<String>, task: &str, on: bool, patience: Patience) -> Result<u8, Fault> {
     let sandbox = which(&client, sandbox).await?;
-    let target = Target { client, sandbox, task: task.into() };
+    let target = Target { client, sandbox, task: task.into(), run: None };
     follow::output(&target, on, &patience, Interrupt::Leave).await
 }
 
 async fn attached(client: Client, sandbox: Option<String>, task: &str, patience: Patience) -> Result<u8, Fault> {
     let sandbox = which(&client, sandbox).await?;
-    let target = Target { client, sandbox, task: task.into() };
+    let target = Target { client, sandbox, task: task.into(), run: None };
     match attach::attach(&target, false, &patience).await? {
         Followed::Ended(task) => Ok(report(&task)),
         Followed::Left(code) => Ok(code),

@@ -48,7 +48,10 @@ type Sightings = HashMap<(String, String), Instant>;
 impl Sandboxes {
     /// For as long as this gateway leads.
     pub(super) async fn agree(self) {
-        tokio::join!(self.prepare(), self.look_again_and_again());
+        // To its end also where another one leads meanwhile: what it tries is removed by who has tried it.
+        let preparing = self.clone();
+        tokio::spawn(async move { preparing.prepare().await });
+        self.look_again_and_again().await;
     }
 
     /// So that the first who asks for a sandbox need not wait for it, and an operator reads of trouble before a user does.

@@ -11,11 +11,11 @@ use tests::binaries;
 use tests::control_plane::{Gateway, USER};
 use tests::dialler::Dialler;
 
-fn task(state: &str, exit_code: Option<i32>) -> serde_json::Value {
+fn task(run: &str, state: &str, exit_code: Option<i32>) -> serde_json::Value {
     json!({
         "task_id": "t", "state": state, "exit_code": exit_code, "signal": null, "reason": null, "oom_killed": null,
         "created_at": "2026-11-21T11:18:32Z", "started_at": "2026-11-21T11:18:32Z", "finished_at": null,
-        "runtime": {"backend_run_id": "r", "execution_class": "local", "artifact_root": "/a", "log_root": "/l"},
+        "runtime": {"backend_run_id": run, "execution_class": "local", "artifact_root": "/a", "log_root": "/l"},
         "output": {"stdout_bytes": 3, "stderr_bytes": 0, "cut_bytes": 0},
         "usage": {"user_us": 0, "system_us": 0, "max_rss_kib": 0},
     })
@@ -35,7 +35,7 @@ fn forgetful() -> impl Fn(&str) -> Vec<u8> + Send {
             response("404 Not Found", "application/problem+json", &problem.to_string())
         };
         if request.starts_with("POST /dev-tasks") {
-            return response("201 Created", "application/json", &task("running", None).to_string());
+            return response("201 Created", "application/json", &task("r-2", "running", None).to_string());
         }
         let stream = usize::from(request.contains("stream=stderr"));
         if request.contains("/logs?") && read[stream].fetch_add(1, Ordering::Relaxed) == 0 {
@@ -61,16 +61,20 @@ fn run(gateway: &Gateway) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// What came of a task, as the sandbox tells it; stored on return.
+fn tell(session: &mut Dialler, seq: i64, task: serde_json::Value) {
+    let record = json!({"wall_ms": 1, "boot_ms": 1, "kind": "task.result", "body": task});
+    let record = serde_json::value::RawValue::from_string(record.to_string()).expect("JSON");
+    session.send(&FromSupervisor::Data(Data { class: Class::Results, records: vec![Entry { seq, record }] }));
+    session.until_acknowledged(Class::Results, seq);
+}
+
 #[test]
 fn a_task_that_its_sandbox_has_forgotten_ended_as_the_gateway_was_told() {
     let gateway = Gateway::start();
     let (mut session, _) = Dialler::begin(&gateway, "a");
-    for (seq, state, code) in [(1, "failed", 9), (2, "failed", 7)] {
-        let record = json!({"wall_ms": 1, "boot_ms": 1, "kind": "task.result", "body": task(state, Some(code))});
-        let record = serde_json::value::RawValue::from_string(record.to_string()).expect("JSON");
-        session.send(&FromSupervisor::Data(Data { class: Class::Results, records: vec![Entry { seq, record }] }));
-        session.until_acknowledged(Class::Results, seq);
-    }
+    tell(&mut session, 1, task("r-1", "succeeded", Some(0)));
+    tell(&mut session, 2, task("r-2", "failed", Some(7)));
     thread::spawn(move || session.serve(&AtomicU64::new(0), forgetful()));
     let (code, output, errors) = run(&gateway);
     assert_eq!((code, output.as_str()), (Some(7), "abc"), "{errors}");
@@ -80,7 +84,9 @@ fn a_task_that_its_sandbox_has_forgotten_ended_as_the_gateway_was_told() {
 #[test]
 fn a_task_of_whose_end_nobody_was_told_is_lost_and_said_to_be() {
     let gateway = Gateway::start();
-    let (session, _) = Dialler::begin(&gateway, "a");
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    // Of an earlier run of the same id, which says nothing of this one.
+    tell(&mut session, 1, task("r-1", "succeeded", Some(0)));
     thread::spawn(move || session.serve(&AtomicU64::new(0), forgetful()));
     let (code, output, errors) = run(&gateway);
     assert_eq!((code, output.as_str()), (Some(70), "abc"), "{errors}");

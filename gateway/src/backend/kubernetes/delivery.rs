@@ -2,16 +2,23 @@
 //! container. Which one works is found by running a Pod, never from a version: a policy may forbid image volumes, a
 //! runtime may not know them, a kubelet may mount nothing.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, ImageVolumeSource, ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::preflight::Finding;
+use super::preflight::{Finding, Trial};
 use super::template::Template;
 use super::{Kubernetes, TemplateError};
 use crate::backend::BackendError;
+
+/// Until what could not be chosen is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +33,17 @@ pub enum Delivery {
 pub(super) struct Delivered {
     /// The template with an init container; `None` where nothing is to be chosen.
     installing: Option<Template>,
-    chosen: OnceCell<Template>,
+    chosen: OnceLock<Template>,
+    /// Held by who tries.
+    failed: Mutex<Option<Failure>>,
+}
+
+/// A try that has shown nothing to choose: all who wait have it.
+#[derive(Clone)]
+struct Failure {
+    at: Instant,
+    kind: fn(String) -> BackendError,
+    text: String,
 }
 
 impl Delivered {
@@ -36,33 +53,50 @@ impl Delivered {
             Delivery::Template => None,
             Delivery::Auto => Some(installing(template).ok_or(TemplateError::NoImageVolume)?),
         };
-        Ok(Delivered { installing, chosen: OnceCell::new() })
+        Ok(Delivered { installing, chosen: OnceLock::new(), failed: Mutex::new(None) })
     }
 }
 
 impl Kubernetes {
     /// What sandboxes are made from. Where that is to be chosen, the first call tries it and the others wait for that; what
-    /// was chosen stays until the gateway starts again.
+    /// was chosen stays for as long as the process runs, and what failed is tried again after [`AGAIN`].
     pub(super) async fn delivered(&self) -> Result<&Template, BackendError> {
-        match &self.delivered.installing {
-            None => Ok(&self.template),
-            Some(_) => self.delivered.chosen.get_or_try_init(|| self.choose()).await,
+        if self.delivered.installing.is_none() {
+            return Ok(&self.template);
+        }
+        let mut failed = self.delivered.failed.lock().await;
+        if let Some(chosen) = self.delivered.chosen.get() {
+            return Ok(chosen);
+        }
+        let recent = failed.as_ref().filter(|failure| failure.at.elapsed() < AGAIN).cloned();
+        let tried = match recent {
+            Some(failure) => Err(failure),
+            None => self.choose().await,
+        };
+        match tried {
+            Ok(template) => Ok(self.delivered.chosen.get_or_init(|| template)),
+            Err(failure) => {
+                let error = (failure.kind)(failure.text.clone());
+                *failed = Some(failure);
+                Err(error)
+            }
         }
     }
 
-    async fn choose(&self) -> Result<Template, BackendError> {
-        let (works, findings) = self.tried().await;
+    async fn choose(&self) -> Result<Template, Failure> {
+        let Tried { works, findings, unclear } = self.tried().await;
         if let Some(template) = works {
             findings.iter().for_each(|finding| tracing::info!(%finding, "how the supervisor comes into sandboxes"));
             return Ok(template.clone());
         }
         let told = ["as an image volume", "by an init container"].into_iter().zip(&findings);
         let told = told.map(|(way, finding)| format!("the supervisor cannot be had {way}: {}", finding.text()));
-        let told = told.collect::<Vec<_>>().join("; ");
-        Err(match findings.last() {
-            Some(Finding::Unknown(error)) => BackendError::Away(error.clone()),
-            _ => BackendError::Operator(told),
-        })
+        let kind: fn(String) -> BackendError = match unclear {
+            Some(BackendError::Full(_)) => BackendError::Full,
+            Some(_) => BackendError::Away,
+            None => BackendError::Operator,
+        };
+        Err(Failure { at: Instant::now(), kind, text: told.collect::<Vec<_>>().join("; ") })
     }
 
     /// The templates that may come into question, the better ones first.
@@ -70,21 +104,35 @@ impl Kubernetes {
         std::iter::once(&self.template).chain(&self.delivered.installing)
     }
 
-    /// Run a Pod of each until one works; that one, and what was found.
-    pub async fn tried(&self) -> (Option<&Template>, Vec<Finding>) {
+    /// Run a Pod of each until one works, or one has not shown that it does not.
+    pub async fn tried(&self) -> Tried<'_> {
         let mut findings = Vec::new();
         for template in self.candidates() {
-            match self.trial(template).await {
-                Finding::Bad(error) => findings.push(Finding::Bad(error)),
-                Finding::Unknown(error) => {
-                    findings.push(Finding::Unknown(error));
-                    break;
+            let trial = self.trial(template).await;
+            let finding = trial.finding();
+            match trial {
+                Trial::Works(_) => {
+                    let findings = findings.iter().map(instead).chain([finding]).collect();
+                    return Tried { works: Some(template), findings, unclear: None };
                 }
-                good => return (Some(template), findings.iter().map(instead).chain([good]).collect()),
+                Trial::Refuted(_) => findings.push(finding),
+                Trial::Unclear(error) => {
+                    findings.push(finding);
+                    return Tried { works: None, findings, unclear: Some(error) };
+                }
             }
         }
-        (None, findings)
+        Tried { works: None, findings, unclear: None }
     }
+}
+
+/// What trials have shown.
+pub struct Tried<'t> {
+    works: Option<&'t Template>,
+    /// One for each, for people.
+    pub findings: Vec<Finding>,
+    /// Why the last one has shown nothing.
+    unclear: Option<BackendError>,
 }
 
 /// What hindered an image volume, where the init container works.
@@ -95,8 +143,8 @@ pub(super) fn instead(finding: &Finding) -> Finding {
     ))
 }
 
-/// The same with an init container that copies what the image volume would show; `None` where the supervisor's program is in
-/// no image volume that is mounted as a whole.
+/// The same with an init container `install` that copies what the image volume would show; `None` where the supervisor's program is
+/// in no image volume that is mounted as a whole, or the name is taken.
 fn installing(template: &Template) -> Option<Template> {
     let (mut pod, agent) = template.pod();
     let spec = pod.spec.as_mut()?;
@@ -106,8 +154,11 @@ fn installing(template: &Template) -> Option<Template> {
     let volume = spec.volumes.iter_mut().flatten().find(|volume| volume.name == mount.name)?;
     let image = volume.image.take()?;
     volume.empty_dir = Some(EmptyDirVolumeSource { size_limit: Some(Quantity("64Mi".into())), ..Default::default() });
-    spec.init_containers.get_or_insert_default().insert(0, copying(image, volume, &mount, &container)?);
-    Some(template.with(pod))
+    let install = copying(image, volume, &mount, &container)?;
+    let init = spec.init_containers.get_or_insert_default();
+    let taken = init.iter().any(|other| other.name == install.name);
+    init.insert(0, install);
+    (!taken).then(|| template.with(pod))
 }
 
 fn holds(mount: &VolumeMount, program: &str) -> bool {
@@ -189,6 +240,10 @@ mod tests {
             installs(&with_image_volume().replace("mountPath: /chaperone,", "mountPath: /chaperone, subPath: x,"))
                 .is_none()
         );
+        let taken = "  volumes:\n";
+        let taken =
+            with_image_volume().replace(taken, &format!("  initContainers: [{{name: install, image: x}}]\n{taken}"));
+        assert!(installs(&taken).is_none());
         let template = Template::parse(PLAIN).expect("a good template");
         assert!(matches!(Delivered::new(Delivery::Auto, &template), Err(TemplateError::NoImageVolume)));
         assert!(Delivered::new(Delivery::Template, &template).is_ok());

@@ -14,6 +14,8 @@ use crate::backend::{BackendError, Spec};
 
 mod trial;
 
+pub(super) use trial::Trial;
+
 /// All that the backend may do, and nothing else: resource, subresource, verbs. The chart's Role has the same.
 pub const RIGHTS: &[(&str, Option<&str>, &[&str])] = &[
     ("pods", None, &["create", "get", "list", "watch", "delete"]),
@@ -39,7 +41,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    fn of(error: BackendError) -> Finding {
+    fn of(error: &BackendError) -> Finding {
         match error {
             BackendError::Away(_) => Finding::Unknown(error.to_string()),
             _ => Finding::Bad(error.to_string()),
@@ -79,7 +81,7 @@ impl Kubernetes {
                 match self.may(verb, resource, *subresource).await {
                     Ok(true) => {}
                     Ok(false) => missing.push(*verb),
-                    Err(error) => failed = Some(Finding::of(error)),
+                    Err(error) => failed = Some(Finding::of(&error)),
                 }
             }
             let namespace = &self.config.namespace;
@@ -121,12 +123,18 @@ impl Kubernetes {
                     findings = findings.iter().map(delivery::instead).chain(good).collect();
                     break;
                 }
-                Err(error) => findings.push(Finding::of(error)),
+                Err(error) => {
+                    findings.push(Finding::of(&error));
+                    // What does not answer now says nothing of the next one either.
+                    if !matches!(error, BackendError::Refused(_)) {
+                        break;
+                    }
+                }
             }
         }
         let service =
             pod::service(&self.template, &self.config.controller, NOBODY, "00000000-0000-0000-0000-000000000000");
-        findings.extend(self.would_take(&service).await.unwrap_or_else(|error| vec![Finding::of(error)]));
+        findings.extend(self.would_take(&service).await.unwrap_or_else(|error| vec![Finding::of(&error)]));
         findings
     }
 

@@ -29,7 +29,7 @@ pub enum TemplateError {
     #[error("the template {path}: {field}: {problem}")]
     Field { path: PathBuf, field: String, problem: String },
     #[error(
-        "GATEWAY_KUBERNETES_DELIVERY=auto needs a template whose agent's container has the supervisor from an image volume: use `template`"
+        "GATEWAY_KUBERNETES_DELIVERY=auto needs a template whose agent's container has the supervisor from an image volume, and no init container `install`: use `template`"
     )]
     NoImageVolume,
 }

@@ -23,23 +23,47 @@ const ANSWER: i64 = 1024 * 1024;
 /// Until the server ends a watch of it.
 const WATCH_SECONDS: u32 = 20;
 
+/// What such a Pod has shown.
+pub(in super::super) enum Trial {
+    /// A supervisor has run in it, and says what holds there.
+    Works(String),
+    /// It is of no use as it is: refused, not started, or without a supervisor that could run.
+    Refuted(String),
+    /// Something else came between: no room, no time, nobody who answers.
+    Unclear(BackendError),
+}
+
+impl Trial {
+    /// For people.
+    pub(in super::super) fn finding(&self) -> Finding {
+        match self {
+            Trial::Works(how) => Finding::Good(how.clone()),
+            Trial::Refuted(why) => Finding::Bad(why.clone()),
+            Trial::Unclear(error) => Finding::of(error),
+        }
+    }
+}
+
 impl Kubernetes {
     /// Make it, wait for its end, and delete it.
-    pub(in super::super) async fn trial(&self, template: &Template) -> Finding {
+    pub(in super::super) async fn trial(&self, template: &Template) -> Trial {
         let name = format!("gateway-preflight-{}", names::hash(&self.config.controller));
         // One that an earlier preflight could not delete.
         let run = async {
             self.delete_trial(&name).await?;
             self.run_trial(template, &name).await
         };
-        let finding = run.await.unwrap_or_else(Finding::of);
+        let trial = run.await.unwrap_or_else(|error| match error {
+            BackendError::Refused(why) => Trial::Refuted(why),
+            error => Trial::Unclear(error),
+        });
         match self.delete_trial(&name).await {
-            Ok(()) => finding,
-            Err(error) => Finding::Bad(format!("Pod {name} is left over: {error}")),
+            Ok(()) => trial,
+            Err(error) => Trial::Unclear(BackendError::Away(format!("Pod {name} is left over: {error}"))),
         }
     }
 
-    async fn run_trial(&self, template: &Template, name: &str) -> Result<Finding, BackendError> {
+    async fn run_trial(&self, template: &Template, name: &str) -> Result<Trial, BackendError> {
         let pods: Api<Pod> = self.api();
         let wanted = self.trial_pod(template, name);
         pods.create(&PostParams::default(), &wanted)
@@ -48,13 +72,17 @@ impl Kubernetes {
         let deadline = Instant::now() + self.config.limits.ready;
         let ended = timeout_at(deadline, self.until_over(name)).await;
         Ok(match ended {
-            Err(_) => Finding::Bad(format!("Pod {name} has not ended within {:?}", self.config.limits.ready)),
+            Err(_) => Trial::Unclear(BackendError::Slow(format!(
+                "Pod {name} has not ended within {:?}",
+                self.config.limits.ready
+            ))),
             Ok(stage) => match stage? {
-                Stage::Stuck(reason) | Stage::Unschedulable { reason, .. } => {
-                    Finding::Bad(format!("Pod {name}: {reason}"))
+                Stage::Stuck(reason) => Trial::Refuted(format!("Pod {name}: {reason}")),
+                Stage::Unschedulable { reason, .. } => {
+                    Trial::Unclear(BackendError::Full(format!("Pod {name}: {reason}")))
                 }
                 Stage::Ended { code, reason } => self.judge(name, code, &reason).await,
-                _ => Finding::Bad(format!("Pod {name} was deleted by somebody")),
+                _ => Trial::Unclear(BackendError::Away(format!("Pod {name} was deleted by somebody"))),
             },
         })
     }
@@ -110,7 +138,7 @@ impl Kubernetes {
     }
 
     /// What it says.
-    async fn judge(&self, name: &str, code: Option<i32>, reason: &str) -> Finding {
+    async fn judge(&self, name: &str, code: Option<i32>, reason: &str) -> Trial {
         let wanted = LogParams {
             container: Some(self.template.agent().into()),
             limit_bytes: Some(ANSWER),
@@ -122,7 +150,7 @@ impl Kubernetes {
             let facts = &answer["facts"];
             let kernel = facts["kernel"].as_str().unwrap_or("unknown");
             let guarantees = answer["guarantees"].as_array().map_or(0, Vec::len);
-            return Finding::Good(format!(
+            return Trial::Works(format!(
                 "Pod {name} has run the supervisor: {guarantees} guarantees tried, kernel {kernel}, Landlock ABI {}",
                 facts["landlock_abi"]
             ));
@@ -130,7 +158,7 @@ impl Kubernetes {
         let told = [answer["failure"].as_str().map(str::to_owned), Some(answer["mistakes"].to_string())];
         let told: Vec<String> = told.into_iter().flatten().filter(|text| text != "null" && text != "[]").collect();
         let told = if told.is_empty() { cut(reason) } else { told.join("; ") };
-        Finding::Bad(format!("Pod {name} ended with exit code {}: {told}", code.unwrap_or(-1)))
+        Trial::Refuted(format!("Pod {name} ended with exit code {}: {told}", code.unwrap_or(-1)))
     }
 
     async fn delete_trial(&self, name: &str) -> Result<(), BackendError> {
