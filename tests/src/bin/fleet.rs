@@ -1,4 +1,4 @@
-//! `fleet [--links N] [--rate N] [--tasks N] [--hold SECONDS] [--kill]`: thousands of sandboxes at a real gateway, of what
+//! `fleet [--links N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
 //! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself.
 
 use std::process::ExitCode;
@@ -8,7 +8,8 @@ use tests::bench::report;
 use tests::binaries;
 use tests::fleet::{self, Plan, agents};
 
-const USAGE: &str = "fleet: --links N, --rate N, --tasks N (in a second), --hold SECONDS, --kill";
+const USAGE: &str =
+    "fleet: --links N, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --kill, --drain";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,20 +23,24 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(64);
     };
-    if report(&fleet::run(&plan, &fleet::program())) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let program = std::env::current_exe().expect("/proc is mounted");
+    if report(&fleet::run(&plan, &program)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn plan(arguments: &[String]) -> Option<Plan> {
-    let mut plan = Plan { links: 1000, rate: 500, tasks: 20.0, hold: Duration::from_secs(60), kill: false };
+    let hold = Duration::from_secs(60);
+    let mut plan = Plan { links: 1000, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
         match argument.as_str() {
             "--links" => plan.links = number()?,
+            "--gateways" => plan.gateways = number()?,
             "--rate" => plan.rate = number()?,
             "--tasks" => plan.tasks = number()? as f64,
             "--hold" => plan.hold = Duration::from_secs(number()? as u64),
             "--kill" => plan.kill = true,
+            "--drain" => plan.drain = true,
             _ => return None,
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::door::Door;
 use super::sandbox::Sandbox;
 use super::words::{Now, Order, Return, Share, Word};
 use super::{id, place};
@@ -48,6 +49,7 @@ async fn agents(share: &Share, place: &TempDir) -> bool {
             _ = ticks.tick() => fleet.say(),
             order = orders.recv() => match order {
                 Some(Order::Work(tasks)) => drop(work.send_replace(Some(tasks))),
+                Some(Order::Before(gateways)) => if let Some(door) = &fleet.door { door.now_before(gateways) },
                 Some(Order::Finish) => drop(work.send_replace(None)),
                 None => return false,
             },
@@ -84,6 +86,7 @@ struct Fleet {
     sandboxes: Arc<Vec<Arc<Sandbox>>>,
     metrics: Arc<Metrics>,
     seen: Arc<Seen>,
+    door: Option<Door>,
 }
 
 #[derive(Default)]
@@ -99,15 +102,17 @@ impl Fleet {
     async fn start(share: &Share, place: &TempDir) -> Fleet {
         let (metrics, seen) = (Arc::<Metrics>::default(), Arc::<Seen>::default());
         let window = Duration::from_millis(share.window_ms);
+        let door = if share.door { Some(Door::before(share.gateways.clone()).await) } else { None };
+        let gateway = format!("ws://{}", door.as_ref().map_or(share.gateways[0], |door| door.address));
         let mut sandboxes = Vec::with_capacity(share.count);
         for number in share.first..share.first + share.count {
-            let sandbox = Sandbox::start(&id(number), &share.gateway, window, place.path(), &metrics).await;
+            let sandbox = Sandbox::start(&id(number), &gateway, window, place.path(), &metrics).await;
             tokio::spawn(watch_phase(sandbox.phase(), seen.clone()));
             sandboxes.push(Arc::new(sandbox));
             // Those that were started before have their turn.
             tokio::task::yield_now().await;
         }
-        Fleet { sandboxes: Arc::new(sandboxes), metrics, seen }
+        Fleet { sandboxes: Arc::new(sandboxes), metrics, seen, door }
     }
 
     fn say(&self) {

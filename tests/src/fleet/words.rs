@@ -1,5 +1,7 @@
 //! What the fleet's processes say to each other: JSON, a line each, by standard input and output.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tally::Produced;
@@ -7,8 +9,9 @@ use crate::tally::Produced;
 /// What a process of agents is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Share {
-    /// Where to dial.
-    pub(super) gateway: String,
+    /// Where to dial: the first, or all of them through a door of this process's own.
+    pub(super) gateways: Vec<SocketAddr>,
+    pub(super) door: bool,
     /// The number of its first sandbox.
     pub(super) first: usize,
     /// How many it has.
@@ -22,6 +25,8 @@ pub(super) struct Share {
 pub(super) enum Order {
     /// From now on so many tasks a second.
     Work(f64),
+    /// New connections go to these gateways, where there is a door.
+    Before(Vec<SocketAddr>),
     /// No more tasks; say what was produced once the gateway has it, and end.
     Finish,
 }

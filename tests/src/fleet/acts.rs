@@ -1,0 +1,131 @@
+//! What is done to a fleet, one after the other, and the numbers of it.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::Fleet;
+use super::group::Group;
+use super::probes::{Probes, Times, percentile};
+use super::storm::Storm;
+use super::words::Order;
+use crate::bench::{Line, now_ns};
+use crate::tally::Tally;
+
+/// Between two looks at what the gateways say of the sandboxes.
+const LOOK: Duration = Duration::from_secs(10);
+/// Of an answer, milliseconds.
+const SOON: f64 = 20.0;
+/// Nobody is away for longer when a gateway is drained, seconds.
+const MOVE: f64 = 2.0;
+
+impl Fleet<'_> {
+    /// What a session takes on which nothing happens, after each sandbox has beaten and told what it is.
+    pub(super) fn idle(&mut self) -> Line {
+        self.hold_for(self.plan.beat() + Duration::from_secs(2), |_| {});
+        let each = (self.site.resident() - self.empty) / self.plan.links as f64;
+        Line::new("memory of the gateway for each idle session, plain", 8.0, each, "KiB")
+    }
+
+    /// All of them for a while, at work: no session ends, and none is called dead.
+    pub(super) fn hold(&mut self) -> Vec<Line> {
+        let (links, hold, gateways) = (self.plan.links, self.plan.hold, self.plan.gateways);
+        let share = self.plan.tasks / self.groups.len() as f64;
+        self.order(&Order::Work(share));
+        let begun = self.begun_sessions();
+        let probes = Probes::start(&self.site.gateways[0]);
+        let (mut dead, mut looked) = (0, Instant::now());
+        self.hold_for(hold, |fleet| {
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                dead = dead.max(fleet.called_dead());
+            }
+        });
+        dead = dead.max(self.called_dead());
+        let times = probes.stop();
+        let connected = self.connected();
+        let ended = self.begun_sessions() - begun + (links - connected) as u64;
+        let held = format!("sessions held for {hold:?} by {gateways} of the gateway");
+        let mut lines = vec![
+            Line::at_least(held, links as f64, connected as f64, "sessions"),
+            Line::new("closes of those that nobody asked for", 0.0, ended as f64, "closes"),
+            Line::new("sandboxes that were called dead while their links lived", 0.0, dead as f64, "sandboxes"),
+        ];
+        lines.extend(self.answers(&times));
+        lines
+    }
+
+    fn answers(&self, times: &Times) -> [Line; 2] {
+        let beats = self.plan.links as f64 / self.plan.beat().as_secs_f64();
+        [("the answer to a beat", &times.beats), ("the ack of a record", &times.records)].map(|(what, times)| {
+            let (p50, p99) = (1000.0 * percentile(times, 50), 1000.0 * percentile(times, 99));
+            let what = format!("p99 of {what} at {beats:.0} beats/s, of {} (p50 {p50:.2} ms)", times.len());
+            Line::new(what, SOON, p99, "ms")
+        })
+    }
+
+    /// How many of the fleet are called something else than connected.
+    fn called_dead(&self) -> usize {
+        self.plan.links.saturating_sub(self.site.connected())
+    }
+
+    /// kill -9 of a gateway with all of its sessions; it comes back at once.
+    pub(super) fn kill(&mut self) -> Vec<Line> {
+        println!("a gateway is killed");
+        let all = self.plan.rate as f64 * self.plan.gateways as f64;
+        let last = 1.35 * self.plan.links as f64 / all;
+        let had = self.site.gateways[0].metric("gateway_sessions");
+        let (begun, killed) = (self.begun_sessions(), now_ns());
+        self.site.gateways[0].kill();
+        self.site.gateways[0].start_again();
+        self.until_sessions_have_begun(begun + had as u64);
+        let storm = Storm::since(killed, self.returns());
+        vec![
+            Line::at_least("sandboxes that came back after a kill", had, storm.count() as f64, "sandboxes"),
+            Line::new("sessions that began in its busiest second", all, storm.busiest_second() as f64, "sessions"),
+            Line::new("dials that were refused after it", 0.0, self.site.refused(), "dials"),
+            Line::new("until all were back, 1.35 × fleet / rate", last, storm.last_back(), "s"),
+        ]
+    }
+
+    /// A gateway is stopped, as in an upgrade: its successor is there, and new connections go there.
+    pub(super) fn drain(&mut self) -> Vec<Line> {
+        println!("a gateway is drained");
+        self.site.add(self.plan);
+        let refused = self.site.refused();
+        let had = self.site.gateways[0].metric("gateway_sessions");
+        let (begun, drained) = (self.begun_sessions(), now_ns());
+        let mut old = self.site.gateways.remove(0);
+        self.order(&Order::Before(self.site.addresses()));
+        old.signal(Signal::SIGTERM);
+        self.until_sessions_have_begun(begun + had as u64);
+        let code = old.wait();
+        let storm = Storm::since(drained, self.returns());
+        vec![
+            Line::at_least("sandboxes that moved in a drain", had, storm.count() as f64, "sandboxes"),
+            Line::new("for which the longest of them was away", MOVE, storm.longest_away(), "s"),
+            Line::new("dials that were refused in it", 0.0, self.site.refused() - refused, "dials"),
+            Line::new("exit code of the gateway that was drained", 0.0, f64::from(code), "code"),
+        ]
+    }
+
+    /// Produced = delivered + gaps, of each sandbox.
+    pub(super) fn account(mut self) -> Vec<Line> {
+        println!("what was produced is held to what the gateway has");
+        self.order(&Order::Finish);
+        let (mut tally, mut waiting) = (Tally::default(), 0);
+        for heard in std::mem::take(&mut self.groups).into_iter().map(Group::finish) {
+            for (id, produced) in &heard.produced {
+                tally.count(&self.site.gateways[0].events(id), produced);
+            }
+            waiting += heard.waiting.len();
+        }
+        let Tally { produced, delivered, gaps, lost, twice, invented } = tally;
+        let of = format!("of {produced} records, {delivered} delivered and {gaps} in gaps");
+        vec![
+            Line::new("sandboxes of which the gateway did not take everything", 0.0, waiting as f64, "sandboxes"),
+            Line::new(format!("neither stored nor in a gap, {of}"), 0.0, lost as f64, "records"),
+            Line::new(format!("stored twice, or never produced, {of}"), 0.0, (twice + invented) as f64, "records"),
+        ]
+    }
+}

@@ -1,0 +1,116 @@
+//! The gateways of a run: one on SQLite, or several on one PostgreSQL, where one can be replaced while its sandboxes go on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Plan, id, probes};
+use crate::control_plane::{Builder, Gateway, token_of};
+use crate::postgres::Postgres;
+use crate::processes;
+use crate::wait::wait_until;
+
+/// Why dials are refused.
+const REFUSALS: [&str; 5] = ["rate", "token", "headers", "draining", "lease"];
+
+/// They end with this value, the database last.
+pub(super) struct Site {
+    pub(super) gateways: Vec<Gateway>,
+    server: Option<Postgres>,
+}
+
+impl Site {
+    /// `None` where it needs PostgreSQL and this machine has none, which is printed.
+    pub(super) fn start(plan: &Plan) -> Option<Site> {
+        let server = if plan.needs_doors() { Some(Postgres::start()?) } else { None };
+        let mut site = Site { gateways: Vec::new(), server };
+        (0..plan.gateways).for_each(|_| site.add(plan));
+        Some(site)
+    }
+
+    /// One more, which all others have seen on return.
+    pub(super) fn add(&mut self, plan: &Plan) {
+        self.gateways.push(self.build(plan).start());
+        if self.server.is_some() {
+            let count = self.gateways.len() as f64;
+            let sees_all = |gateway: &Gateway| gateway.metric("gateway_gateways") == count;
+            wait_until("the gateways see each other", || self.gateways.iter().all(sees_all));
+        }
+    }
+
+    fn build(&self, plan: &Plan) -> Builder {
+        let builder = Gateway::build()
+            .set("beat", &format!("{}ms", plan.beat().as_millis()))
+            .set("admission_rate", &plan.rate.to_string())
+            .set("grace", &format!("{}s", plan.grace().as_secs()))
+            .set("log_level", "info");
+        let ids = (0..plan.links).map(id).chain(probes::ids());
+        let tokens: String = ids.map(|id| format!("{id} {}\n", token_of(&id))).collect();
+        std::fs::write(builder.directory().join("sandboxes"), tokens).expect("our own directory");
+        match &self.server {
+            Some(server) => builder.among_several(&server.url()),
+            None => builder,
+        }
+    }
+
+    /// Where they listen.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.gateways.iter().map(|gateway| gateway.address).collect()
+    }
+
+    /// KiB that they have in memory.
+    pub(super) fn resident(&self) -> f64 {
+        let of = |gateway: &Gateway| -> f64 {
+            let text = processes::status(gateway.pid(), "VmRSS").unwrap_or_default();
+            text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN)
+        };
+        self.gateways.iter().map(of).sum()
+    }
+
+    /// Dials that they refused.
+    pub(super) fn refused(&self) -> f64 {
+        let of = |gateway: &Gateway| -> f64 {
+            let why = |reason| gateway.metric(&format!("gateway_dials_refused_total{{reason=\"{reason}\"}}"));
+            REFUSALS.into_iter().map(why).sum()
+        };
+        self.gateways.iter().map(of).sum()
+    }
+
+    /// How many sandboxes of the fleet they call connected.
+    pub(super) fn connected(&self) -> usize {
+        let (api, mut count, mut cursor) = (self.gateways[0].api(), 0, String::new());
+        loop {
+            let page = api.get(&format!("/v1/sandboxes?status=connected&limit=1000&cursor={cursor}")).json();
+            let sandboxes = page["sandboxes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let of_fleet = |sandbox: &&serde_json::Value| sandbox["id"].as_str().is_some_and(|id| id.starts_with("s-"));
+            count += sandboxes.iter().filter(of_fleet).count();
+            match page["cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => return count,
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Sandboxes dial by a door that can be put before other gateways.
+    pub(super) fn needs_doors(&self) -> bool {
+        self.gateways > 1 || self.drain
+    }
+
+    /// P, as gateways tell it once they know the whole fleet.
+    pub(super) fn window(&self) -> Duration {
+        let rate = (self.rate * self.gateways) as f64;
+        Duration::from_secs_f64((1.25 * self.links as f64 / rate).max(0.25))
+    }
+
+    /// T.
+    pub(super) fn beat(&self) -> Duration {
+        Duration::from_millis((1000 * self.links / super::BEATS).max(1000) as u64)
+    }
+
+    /// A gateway that stops says goodbye for three fifths of its grace, to half as many in a second as may begin in one.
+    fn grace(&self) -> Duration {
+        let goodbyes = 2.0 * (self.links / self.gateways) as f64 / self.rate as f64;
+        Duration::from_secs_f64(25.0 + goodbyes * 5.0 / 3.0)
+    }
+}
