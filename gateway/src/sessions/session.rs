@@ -36,7 +36,9 @@ const MAX_STATE: usize = 16 * 1024;
 /// Speak with whoever has the token of `sandbox`, until the session is over.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, sandbox: String, stream: S) {
     let mut wire = Wire::new(stream).await;
-    let end = match Session::begin(&part, &sandbox, &mut wire).await {
+    // What is needed for a moment is in a box for that moment, here and below: else the room for it, several KiB, would be held by
+    // each of thousands of sessions for as long as it lasts.
+    let end = match Box::pin(Session::begin(&part, &sandbox, &mut wire)).await {
         Ok(session) => Box::pin(session.run(&mut wire)).await,
         Err(end) => end,
     };
@@ -46,7 +48,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, 
     } else {
         tracing::info!(sandbox, end = end.label(), "a session ended: {}", end.reason());
     }
-    wire.close(&end).await;
+    Box::pin(wire.close(&end)).await;
 }
 
 struct Session<'p> {
@@ -214,7 +216,7 @@ impl<'p> Session<'p> {
     async fn fill<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> Result<(), End> {
         let room = COMMANDS as i64 - (self.commanded - self.applied);
         if self.outbox.commands.is_empty() && room > 0 && self.live.take_commands() {
-            self.load_commands(room).await?;
+            Box::pin(self.load_commands(room)).await?;
         }
         while wire.has_room() {
             if let Some(text) = self.outbox.next() {
@@ -327,12 +329,12 @@ impl<'p> Session<'p> {
             FromSupervisor::Data(data) => {
                 let class = data.class;
                 let (pieces, next) = sequence::of_data(self.expected(class), data)?;
-                self.append(class, pieces, next).await
+                Box::pin(self.append(class, pieces, next)).await
             }
             FromSupervisor::Gap(gap) => {
                 let class = gap.class;
                 let (pieces, next) = sequence::of_gap(self.expected(class), gap)?;
-                self.append(class, pieces, next).await
+                Box::pin(self.append(class, pieces, next)).await
             }
             FromSupervisor::Applied { n, .. } if n > self.commanded => {
                 Err(End::malformed(format!("command {n} was never sent")))

@@ -20,6 +20,8 @@ use super::end::End;
 
 /// No more is put into a buffer that has so many bytes.
 const FULL: usize = 32 * 1024;
+/// Read at a time. It is held for as long as the session lasts, and nearly all that comes are beats.
+const READ: usize = 1024;
 /// How long a peer may take to read our last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What it may still be sending meanwhile.
@@ -50,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The server's side, after the upgrade.
     pub(super) async fn new(stream: S) -> Wire<S> {
         let config = WebSocketConfig::default()
-            .read_buffer_size(4 * 1024)
+            .read_buffer_size(READ)
             .write_buffer_size(16 * 1024)
             // Room for what is put in at most; reaching it would be a bug.
             .max_write_buffer_size(FULL + 2 * MAX_TEXT)
