@@ -208,6 +208,6 @@ numbers: bench torture
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}
 
-# thousands of sandboxes at a real gateway: [--links N] [--rate N] [--tasks N] [--hold SECONDS] [--kill]; docs/fleet.md
+# thousands of sandboxes at real gateways: [--links N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]; docs/fleet.md
 fleet *ARGS: dist
     cargo run --release --locked -p tests --bin fleet -- {{ ARGS }}
