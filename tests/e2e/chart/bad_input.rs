@@ -1,7 +1,7 @@
 //! What is missing or wrong is named, and nothing half-made is left.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -9,8 +9,8 @@ use tests::chart;
 
 use super::upgrade::{make_database, on_postgres, say_where};
 use super::{RELEASE, SECRET, helm_in, make_secrets, values};
-use crate::cluster::{Level, Scene, in_namespaces};
-use crate::pod::container;
+use crate::cluster::{Level, Scene, in_namespaces, until};
+use crate::pod::{SOON, container};
 
 fn install(home: &Scene, values: &serde_json::Value, more: &[&str]) -> (bool, String) {
     let chart = chart::directory().display().to_string();
@@ -58,6 +58,35 @@ fn a_missing_secret_and_a_missing_key_are_named_before_anything_is_made() {
         let (done, said) = install(home, &elsewhere, &[]);
         assert!(!done && said.contains("kubectl create namespace nowhere-at-all"), "{said}");
         nothing_is_made(home).await;
+    });
+}
+
+/// Who installs may not read classes, which belong to no namespace; so it is the cluster that tells, of the objects by name.
+#[test]
+fn a_storage_class_and_a_runtime_class_that_are_not_there_are_told_by_the_events_of_what_asks_for_them() {
+    in_namespaces(Level::Restricted, async |scenes: &[Scene; 3]| {
+        let [home, agents, sandbox] = scenes;
+        make_secrets(scenes).await;
+        let mut values = values(scenes);
+        chart::set(&mut values, "/agent/config/storageClass", json!("no-such-storage"));
+        chart::set(&mut values, "/sandbox/runtimeClassName", json!("no-such-runtime"));
+        let (done, said) = install(home, &values, &[]);
+        assert!(done, "it does not wait: {said}");
+        for (scene, object, words) in [
+            (agents, "agent-config-pvc", "\"no-such-storage\" not found"),
+            (sandbox, "hive-sandbox-", "\"no-such-runtime\" not found"),
+        ] {
+            let events: Api<Event> = scene.api();
+            until(&format!("an event of {object}: {words}"), SOON, async || {
+                let all = events.list(&ListParams::default()).await.ok()?;
+                let is = |event: &&Event| {
+                    event.involved_object.name.as_deref().is_some_and(|name| name.starts_with(object))
+                        && event.message.as_deref().is_some_and(|message| message.contains(words))
+                };
+                all.iter().find(is).map(|_| ())
+            })
+            .await;
+        }
     });
 }
 
