@@ -134,13 +134,19 @@ pub async fn serve(mut config: Config) -> Result<(), Fault> {
         follow = Some(kubernetes.follow());
         backend = Some(Arc::new(kubernetes));
     }
-    let running = start(config, listener, backend).await?;
+    let mut running = start(config, listener, backend).await?;
     if let Some(made) = &running.made {
         tokio::spawn(made.clone().lead());
     }
     // Now somebody listens, so what has changed since the last life is told.
     follow.map(tokio::spawn);
-    stops.next().await;
+    tokio::select! {
+        () = stops.next() => {}
+        // Nobody else would close its sessions before others count them as ended.
+        () = running.keeper_ended() => {
+            return Err(Fault { code: exit::INTERNAL, reason: "nobody keeps the lease any more; this is a bug".into() });
+        }
+    }
     running.stop(&mut stops).await;
     Ok(())
 }
@@ -242,6 +248,14 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
 }
 
 impl Running {
+    /// Comes where the keeper of the lease has ended, which it never does by itself.
+    async fn keeper_ended(&mut self) {
+        match &mut self.keeping {
+            Some(keeping) => drop(keeping.await),
+            None => std::future::pending().await,
+        }
+    }
+
     /// In this order: no new session; goodbyes; calls that are being answered; the lease; what is left to write. One deadline for all,
     /// and a further signal of `stops` cuts it short.
     pub async fn stop(self, stops: &mut Stops) {
@@ -257,9 +271,7 @@ impl Running {
                 keeping.abort();
                 give_back(&sessions).await;
             }
-            if let Err(error) = sessions.store.write(Reading(sessions.awake.shared())).await {
-                tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
-            }
+            keep_clock(&sessions).await;
             sessions.store.close().await;
         };
         tokio::select! {
@@ -329,12 +341,18 @@ async fn chores(sessions: Arc<Sessions>) {
                     tracing::warn!(error = exit::reason(&error), "the fleet cannot be counted");
                 }
             }
-            _ = keep.tick() => {
-                if let Err(error) = sessions.store.write(Reading(sessions.awake.shared())).await {
-                    tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
-                }
-            }
+            _ = keep.tick() => keep_clock(&sessions).await,
         }
+    }
+}
+
+/// Where there are several, each renewal of a lease does it, and would wait for this one.
+async fn keep_clock(sessions: &Sessions) {
+    if !sessions.lease.is_alone() {
+        return;
+    }
+    if let Err(error) = sessions.store.write(Reading(sessions.awake.shared())).await {
+        tracing::warn!(error = exit::reason(&error), "the awake clock cannot be kept");
     }
 }
 

@@ -52,46 +52,50 @@ pub struct Held {
 
 /// How this gateway stands now. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Lease(watch::Receiver<Standing>);
+pub struct Lease {
+    standing: watch::Receiver<Standing>,
+    /// Where the others reach this gateway; empty where there are none.
+    url: Arc<str>,
+}
 
 impl Lease {
     /// For a gateway that has its store alone.
     pub fn alone() -> Lease {
-        Lease(watch::channel(Standing::Alone).1)
+        Lease { standing: watch::channel(Standing::Alone).1, url: "".into() }
     }
 
     /// Now.
     pub fn standing(&self) -> Standing {
-        self.0.borrow().clone()
+        self.standing.borrow().clone()
     }
 
     /// Whether there may be others.
     pub fn is_alone(&self) -> bool {
-        *self.0.borrow() == Standing::Alone
+        *self.standing.borrow() == Standing::Alone
     }
 
     /// Whether no session may begin here.
     pub fn is_lost(&self) -> bool {
-        *self.0.borrow() == Standing::Lost
+        *self.standing.borrow() == Standing::Lost
     }
 
     /// Its name among others, where it has one now.
     pub fn id(&self) -> Option<String> {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             Standing::Held(held) => Some(held.id.clone()),
             _ => None,
         }
     }
 
-    /// The gateway that has this session now, where it is another one.
+    /// The gateway that has this session now, where it is another one. By its URL: the lease that this one has lost, or had in an earlier
+    /// life, may still be there under its old name.
     pub fn other(&self, owner: Option<&Owner>) -> Option<Owner> {
-        let me = self.id();
-        owner.filter(|owner| Some(&owner.id) != me.as_ref()).cloned()
+        owner.filter(|owner| *owner.url != *self.url).cloned()
     }
 
     /// How many gateways there are.
     pub fn gateways(&self) -> usize {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             Standing::Held(held) => held.there.len().max(1),
             _ => 1,
         }
@@ -99,7 +103,7 @@ impl Lease {
 
     /// Whether it does what one has to do for all.
     pub fn leads(&self) -> bool {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             Standing::Alone => true,
             Standing::Held(held) => held.leader == held.id,
             Standing::Lost => false,
@@ -108,7 +112,7 @@ impl Lease {
 
     /// In which it does so, if it does: for what it begins now.
     pub fn term(&self) -> Term {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             Standing::Alone => Term::always(),
             Standing::Held(held) => Term::of(held.id.clone()),
             // Nobody leads without a name.
@@ -146,14 +150,14 @@ impl Lease {
 
     /// Whether that gateway was there at the last renewal; `None` where nobody can know.
     fn sees(&mut self, id: &str) -> Option<bool> {
-        match &*self.0.borrow_and_update() {
+        match &*self.standing.borrow_and_update() {
             Standing::Held(held) => Some(held.there.contains_key(id)),
             _ => None,
         }
     }
 
     async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.standing.changed().await.is_err() {
             std::future::pending().await
         }
     }
@@ -174,17 +178,22 @@ impl Keeper {
         let (standing, receiver) = watch::channel(Standing::Lost);
         let mut keeper = Keeper { leases, url, standing, until: Instant::now() };
         keeper.take(awake_ms).await?;
-        Ok((Lease(receiver), keeper))
+        Ok((Lease { standing: receiver, url: keeper.url.as_str().into() }, keeper))
     }
 
     /// A new lease under a new name: what was left under another one has ended.
     async fn take(&mut self, awake_ms: i64) -> Result<(), StoreError> {
-        let asked = Instant::now();
+        let until = Instant::now() + VALID;
         let id = format!("{:016x}", peer::random::bits());
-        self.leases.take(&id, &self.url).await?;
-        let Some(renewed) = self.leases.renew(&id, awake_ms).await? else { return Err(StoreError::Closed) };
-        self.until = asked + VALID;
-        tracing::info!(gateway = id, others = renewed.there.len() - 1, "this gateway has a lease");
+        let taking = async {
+            self.leases.take(&id, &self.url).await?;
+            self.leases.renew(&id, awake_ms).await
+        };
+        let Ok(taken) = timeout_at(until, taking).await else { return Err(StoreError::Late) };
+        let Some(renewed) = taken? else { return Err(StoreError::Late) };
+        self.until = until;
+        let others = renewed.there.len().saturating_sub(1);
+        tracing::info!(gateway = id, others, "this gateway has a lease");
         self.hold(id, &renewed);
         Ok(())
     }
@@ -273,9 +282,12 @@ impl Keeper {
             let sessions = sessions.clone();
             // Not here: it waits for the disk, and the lease does not.
             tokio::spawn(async move {
-                let leave = Leave { gateway: gateway.clone(), ended_ms, awake_ms: sessions.awake.shared() };
+                let awake_ms = sessions.awake.shared();
+                let leave = Leave { gateway: gateway.clone(), ended_ms, awake_ms, by_itself: false };
                 match sessions.store.write(leave).await {
-                    Ok(ended) => tracing::warn!(gateway, sessions = ended, "another gateway's lease is over"),
+                    // It has just renewed, or others were faster.
+                    Ok(None) => {}
+                    Ok(Some(ended)) => tracing::warn!(gateway, sessions = ended, "another gateway's lease is over"),
                     Err(error) => {
                         tracing::warn!(gateway, error = reason(&error), "a gateway that is gone is still there")
                     }
@@ -325,6 +337,6 @@ fn hear(id: &str, notices: Vec<Notice>, sessions: &Arc<Sessions>) {
 impl Leave {
     /// Of a gateway that stops, and has no session any more.
     pub fn now(gateway: String, awake_ms: i64) -> Leave {
-        Leave { gateway, ended_ms: wall_ms(), awake_ms }
+        Leave { gateway, ended_ms: wall_ms(), awake_ms, by_itself: true }
     }
 }

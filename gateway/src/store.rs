@@ -86,6 +86,9 @@ pub enum StoreError {
     /// Nothing comes from it.
     #[error("the database does not answer")]
     Silent,
+    /// It took so long that it may be over.
+    #[error("the lease was over before it was known to hold")]
+    Late,
     /// The gateway is stopping.
     #[error("the store is closed")]
     Closed,

@@ -84,7 +84,7 @@ impl Api {
     }
 
     /// The other gateway that makes a sandbox without a session, where it is made.
-    pub(super) fn maker(&self, row: &Row) -> Option<Owner> {
+    pub(super) fn leader_of(&self, row: &Row) -> Option<Owner> {
         let made = self.made.is_some() && row.spec.is_some() && row.owner.is_none();
         self.sessions.lease.leader().filter(|_| made)
     }

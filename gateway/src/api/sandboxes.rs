@@ -191,7 +191,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
 /// time, as the store has it.
 pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id, request: Request) -> Result<Response, Problem> {
     let row = api.row(&id).await?;
-    if let Some(other) = api.elsewhere(&row).or_else(|| api.maker(&row))
+    if let Some(other) = api.elsewhere(&row).or_else(|| api.leader_of(&row))
         && let Ok(Ok(answer)) = timeout(ELSEWHERE, api.pass_on(request, other)).await
         && answer.status().is_success()
     {

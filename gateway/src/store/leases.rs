@@ -18,6 +18,14 @@ pub const VALID: Duration = Duration::from_secs(10);
 /// Unix milliseconds, whatever the transaction's own time is.
 pub(super) const CLOCK: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 
+/// Now, Unix milliseconds: by the clock of a server that several machines share, or else by the one of this machine.
+pub(super) async fn now(connection: &mut AnyConnection, here_ms: i64) -> Result<i64, sqlx::Error> {
+    match connection.backend_name() {
+        "SQLite" => Ok(here_ms),
+        _ => sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT {CLOCK}"))).fetch_one(connection).await,
+    }
+}
+
 /// The leases of all, on a connection of their own.
 pub struct Leases {
     pool: AnyPool,
@@ -150,14 +158,22 @@ pub struct Leave {
     pub ended_ms: i64,
     /// When this is written, by the awake clock.
     pub awake_ms: i64,
+    /// It gives its lease back; anybody else's has to be over.
+    pub by_itself: bool,
 }
 
 impl Write for Leave {
-    type Answer = u64;
+    /// How many sessions have ended; `None` where it is there, or others have seen its end.
+    type Answer = Option<u64>;
 
-    async fn apply(&self, connection: &mut AnyConnection) -> Result<u64, sqlx::Error> {
-        // First: it waits for sessions that are beginning there ([`super::Begin`]), and after it none begins.
-        sqlx::query("DELETE FROM gateways WHERE id = $1").bind(&self.gateway).execute(&mut *connection).await?;
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Option<u64>, sqlx::Error> {
+        // First: it waits for sessions that are beginning there ([`super::Begin`]), and for a renewal; after it none begins.
+        let over = if self.by_itself { String::new() } else { format!(" AND until_ms <= {CLOCK}") };
+        let leave = format!("DELETE FROM gateways WHERE id = $1{over}");
+        let left = sqlx::query(sqlx::AssertSqlSafe(leave)).bind(&self.gateway).execute(&mut *connection).await?;
+        if left.rows_affected() == 0 {
+            return Ok(None);
+        }
         let ended = sqlx::query(
             "UPDATE sandboxes SET ended_ms = $2, ended_awake_ms = $3, fence = fence + 1 \
              WHERE owner = $1 AND ended_ms IS NULL",
@@ -168,7 +184,7 @@ impl Write for Leave {
         .execute(&mut *connection)
         .await?;
         sqlx::query("DELETE FROM notices WHERE gateway = $1").bind(&self.gateway).execute(connection).await?;
-        Ok(ended.rows_affected())
+        Ok(Some(ended.rows_affected()))
     }
 }
 

@@ -4,7 +4,7 @@ use protocol::session::Hello;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::leases::{notify, word};
+use super::leases::{notify, now, word};
 use super::{Store, StoreError, Term, Write};
 
 /// What is stored of a sandbox.
@@ -158,12 +158,13 @@ impl Write for Register {
         if renewed.rows_affected() > 0 {
             return Ok(Registered::Renewed);
         }
+        let now_ms = now(connection, self.now_ms).await?;
         let made = sqlx::query(
             "INSERT INTO sandboxes (id, token, created_ms, fence) VALUES ($1, $2, $3, $3) ON CONFLICT (id) DO NOTHING",
         )
         .bind(&self.id)
         .bind(&self.token)
-        .bind(self.now_ms)
+        .bind(now_ms)
         .execute(connection)
         .await?;
         Ok(if made.rows_affected() > 0 { Registered::New } else { Registered::Made })
@@ -187,6 +188,7 @@ impl Write for Want {
     type Answer = bool;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        let now_ms = now(connection, self.now_ms).await?;
         let wanted = sqlx::query(
             "INSERT INTO sandboxes (id, token, spec, created_ms, fence) VALUES ($1, $2, $3, $4, $4) \
              ON CONFLICT (id) DO NOTHING",
@@ -194,7 +196,7 @@ impl Write for Want {
         .bind(&self.id)
         .bind(&self.token)
         .bind(&self.spec)
-        .bind(self.now_ms)
+        .bind(now_ms)
         .execute(connection)
         .await?;
         Ok(wanted.rows_affected() > 0)

@@ -42,11 +42,11 @@ pub struct Begun {
 }
 
 impl Begin {
-    /// Whether the owner's lease holds. It cannot end before this is committed ([`super::Leave`]).
-    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<bool, sqlx::Error> {
-        let sql = format!("SELECT id FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
-        let there = sqlx::query(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await?;
-        Ok(there.is_some())
+    /// The time by the clock of all gateways, where the owner's lease holds. It cannot end before this is committed
+    /// ([`super::Leave`]).
+    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<i64>, sqlx::Error> {
+        let sql = format!("SELECT {CLOCK} FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await
     }
 
     /// The other gateway that has a session of this sandbox until now.
@@ -61,11 +61,10 @@ impl Write for Begin {
     type Answer = Option<Begun>;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Option<Begun>, sqlx::Error> {
-        let mut other = None;
+        let (mut other, mut now_ms) = (None, self.now_ms);
         if let Some(owner) = &self.owner {
-            if !self.is_there(connection, owner).await? {
-                return Ok(None);
-            }
+            let Some(there_ms) = self.is_there(connection, owner).await? else { return Ok(None) };
+            now_ms = there_ms;
             other = self.other(connection, owner).await?;
         }
         // The first fence is the time, so that one of a deleted sandbox of this id is older. Commands that the sandbox has
@@ -80,7 +79,7 @@ impl Write for Begin {
              RETURNING fence",
         )
         .bind(&self.sandbox)
-        .bind(self.now_ms)
+        .bind(now_ms)
         .bind(&self.hello)
         .bind(self.applied)
         .bind(&self.owner)

@@ -24,7 +24,13 @@ pub struct Tell {
 }
 
 impl Tell {
-    /// Here, where one write comes after the other, so that two who have seen the same tell it once.
+    /// So many positions; the last of them, where there is such a sandbox.
+    async fn take(&self, connection: &mut AnyConnection, places: i64) -> Result<Option<i64>, sqlx::Error> {
+        let sql = "UPDATE sandboxes SET position = position + $2 WHERE id = $1 RETURNING position";
+        sqlx::query_scalar(sql).bind(&self.sandbox).bind(places).fetch_optional(connection).await
+    }
+
+    /// While the row of the sandbox is locked, so that two who have seen the same tell it once.
     async fn is_known(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         let sql = "SELECT body FROM records WHERE sandbox = $1 AND class = $2 ORDER BY position DESC LIMIT 1";
         let last =
@@ -38,17 +44,12 @@ impl Write for Tell {
     type Answer = bool;
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        // The row of the sandbox is locked from here on, so positions are committed in their order.
+        let Some(newest) = self.take(connection, 0).await? else { return Ok(false) };
         if self.is_known(connection).await? {
             return Ok(false);
         }
-        // The row of the sandbox is locked from here on, so positions are committed in their order.
-        let position = sqlx::query_scalar::<_, i64>(
-            "UPDATE sandboxes SET position = position + 1 WHERE id = $1 RETURNING position",
-        )
-        .bind(&self.sandbox)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(position) = position else { return Ok(false) };
+        self.take(connection, 1).await?;
         let next = sqlx::query_scalar::<_, i64>(
             "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, 2) \
              ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = cursors.next + 1 RETURNING next",
@@ -66,7 +67,7 @@ impl Write for Tell {
         .bind(EPOCH)
         .bind(CLASS)
         .bind(self.now_ms)
-        .bind(position)
+        .bind(newest + 1)
         .bind(next - 1)
         // As a supervisor's record is written.
         .bind(json!({ "wall_ms": self.now_ms, "kind": self.kind, "body": self.body }).to_string())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use protocol::session::{Offline, OfflineAction};
 use serde_json::{Value, json};
 use tests::bench::{link, report};
+use tests::dialler::Received;
 use tests::wait::within;
 
 use super::*;
@@ -55,7 +56,7 @@ fn kill_9_of_the_owner_moves_the_session_and_costs_and_doubles_no_record() {
             let id = format!("t-{round}-{number}");
             wait_until("it is created", || {
                 let body = json!({ "task_id": id, "argv": ["true"] }).to_string();
-                matches!(by_other.post("/dev-tasks", body).status(), 201 | 409)
+                matches!(by_other.post("/dev-tasks", body).status(), 200 | 201)
             });
             told.push(id);
         }
@@ -64,7 +65,7 @@ fn kill_9_of_the_owner_moves_the_session_and_costs_and_doubles_no_record() {
         let last = format!("last-{round}");
         wait_until("it is created at another", || {
             let body = json!({ "task_id": last, "argv": ["true"] }).to_string();
-            matches!(by_other.post("/dev-tasks", body).status(), 201 | 409)
+            matches!(by_other.post("/dev-tasks", body).status(), 200 | 201)
         });
         println!("called again after {:?}", killed.elapsed());
         told.push(last.clone());
@@ -176,7 +177,7 @@ fn what_one_gateway_does_for_all_another_does_when_it_is_killed() {
     let killed = Instant::now();
     wait_until("the other leads", || leads(other));
     println!("another leads after {:?}", killed.elapsed());
-    assert!(killed.elapsed() < Duration::from_secs(14), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < 3 * BEYOND, "{:?}", killed.elapsed());
     wait_until("the session of the dead one has an end", || {
         server.sql("gateway", "SELECT count(*) FROM sandboxes WHERE ended_ms IS NULL") == "0"
     });
@@ -248,7 +249,15 @@ fn no_session_begins_where_the_lease_is_over_also_while_its_gateway_does_not_kno
         server.sql("gateway", "UPDATE gateways SET until_ms = 0");
         if let Ok(mut session) = Dialler::upgrade(gateway.address, &token_of("a")).expect("an answer") {
             session.send(&protocol::session::FromSupervisor::Hello(Box::new(tests::dialler::hello("a"))));
-            assert_eq!(session.close_code(), close::STORE, "round {round}");
+            match session.receive() {
+                Received::Closed(code) => assert_eq!(code, close::STORE, "round {round}"),
+                // Its gateway was faster: it knows, and has another lease.
+                Received::Frame(_) => {
+                    assert!(gateway.metric("gateway_leases_lost_total") > f64::from(round), "round {round}");
+                    server.sql("gateway", "DELETE FROM sandboxes");
+                }
+                other => panic!("round {round}: {other:?}"),
+            }
         }
         assert_eq!(server.sql("gateway", "SELECT count(*) FROM sandboxes"), "0", "round {round}");
         wait_until("it knows", || gateway.metric("gateway_leases_lost_total") > f64::from(round));
@@ -278,6 +287,26 @@ fn what_is_fenced_off_while_it_waits_to_be_stored_is_expected_again_and_not_lost
     session.until_acknowledged(Class::Logs, 5);
     assert_once(&gateway.events("a"));
     assert_eq!(gateway.events("a").len(), 5);
+}
+
+#[test]
+fn a_gateway_that_renews_while_the_leader_removes_it_stays() {
+    let Some(server) = Postgres::start() else { return };
+    let leader = one(&server).start();
+    // Its lease is over, and its renewal is not committed yet.
+    let renewing = "BEGIN; \
+        INSERT INTO sandboxes (id, created_ms, begun_ms, owner) VALUES ($$a$$, 1, 1, $$late$$); \
+        INSERT INTO gateways (id, url, until_ms) VALUES ($$late$$, $$http://127.0.0.1:1$$, 0); COMMIT; \
+        BEGIN; UPDATE gateways SET until_ms = 9000000000000 WHERE id = $$late$$; SELECT pg_sleep(4); COMMIT";
+    let mut late = server.hold("gateway", renewing);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = $$Lock$$";
+    wait_until("the leader removes it", || server.sql("gateway", waits) == "1");
+    late.wait().expect("our own child");
+    wait_until("it is seen", || leader.metric("gateway_gateways") == 2.0);
+    // Written after the removal, if there was one.
+    assert_eq!(leader.api().call("PUT", "/v1/sandboxes/b", &[], b"").status(), 201);
+    let open = "SELECT count(*) FROM sandboxes s JOIN gateways g ON g.id = s.owner WHERE s.ended_ms IS NULL";
+    assert_eq!(server.sql("gateway", open), "1");
 }
 
 #[test]
