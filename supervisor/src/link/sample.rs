@@ -32,7 +32,7 @@ impl Activity {
     }
 }
 
-/// Grows whenever the agent writes something, a task comes or one ends.
+/// Grows whenever the agent or a task writes something, a task comes or changes its state.
 pub(super) fn work(metrics: &Metrics) -> u64 {
     metrics.tasks.work() + metrics.stdout_bytes.get() + metrics.stderr_bytes.get()
 }

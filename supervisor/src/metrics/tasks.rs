@@ -32,24 +32,35 @@ pub struct Tasks {
     pub run_seconds: ByClass<Histogram>,
     /// Tasks that wait for their turn.
     pub queue_depth: Level,
-    /// Bytes written, kept or not, by stream.
+    /// Bytes taken, those that are cut later too, by stream.
     pub output_bytes: Family<[Label; 1], Counter>,
     /// Bytes of them that are no longer kept, because a task wrote more than its limit.
     pub cut_bytes: Counter,
+    /// Tasks that came and changes of their states; not shown, because the others have it by class.
+    changes: Counter,
 }
 
 impl Default for Tasks {
     fn default() -> Tasks {
         let histograms = || ByClass::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let (accepted, ended) = (ByClass::<Counter>::default(), ByClassAndState::<Counter>::default());
+        // A counter that begins with 1 is no increase to Prometheus: the first failure in a Pod would not be seen.
+        for class in ExecutionClass::ALL {
+            drop(accepted.get_or_create(&of(class)));
+            for state in State::ALL.into_iter().filter(|state| state.is_final()) {
+                drop(ended.get_or_create(&of_state(class, state)));
+            }
+        }
         Tasks {
             states: Family::default(),
-            accepted: Family::default(),
-            ended: Family::default(),
+            accepted,
+            ended,
             queue_seconds: histograms(),
             run_seconds: histograms(),
             queue_depth: Level::default(),
             output_bytes: Family::default(),
             cut_bytes: Counter::default(),
+            changes: Counter::default(),
         }
     }
 }
@@ -57,12 +68,8 @@ impl Default for Tasks {
 impl Tasks {
     /// A task of a client.
     pub fn accept(&self, task: &Task) {
-        let class = task.runtime.execution_class;
-        self.accepted.get_or_create(&of(class)).inc();
-        // A counter that begins with 1 is no increase to Prometheus: the first failure of a Pod would not be seen.
-        for state in State::ALL.into_iter().filter(|state| state.is_final()) {
-            drop(self.ended.get_or_create(&of_state(class, state)));
-        }
+        self.accepted.get_or_create(&of(task.runtime.execution_class)).inc();
+        self.changes.inc();
     }
 
     /// It is remembered, as what it is now.
@@ -80,6 +87,7 @@ impl Tasks {
         let (class, seconds) = (task.runtime.execution_class, lasted.as_secs_f64());
         self.states.get_or_create(&of_state(class, from)).dec();
         self.remember(task);
+        self.changes.inc();
         match (from, task.state) {
             (State::Queued, State::Starting) => self.queue_seconds.get_or_create(&of(class)).observe(seconds),
             (State::Running, state) if state.is_final() => self.run_seconds.get_or_create(&of(class)).observe(seconds),
@@ -100,14 +108,10 @@ impl Tasks {
         self.output_bytes.get_or_create_owned(&[("stream", stream)])
     }
 
-    /// Grows with each task that comes and with each that ends.
+    /// Grows with each task that comes, with each change of a task's state and with each byte that tasks write.
     pub fn work(&self) -> u64 {
-        let of_class = |class| {
-            let accepted = self.accepted.get(&of(class)).map_or(0, |count| count.get());
-            let ended = |state| self.ended.get(&of_state(class, state)).map_or(0, |count| count.get());
-            accepted + State::ALL.into_iter().map(ended).sum::<u64>()
-        };
-        ExecutionClass::ALL.into_iter().map(of_class).sum()
+        let written = |stream| self.output_bytes.get(&[("stream", stream)]).map_or(0, |count| count.get());
+        self.changes.get() + written("stdout") + written("stderr")
     }
 }
 

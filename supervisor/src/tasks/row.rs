@@ -77,10 +77,11 @@ fn reach() -> (Option<Ways>, Option<Orders>) {
 }
 
 /// The line of a task's new state, with how long it was in the one before. What a task is given and what it writes is not
-/// in it.
+/// in it: of the reason it has our own words, and what stands after their colon is the client's to see.
 pub(super) fn log(task: &Task, lasted: Option<Duration>) {
     let Task { task_id, exit_code, signal, .. } = task;
-    let (class, state, reason) = (task.runtime.execution_class.name(), task.state.name(), task.reason.as_deref());
+    let (class, state) = (task.runtime.execution_class.name(), task.state.name());
+    let reason = task.reason.as_deref().and_then(|reason| reason.split(':').next());
     let duration_ms = lasted.map(|lasted| lasted.as_millis() as u64);
     tracing::info!(task_id, class, state, reason, exit_code, signal, duration_ms, "a task");
 }

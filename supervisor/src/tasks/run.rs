@@ -57,6 +57,7 @@ pub(crate) enum Change {
 pub(crate) struct Ended {
     exit: Option<Exit>,
     timed_out: bool,
+    /// In our own words; what others say, and what the client named, stands after a colon, where [`row::log`] leaves it out.
     reason: Option<String>,
     usage: Usage,
 }
@@ -240,7 +241,8 @@ impl Run {
         let Ends { streams, pumps, input } = self.ends(part)?;
         let request = Request { argv, env: self.environment(), cwd: self.cwd(), streams };
         let launcher = self.launcher.for_task(self.overrides());
-        let tree = launcher.start(&request).await.map_err(|e| reason(&e))?;
+        let started = launcher.start(&request).await;
+        let tree = started.map_err(|e| format!("it could not be started: {}", reason(&e)))?;
         // Our copies of the task's ends go, so that pipes and terminal end with the task.
         drop(request);
         self.follow(part, tree, input, deadline, ended).await?;
@@ -274,7 +276,9 @@ impl Run {
             tokio::select! {
                 event = tree.event() => match event {
                     Some(Event::Report(Report::Started { .. })) if part == Part::Program => self.tell(Change::Running).await,
-                    Some(Event::Report(Report::Failed(failure))) => return Err(failure.message),
+                    Some(Event::Report(Report::Failed(failure))) => {
+                        return Err(format!("it could not be started: {}", failure.message));
+                    }
                     Some(Event::Report(Report::Ended { exit, usage, .. })) => {
                         ended.exit = Some(exit);
                         ended.usage = usage;

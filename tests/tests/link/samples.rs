@@ -64,6 +64,17 @@ fn what_a_sandbox_uses_and_when_it_was_active_arrives_as_it_is() {
     let ago = quiet["wall_ms"].as_i64().expect("a date") - number(&quiet, "last_activity_ms");
     assert!((ago / 1000 - number(&quiet, "idle_s")).abs() <= 1, "{quiet}");
 
+    // A task that only writes is no new state of anything, and activity all the same.
+    api.start(json!({"task_id": "writes", "script": "read go; echo out; read end", "stdin_open": true}));
+    api.wait_state("writes", "running");
+    let waiting = sample(&gateway, "it waits for its input", |body| {
+        body["idle_s"].as_i64() >= Some(2)
+            && body["last_activity_ms"].as_i64() > Some(number(&quiet, "last_activity_ms"))
+    });
+    assert_eq!(api.post("/dev-tasks/writes/stdin", "\n").status(), 204);
+    let later = number(&waiting, "last_activity_ms") + 1000;
+    sample(&gateway, "what it wrote", |body| body["last_activity_ms"].as_i64() >= Some(later));
+
     // tail(1) keeps a line until it has ended.
     api.start(json!({ "task_id": "memory", "script": "(head -c 150000000 /dev/zero; sleep 1000) | tail" }));
     let of = |sample: &Value, name| number(sample, name);

@@ -1,4 +1,4 @@
-//! A task's stream whose bytes are counted as they come.
+//! A task's stream whose bytes are counted as they are kept.
 
 use std::io;
 use std::sync::Arc;
