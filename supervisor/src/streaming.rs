@@ -16,8 +16,8 @@ use crate::workspace::failure::{Failure, Kind};
 
 /// A client that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Who sends fewer bytes a second than this, over the whole body and beyond [`PATIENCE`], holds a connection open on purpose.
-const SLOWEST: u64 = 256 * 1024;
+/// Bytes a second over the whole body, beyond [`PATIENCE`]: so slow is a poor line, and who is slower may not hold a connection.
+const SLOWEST: u64 = 32 * 1024;
 
 /// A piece of a body, or its breaking off.
 pub(crate) type Part = io::Result<Bytes>;
