@@ -69,7 +69,12 @@ pub const SETTINGS: &[Setting] = &[
         "what a sandbox does then: go on, end as a stop signal ends it, or end once the running dev-tasks have ended",
     ),
     setting("link_plain", "false", "BOOL", "allow ws and http to another machine; the token then travels in the open"),
-    setting("link_samples", "60s", "DURATION", "between two measurements of the sandbox that go to the gateway"),
+    setting(
+        "link_samples",
+        "60s",
+        "DURATION",
+        "between two measurements of the sandbox that go to the gateway; at least 100ms",
+    ),
     setting("link_logs", "true", "BOOL", "send what the agent and tasks write, line by line"),
     setting("link_logs_rate", "64KiB", "SIZE", "of all these lines, so much in a second; each counts 128 bytes more"),
     setting("link_logs_burst", "256KiB", "SIZE", "so much at once, after some quiet"),

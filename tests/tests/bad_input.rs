@@ -92,6 +92,7 @@ fn a_wrong_value_is_named_with_what_would_be_right() {
         ("log-level", "loud", "error, warn, info, debug"),
         ("signals-from-inside", "perhaps", "true nor false"),
         ("agent-connect-ports", "99999", "a port from 1 to 65535"),
+        ("link-samples", "99ms", "at least 100ms"),
     ];
     table::each("wrong values", cases, |(flag, value, advice)| {
         let told = tell(loud().set(flag, value));

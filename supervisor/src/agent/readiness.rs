@@ -47,7 +47,7 @@ pub enum Check {
 pub enum CheckSyntax {
     #[error("{word:?} is no check; use started, tcp:PORT, http:PORT/PATH, exec:COMMAND, notify or never")]
     Unknown { word: String },
-    #[error("`{port}` is no port; use a number from 1 to 65535")]
+    #[error("{port:?} is no port; use a number from 1 to 65535")]
     Port { port: String },
     #[error("{path:?} is no path; use printable characters without blanks")]
     Path { path: String },

@@ -79,8 +79,8 @@ impl Check<'_> {
             "const" => wrong(bound == value),
             "minimum" => wrong(number(|value, bound| value >= bound)),
             "maximum" => wrong(number(|value, bound| value <= bound)),
-            "minLength" => wrong(size(value.as_str().map(str::len), |length, bound| length >= bound)),
-            "maxLength" => wrong(size(value.as_str().map(str::len), |length, bound| length <= bound)),
+            "minLength" => wrong(size(value.as_str().map(characters), |length, bound| length >= bound)),
+            "maxLength" => wrong(size(value.as_str().map(characters), |length, bound| length <= bound)),
             "minItems" => wrong(size(value.as_array().map(Vec::len), |length, bound| length >= bound)),
             "maxProperties" => wrong(size(value.as_object().map(Map::len), |length, bound| length <= bound)),
             "pattern" => {
@@ -144,6 +144,11 @@ impl Check<'_> {
     }
 }
 
+/// As JSON Schema counts a length.
+fn characters(text: &str) -> usize {
+    text.chars().count()
+}
+
 fn is_of_type(value: &Value, name: &str) -> bool {
     match name {
         "object" => value.is_object(),
@@ -175,12 +180,13 @@ mod tests {
     fn what_a_schema_refuses_is_told_with_its_place() {
         let page = json!({"s": {"type": "object", "required": ["a"], "properties": {
             "a": {"type": ["integer", "null"], "minimum": 1}, "b": {"type": "array", "items": {"enum": ["x"]}},
-            "t": {"type": "string", "format": "date-time"},
+            "t": {"type": "string", "format": "date-time"}, "l": {"type": "string", "maxLength": 2},
         }}});
         let schema = json!({"$ref": "#/s"});
         let of = |value: Value| problems(&page, &schema, &value);
         let none: [&str; 0] = [];
         assert_eq!(of(json!({"a": 1, "b": ["x"], "t": "2026-11-21T11:18:32.324Z"})), none);
+        assert_eq!(of(json!({"a": 1, "l": "éé"})), none);
         assert_eq!(of(json!({"a": null, "t": "2026-11-21T11:18:32Z"})), none);
         for (value, place) in [
             (json!({}), ": {} is against required"),

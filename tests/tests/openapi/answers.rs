@@ -9,6 +9,7 @@ use std::process::Command;
 use base64::Engine;
 use serde_json::{Value, json};
 use tests::attach::{Attach, UPGRADE, handshake};
+use tests::needs;
 use tests::openapi::{Call, Page, schema};
 use tests::processes;
 use tests::relay::Relay;
@@ -87,6 +88,9 @@ fn supervisor(repository: &Path) -> Supervisor {
 
 #[test]
 fn every_success_that_is_described_is_answered_as_it_is_described() {
+    if !needs::commands(&["git"]) {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a scratch directory");
     let seed = archive(directory.path());
     let supervisor = supervisor(directory.path());

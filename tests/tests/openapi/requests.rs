@@ -21,7 +21,7 @@ fn right(path: &str, field: &str) -> Value {
 }
 
 /// Names that are right for anything.
-const NAMES: [&str; 2] = ["a-1", "x"];
+const NAMES: [&str; 3] = ["a-1", "x", "0s"];
 
 /// Values at the bounds of a schema and beyond them.
 fn values(page: &Page, schema: &Value) -> Vec<Value> {
@@ -31,9 +31,15 @@ fn values(page: &Page, schema: &Value) -> Vec<Value> {
     for bound in ["minimum", "maximum"] {
         values.extend(schema[bound].as_i64().into_iter().flat_map(|n| [json!(n - 1), json!(n), json!(n + 1)]));
     }
-    values.extend(schema["enum"].as_array().into_iter().flatten().cloned());
+    for listed in ["enum", "examples"] {
+        values.extend(schema[listed].as_array().into_iter().flatten().cloned());
+    }
     values.extend(
-        schema["pattern"].as_str().into_iter().flat_map(|_| ["", ".hidden", "a/b", "a-1", "x"]).map(Value::from),
+        schema["pattern"]
+            .as_str()
+            .into_iter()
+            .flat_map(|_| ["", ".hidden", "a/b", "a-1", "x", "0s", "/"])
+            .map(Value::from),
     );
     for bound in ["minLength", "maxLength"] {
         let texts = schema[bound].as_u64().into_iter().flat_map(|n| [n.saturating_sub(1), n, n + 1]);
