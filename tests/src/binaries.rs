@@ -3,17 +3,19 @@
 //! `CHAPERONE_BIN_DIR` names a directory with `supervisor` and `shim`, for instance `dist`. Without it they are built
 //! once per test program: cargo builds only the programs of the package that it tests.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Where root's tests go when cargo's directory is closed to others. Not below /run, which a stage replaces.
 const SCRATCH: &str = "/var/lib/chaperone-tests";
+/// The first programs of what is copied, by which the copies are named.
+const FIRST: [&str; 2] = ["supervisor", "stage"];
 /// For so long a copy may be wanted again: longer than any run of tests takes.
 const KEPT: Duration = Duration::from_secs(6 * 3600);
 
@@ -86,6 +88,8 @@ fn open_to_all(built: PathBuf, programs: &[&str]) -> PathBuf {
     if !copies.exists() {
         copy_all(programs, &built, &copies).expect("root may write to /var/lib; else set CHAPERONE_BIN_DIR");
     }
+    // Used now. Without it they would only be forgotten too early.
+    let _ = File::open(&copies).and_then(|directory| directory.set_modified(SystemTime::now()));
     copies
 }
 
@@ -111,13 +115,18 @@ fn copy_all(programs: &[&str], from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Every build makes new ones, a hundred megabytes each. What is in use keeps its inode.
+/// Every build makes new ones, a hundred megabytes each. A directory's time is that of its last use; what else lies here belongs to
+/// tests that run.
 fn forget_old_copies(place: &Path) {
+    let is_copy = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        FIRST.iter().any(|first| name.to_string_lossy().starts_with(&format!("{first}-")))
+    };
     let is_old = |entry: &std::fs::DirEntry| {
         let changed = entry.metadata().and_then(|meta| meta.modified()).ok();
         changed.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > KEPT)
     };
-    for entry in std::fs::read_dir(place).into_iter().flatten().flatten().filter(is_old) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten().filter(is_copy).filter(is_old) {
         let _ = std::fs::remove_dir_all(entry.path());
     }
 }

@@ -14,7 +14,7 @@ pub fn directory() -> PathBuf {
 pub fn has_helm() -> bool {
     let found = Command::new("helm").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
-        eprintln!("SKIPPED: there is no helm on PATH");
+        eprintln!("skipped: there is no helm on PATH");
     }
     found
 }

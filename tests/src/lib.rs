@@ -4,6 +4,7 @@
 //! - [`stage`]: where it runs: pid namespace, container, ids and capabilities. [`scene`] is what lies there.
 //! - [`control_plane`]: one gateway under test; [`dialler`]: a supervisor's end of a session, by hand.
 //! - [`dev`]: `gateway dev` and its command-line client, in a home of its own.
+//! - [`balancer`]: one address before several gateways. [`proxy`]: between a supervisor and its gateway.
 //! - [`front`]: stands before a supervisor as a gateway would, and goes away when asked to.
 //! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
@@ -19,7 +20,7 @@
 //! - [`chart`]: the chart as Helm renders it.
 //! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
 //! - [`date`]: the date of one process, changed while it runs. [`mod@cgroup`]: a control group for one sandbox.
-//! - [`needs`]: what a machine may lack.
+//! - [`strace`]: what a program asks of the kernel. [`needs`]: what a machine may lack.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;

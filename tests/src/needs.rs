@@ -1,5 +1,6 @@
 //! What a test needs of this machine beside a Debian's essential packages. A bare one has neither git nor Python; a test
 //! that needs them says so and is skipped there. `.ci/run` installs them all.
+//! Whatever a machine lacks, the line that says so begins with `skipped:`.
 
 use std::process::{Command, Stdio};
 

@@ -29,7 +29,7 @@ impl Postgres {
     #[track_caller]
     pub fn start() -> Option<Postgres> {
         let Some(programs) = programs() else {
-            eprintln!("SKIPPED: there is no PostgreSQL on this machine (apt-get install postgresql)");
+            eprintln!("skipped: there is no PostgreSQL on this machine (apt-get install postgresql)");
             return None;
         };
         let directory = tempfile::tempdir().expect("a scratch directory");

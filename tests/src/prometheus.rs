@@ -25,7 +25,7 @@ impl Prometheus {
     #[track_caller]
     pub fn start(rules: &str, targets: &[Target]) -> Option<Prometheus> {
         if Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            eprintln!("SKIPPED: there is no Prometheus on this machine (apt-get install prometheus)");
+            eprintln!("skipped: there is no Prometheus on this machine (apt-get install prometheus)");
             return None;
         }
         let directory = tempfile::tempdir().expect("a scratch directory");

@@ -23,7 +23,7 @@ impl Registry {
     #[track_caller]
     pub fn start() -> Option<Registry> {
         if Command::new("docker-registry").arg("--version").stdout(Stdio::null()).status().is_err() {
-            eprintln!("SKIPPED: there is no registry on this machine (apt-get install docker-registry)");
+            eprintln!("skipped: there is no registry on this machine (apt-get install docker-registry)");
             return None;
         }
         let directory = tempfile::tempdir().expect("a scratch directory");

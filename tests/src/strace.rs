@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::wait;
+use crate::{needs, wait};
 
 /// A program that is being watched, until this value goes.
 pub struct Strace {
@@ -35,22 +35,22 @@ impl Strace {
     /// Watch these calls of all threads of `pid`. Where nobody may, why is printed.
     #[track_caller]
     pub fn attach(pid: Pid, calls: &str) -> Option<Strace> {
+        if !needs::commands(&["strace"]) {
+            return None;
+        }
         let directory = tempfile::tempdir().expect("a scratch directory");
         let stderr = fs::File::create(directory.path().join("stderr")).expect("our own directory");
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "512", "-e", &format!("trace={calls}"), "-p", &pid.to_string()]);
         command.arg("-o").arg(directory.path().join("calls")).stdin(Stdio::null()).stderr(stderr);
-        let Ok(mut child) = command.spawn() else {
-            eprintln!("SKIPPED: there is no strace on this machine (apt-get install strace)");
-            return None;
-        };
+        let mut child = command.spawn().expect("strace is there");
         let said = || fs::read_to_string(directory.path().join("stderr")).unwrap_or_default();
         let ended = wait::wait_for("strace is attached", || match child.try_wait().expect("our own child") {
             Some(_) => Some(true),
             None => said().contains("attached").then_some(false),
         });
         if ended {
-            eprintln!("SKIPPED: strace may not watch: {}", said());
+            eprintln!("skipped: strace may not watch: {}", said());
             return None;
         }
         Some(Strace { child, directory })

@@ -1,7 +1,8 @@
 //! The published examples, run as they are printed.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use tests::needs;
 use tests::scene;
 use tests::supervisor::Supervisor;
 
@@ -15,8 +16,7 @@ fn blocks(page: &str, kind: &str) -> Vec<String> {
 /// curl, why is printed.
 #[track_caller]
 fn run(blocks: &[String]) -> Option<Vec<String>> {
-    if !Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
-        eprintln!("SKIPPED: there is no curl on this machine (apt-get install curl)");
+    if !needs::commands(&["curl"]) {
         return None;
     }
     let supervisor = Supervisor::new().token().start();

@@ -42,7 +42,7 @@ fn is_known(object: &Value, kinds: &str) -> bool {
     let group = object["apiVersion"].as_str().and_then(|version| version.split('/').next()).unwrap_or("");
     let known = !OTHERS.contains(&group) || kinds.contains(group);
     if !known {
-        eprintln!("SKIPPED: {}: the cluster has no {group} (just cluster-crds)", object["kind"]);
+        eprintln!("skipped: {}: the cluster has no {group} (just cluster-crds)", object["kind"]);
     }
     known
 }

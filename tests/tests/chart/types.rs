@@ -23,7 +23,7 @@ fn every_object_has_only_fields_that_each_kubernetes_version_knows() {
     let sets = chart::sets();
     for minor in MINORS {
         let Some(types) = types_of(minor) else {
-            eprintln!("SKIPPED: the types of Kubernetes 1.{minor} are not here (just api-types)");
+            eprintln!("skipped: the types of Kubernetes 1.{minor} are not here (just api-types)");
             continue;
         };
         let mut checked = 0;
@@ -47,7 +47,7 @@ fn every_object_has_only_fields_that_each_kubernetes_version_knows() {
 #[test]
 fn a_field_that_is_not_there_and_a_value_of_the_wrong_kind_are_found() {
     let Some((minor, types)) = MINORS.rev().find_map(|minor| Some((minor, types_of(minor)?))) else {
-        eprintln!("SKIPPED: no types are here (just api-types)");
+        eprintln!("skipped: no types are here (just api-types)");
         return;
     };
     let pod: Value = serde_saphyr::from_str(

@@ -1,5 +1,7 @@
 //! When a task's record is on the disk, as the kernel is asked for it.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tests::strace::{Line, Strace};
 use tests::supervisor::Supervisor;
@@ -69,6 +71,7 @@ fn with_sync_always_the_record_is_on_the_disk_before_the_answer_is_sent() {
 fn by_default_the_record_is_written_before_the_answer_and_one_sync_follows_for_many() {
     let (supervisor, api) = busy("group");
     let Some(strace) = Strace::attach(supervisor.pid(), CALLS) else { return };
+    let begun = Instant::now();
     let ids: Vec<String> = (0..32).map(|number| format!("task-{number:02}")).collect();
     std::thread::scope(|scope| {
         for some in ids.chunks(4) {
@@ -86,5 +89,7 @@ fn by_default_the_record_is_written_before_the_answer_and_one_sync_follows_for_m
         assert!(recorded(&lines, id) < answered(&lines, id), "{id} was told of before it was written down");
     }
     let syncs = lines.iter().filter(|line| is_sync(line) && is_journal(line)).count();
-    assert!(syncs < ids.len() / 2, "{syncs} syncs for {} records", ids.len());
+    // Each of them follows 25 ms after the first record that it is for, however slow this machine is.
+    let most = begun.elapsed().as_millis() as usize / 25 + 2;
+    assert!(syncs <= most, "{syncs} syncs for {} records in {:?}", ids.len(), begun.elapsed());
 }

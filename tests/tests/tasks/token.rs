@@ -23,11 +23,13 @@ fn calls() -> Vec<(&'static str, String)> {
     paths.into_iter().flat_map(|path| methods.map(move |method| (method, path.clone()))).collect()
 }
 
-/// A bash script that makes all these calls with `$port` set, without a token and with a wrong one, and prints each status line.
+/// A bash script that makes all these calls with `$port` set, without a token and with a wrong one, and prints the first line of each
+/// as it was sent, and of its answer.
 fn script() -> String {
     let all: Vec<String> = calls().into_iter().map(|(method, path)| format!("'{method} {path}'")).collect();
-    let send =
-        "exec 3<>/dev/tcp/127.0.0.1/$port; printf \"$call HTTP/1.0\\r\\n$header\\r\\n\" >&3; head -n 1 <&3; exec 3>&-";
+    // No call is part of a format: %2e is a conversion to printf.
+    let send = "exec 3<>/dev/tcp/127.0.0.1/$port; printf -v request '%s HTTP/1.0\\r\\n%b\\r\\n' \"$call\" \"$header\"; \
+                printf %s \"$request\" | head -n 1; printf %s \"$request\" >&3; head -n 1 <&3; exec 3>&-";
     let headers = "'' 'Authorization: Bearer wrong\\r\\n'";
     format!("for call in {}; do for header in {headers}; do {send}; done; done; echo done", all.join(" "))
 }
@@ -35,8 +37,11 @@ fn script() -> String {
 /// Each of these calls was answered, and each with 401.
 #[track_caller]
 fn assert_refused(said: &str) {
+    let sent: BTreeSet<&str> = said.lines().filter_map(|line| line.strip_suffix(" HTTP/1.0")).collect();
+    let calls: BTreeSet<String> = calls().into_iter().map(|(method, path)| format!("{method} {path}")).collect();
+    assert!(sent.iter().eq(&calls), "{said}");
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("HTTP/")).collect();
-    assert_eq!(lines.len(), 2 * calls().len(), "{said}");
+    assert_eq!(lines.len(), 2 * calls.len(), "{said}");
     assert!(lines.iter().all(|line| line.starts_with("HTTP/1.0 401 ")), "{said}");
 }
 
