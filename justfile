@@ -31,17 +31,30 @@ first-screen:
     # Not in /tmp, where agents write. Cargo's directory is the one that is there, so that only our own crates are built.
     mkdir -p "{{ target_dir }}"
     place=$(mktemp -d -p "{{ target_dir }}" first-screen.XXXXXX) dev=
-    trap '[ -z "$dev" ] || kill -INT "$dev" 2>/dev/null || true; wait; rm -rf "$place"' EXIT
+    # A group of its own, so that cargo ends with the shell that started it. Not by INT, which what a script starts beside itself ignores.
+    set -m
+    finish() {
+        if [ -n "$dev" ]; then
+            kill -TERM -- -"$dev" 2>/dev/null || true
+            local last=$((SECONDS + 10))
+            while kill -0 -- -"$dev" 2>/dev/null && [ $SECONDS -lt $last ]; do sleep 0.1; done
+            kill -KILL -- -"$dev" 2>/dev/null || true
+        fi
+        wait
+        rm -rf "$place"
+    }
+    trap finish EXIT
     export CARGO_TARGET_DIR="{{ target_dir }}" XDG_STATE_HOME="$place/state"
     git clone --quiet . "$place/clone"
     cd "$place/clone"
     command=$(sed -n '/^```sh$/{n;p;q}' README.md)
     echo "\$ $command"
     # A shell that is replaced by its command, so that there is one process to stop.
-    bash -c "exec $command" >"$place/screen" &
+    bash -c "exec $command" </dev/null >"$place/screen" &
     dev=$!
     until grep -q '^Ctrl-C' "$place/screen"; do
-        kill -0 "$dev" || { cat "$place/screen"; exit 1; }
+        # Building our own crates is the longest of it.
+        kill -0 "$dev" && [ $SECONDS -lt 300 ] || { cat "$place/screen"; echo "no first screen after $SECONDS s" >&2; exit 1; }
         sleep 0.1
     done
     cat "$place/screen"
