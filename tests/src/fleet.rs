@@ -5,7 +5,7 @@
 //! one drained; at the end each number that a buffer gave out is a record of the gateway's, or in a gap. [`acts`] has each of these.
 //!
 //! A process may have 20,000 descriptors, so sandboxes live in several: [`agents`] is one of them, [`group`] its other
-//! end, [`sandbox`] one of its sandboxes. [`site`] has the gateways, [`door`] is where sandboxes dial when gateways change.
+//! end, [`sandbox`] one of its sandboxes; [`real`] has whole supervisors among them. [`site`] has the gateways, [`door`] is where sandboxes dial when gateways change.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,12 +21,14 @@ pub mod agents;
 mod door;
 mod group;
 mod probes;
+mod real;
 mod sandbox;
 mod site;
 mod storm;
 mod words;
 
 use group::Group;
+use real::Reals;
 use site::Site;
 use words::{Order, Return, Share};
 
@@ -43,6 +45,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 pub struct Plan {
     /// Sandboxes.
     pub links: usize,
+    /// How many of them are real supervisors.
+    pub real: usize,
     /// Gateways; several of them, and a drain, need PostgreSQL.
     pub gateways: usize,
     /// Sessions that may begin in a second, at each gateway.
@@ -90,6 +94,7 @@ struct Fleet<'p> {
     begun: Instant,
     told: Instant,
     groups: Vec<Group>,
+    reals: Reals,
     site: Site,
     /// KiB that the gateways took without a session.
     empty: f64,
@@ -98,16 +103,18 @@ struct Fleet<'p> {
 impl<'p> Fleet<'p> {
     fn start(plan: &'p Plan, site: Site, program: &Path) -> Fleet<'p> {
         let empty = site.resident();
+        let simulated = plan.links - plan.real;
         let share = |first: usize| Share {
             gateways: site.addresses(),
             door: plan.needs_doors(),
             first,
-            count: AGENTS.min(plan.links - first),
+            count: AGENTS.min(simulated - first),
             window_ms: plan.window().as_millis() as u64,
         };
         let begun = Instant::now();
-        let groups = (0..plan.links).step_by(AGENTS).map(|first| Group::start(program, &share(first))).collect();
-        let mut fleet = Fleet { plan, begun, told: begun, groups, site, empty };
+        let groups = (0..simulated).step_by(AGENTS).map(|first| Group::start(program, &share(first))).collect();
+        let reals = Reals::start(plan, &site.addresses());
+        let mut fleet = Fleet { plan, begun, told: begun, groups, reals, site, empty };
         fleet.until_sessions_have_begun(plan.links as u64);
         fleet
     }
@@ -117,15 +124,20 @@ impl<'p> Fleet<'p> {
     }
 
     fn connected(&self) -> usize {
-        self.groups.iter().map(|group| group.heard().now.connected).sum()
+        self.reals.seen().connected + self.groups.iter().map(|group| group.heard().now.connected).sum::<usize>()
     }
 
     fn begun_sessions(&self) -> u64 {
-        self.groups.iter().map(|group| group.heard().now.begun).sum()
+        self.reals.seen().begun + self.groups.iter().map(|group| group.heard().now.begun).sum::<u64>()
+    }
+
+    fn tasks(&self) -> u64 {
+        self.reals.seen().tasks + self.groups.iter().map(|group| group.heard().now.tasks).sum::<u64>()
     }
 
     fn returns(&self) -> Vec<Return> {
-        self.groups.iter().flat_map(|group| group.heard().now.returns.clone()).collect()
+        let of_groups = self.groups.iter().flat_map(|group| group.heard().now.returns.clone());
+        of_groups.chain(self.reals.seen().returns.clone()).collect()
     }
 
     /// So many, ever; and all are connected.
@@ -151,8 +163,8 @@ impl<'p> Fleet<'p> {
         std::thread::sleep(Duration::from_millis(50));
         if self.told.elapsed() >= PROGRESS {
             self.told = Instant::now();
-            let tasks: u64 = self.groups.iter().map(|group| group.heard().now.tasks).sum();
-            let (connected, begun, memory) = (self.connected(), self.begun_sessions(), self.site.resident() / 1024.0);
+            let (connected, begun, tasks) = (self.connected(), self.begun_sessions(), self.tasks());
+            let memory = self.site.resident() / 1024.0;
             let seconds = self.begun.elapsed().as_secs();
             println!(
                 "{seconds:>4} s: {connected} connected, {begun} sessions begun, {tasks} tasks, gateways {memory:.0} MiB"

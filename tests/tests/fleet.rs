@@ -19,7 +19,7 @@ fn a_small_fleet_moves_to_the_successor_of_a_gateway_that_is_drained() {
 
 fn small() -> Plan {
     let hold = Duration::from_secs(3);
-    Plan { links: 50, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false }
+    Plan { links: 50, real: 2, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false }
 }
 
 /// The numbers, of which those that are counts are as they should be.

@@ -1,4 +1,4 @@
-//! `fleet [--links N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
+//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
 //! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself.
 
 use std::process::ExitCode;
@@ -8,8 +8,7 @@ use tests::bench::report;
 use tests::binaries;
 use tests::fleet::{self, Plan, agents};
 
-const USAGE: &str =
-    "fleet: --links N, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --kill, --drain";
+const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --kill, --drain";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,12 +28,13 @@ fn main() -> ExitCode {
 
 fn plan(arguments: &[String]) -> Option<Plan> {
     let hold = Duration::from_secs(60);
-    let mut plan = Plan { links: 1000, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false };
+    let mut plan = Plan { links: 1000, real: 0, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
         match argument.as_str() {
             "--links" => plan.links = number()?,
+            "--real" => plan.real = number()?,
             "--gateways" => plan.gateways = number()?,
             "--rate" => plan.rate = number()?,
             "--tasks" => plan.tasks = number()? as f64,
@@ -44,5 +44,5 @@ fn plan(arguments: &[String]) -> Option<Plan> {
             _ => return None,
         }
     }
-    Some(plan)
+    (plan.real < plan.links).then_some(plan)
 }

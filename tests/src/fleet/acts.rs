@@ -32,6 +32,9 @@ impl Fleet<'_> {
         let (links, hold, gateways) = (self.plan.links, self.plan.hold, self.plan.gateways);
         let share = self.plan.tasks / self.groups.len() as f64;
         self.order(&Order::Work(share));
+        if self.plan.real > 0 {
+            self.reals.work();
+        }
         let begun = self.begun_sessions();
         let probes = Probes::start(&self.site.gateways[0]);
         let (mut dead, mut looked) = (0, Instant::now());
@@ -45,7 +48,8 @@ impl Fleet<'_> {
         let times = probes.stop();
         let connected = self.connected();
         let ended = self.begun_sessions() - begun + (links - connected) as u64;
-        let held = format!("sessions held for {hold:?} by {gateways} of the gateway");
+        let real = self.plan.real;
+        let held = format!("sessions held for {hold:?} by {gateways} of the gateway, {real} of real supervisors");
         let mut lines = vec![
             Line::at_least(held, links as f64, connected as f64, "sessions"),
             Line::new("closes of those that nobody asked for", 0.0, ended as f64, "closes"),
@@ -74,7 +78,7 @@ impl Fleet<'_> {
         println!("a gateway is killed");
         let all = self.plan.rate as f64 * self.plan.gateways as f64;
         let last = 1.35 * self.plan.links as f64 / all;
-        let had = self.site.gateways[0].metric("gateway_sessions");
+        let had = self.site.first_has(self.plan.links);
         let (begun, killed) = (self.begun_sessions(), now_ns());
         self.site.gateways[0].kill();
         self.site.gateways[0].start_again();
@@ -93,10 +97,11 @@ impl Fleet<'_> {
         println!("a gateway is drained");
         self.site.add(self.plan);
         let refused = self.site.refused();
-        let had = self.site.gateways[0].metric("gateway_sessions");
+        let had = self.site.first_has(self.plan.links);
         let (begun, drained) = (self.begun_sessions(), now_ns());
         let mut old = self.site.gateways.remove(0);
         self.order(&Order::Before(self.site.addresses()));
+        self.reals.now_before(&self.site.addresses());
         old.signal(Signal::SIGTERM);
         self.until_sessions_have_begun(begun + had as u64);
         let code = old.wait();
@@ -119,6 +124,12 @@ impl Fleet<'_> {
                 tally.count(&self.site.gateways[0].events(id), produced);
             }
             waiting += heard.waiting.len();
+        }
+        for (id, produced) in self.reals.finish() {
+            match produced {
+                Some(produced) => tally.count(&self.site.gateways[0].events(&id), &produced),
+                None => waiting += 1,
+            }
         }
         let Tally { produced, delivered, gaps, lost, twice, invented } = tally;
         let of = format!("of {produced} records, {delivered} delivered and {gaps} in gaps");

@@ -66,6 +66,14 @@ impl Site {
         self.gateways.iter().map(of).sum()
     }
 
+    /// Sessions that the first of them has, once all of them together have these and no probe's any more.
+    #[track_caller]
+    pub(super) fn first_has(&self, links: usize) -> f64 {
+        let of = |gateway: &Gateway| gateway.metric("gateway_sessions");
+        wait_until("the probes have gone", || self.gateways.iter().map(of).sum::<f64>() == links as f64);
+        of(&self.gateways[0])
+    }
+
     /// Dials that they refused.
     pub(super) fn refused(&self) -> f64 {
         let of = |gateway: &Gateway| -> f64 {
