@@ -32,7 +32,7 @@ use real::Reals;
 use site::Site;
 use words::{Order, Return, Share};
 
-/// Sandboxes in one process: each has nine descriptors, for its directories, its buffer's files, its socket and its timer, and two
+/// Sandboxes in one process: each has nine descriptors at most, for its directories, its buffer's files, its socket and its timer, and two
 /// more at a door.
 const AGENTS: usize = 1_500;
 /// Beats of the whole fleet in a second.
