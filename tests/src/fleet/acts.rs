@@ -81,13 +81,15 @@ impl Fleet<'_> {
         let had = self.site.first_has(self.plan.links);
         let (begun, killed) = (self.begun_sessions(), now_ns());
         self.site.gateways[0].kill();
+        // Of the others: it begins anew.
+        let refused = self.site.refused();
         self.site.gateways[0].start_again();
         self.until_sessions_have_begun(begun + had as u64);
         let storm = Storm::since(killed, self.returns());
         vec![
             Line::at_least("sandboxes that came back after a kill", had, storm.count() as f64, "sandboxes"),
             Line::new("sessions that began in its busiest second", all, storm.busiest_second() as f64, "sessions"),
-            Line::new("dials that were refused after it", 0.0, self.site.refused(), "dials"),
+            Line::new("dials that were refused after it", 0.0, self.site.refused() - refused, "dials"),
             Line::new("until all were back, 1.35 × fleet / rate", last, storm.last_back(), "s"),
         ]
     }
