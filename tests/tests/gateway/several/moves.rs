@@ -66,7 +66,14 @@ fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds
     assert_eq!(first.wait(), 0);
     wait_until("all are at the other", || second.metric("gateway_sessions") == IDS.len() as f64);
     let mut aways = IDS.map(|id| {
-        let (ended, begun) = (times(&first, id, "a session ended"), times(&second, id, "a session began"));
+        // A line of a log comes by a pipe, behind what it tells of.
+        let told = |gateway, message| {
+            tests::wait::wait_for("it is logged", || {
+                let times = times(gateway, id, message);
+                (!times.is_empty()).then_some(times)
+            })
+        };
+        let (ended, begun) = (told(&first, "a session ended"), told(&second, "a session began"));
         assert_eq!((ended.len(), begun.len()), (1, 1), "{id} moved once");
         let away = begun[0] - ended[0];
         println!("{id} was away for {away} ms");
