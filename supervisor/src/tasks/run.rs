@@ -57,7 +57,7 @@ pub(crate) enum Change {
 pub(crate) struct Ended {
     exit: Option<Exit>,
     timed_out: bool,
-    /// In our own words; what others say, and what the client named, stands after a colon, where [`row::log`] leaves it out.
+    /// In our own words; what others say, and what the client named, stands after a colon, where [`super::row::log`] leaves it out.
     reason: Option<String>,
     usage: Usage,
 }
