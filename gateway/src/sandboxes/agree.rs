@@ -78,8 +78,9 @@ impl Sandboxes {
     }
 
     async fn look(&self) -> Result<Vec<Step>, SandboxError> {
-        let there = self.0.backend.list().await?;
+        // In this order, so that one that was asked for and made meanwhile is not taken for missing.
         let wanted = self.wanted().await?;
+        let there = self.0.backend.list().await?;
         for row in &wanted {
             // What has failed by its time alone has changed nothing.
             if self.see(row).is_some_and(|seen| matches!(seen.state, State::Failed { .. })) {
