@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use protocol::session::{
-    COMMANDS, Class, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms,
-};
+use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,17 +17,18 @@ use super::under_way::{IN_FLIGHT, Stored, UnderWay};
 use super::wire::{Event, Wire};
 use super::{Sessions, hello, sequence};
 use crate::awake::wall_ms;
-use crate::exit::reason;
+use crate::lease;
 use crate::registry::{Live, Order, Told};
-use crate::store::{self, Append, Begin, Begun, Cursors, Outcomes, Piece, Store, StoreError};
+use crate::store::{Begin, Begun, Cursors, Outcomes};
 use crate::tokens::is_name;
+
+mod ending;
+mod records;
 
 /// From the upgrade to the hello.
 const HELLO: Duration = Duration::from_secs(5);
 /// A peer that has not taken what we sent for so long is cut.
 const SLOW: Duration = Duration::from_secs(10);
-/// Between two tries to store an end.
-const LATER: Duration = Duration::from_secs(5);
 /// The longest state, bytes: it is kept in memory.
 const MAX_STATE: usize = 16 * 1024;
 
@@ -90,7 +89,7 @@ impl<'p> Session<'p> {
             now_ms,
         };
         let owner = begin.owner.clone();
-        let lost = || End::close(close::STORE, "the gateway has lost its lease; dial again");
+        let lost = || End::close(close::STORE, lease::LOST);
         if part.lease.is_lost() {
             return Err(lost());
         }
@@ -163,28 +162,7 @@ impl<'p> Session<'p> {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        if let Some(streams) = &self.live.streams {
-            streams.end();
-        }
-        // It has ended with the lease, in the store too; the peer is to know before the store can be asked again.
-        if self.part.lease.id() != self.owner {
-            self.part.registry.leave(&self.live);
-            return end;
-        }
-        let write = store::End {
-            sandbox: self.live.sandbox.clone(),
-            fence: self.live.fence,
-            state: self.live.state().map(|told| (told.json, told.digest)),
-            gone: end == End::Bye { last: true },
-            now_ms: wall_ms(),
-            awake_ms: self.part.awake.shared(),
-        };
-        if let Err(error) = self.part.store.write(write.clone()).await {
-            tracing::warn!(sandbox = self.live.sandbox, error = reason(&error), "its end is stored later");
-            tokio::spawn(store_later(self.part.store.clone(), write));
-        }
-        // Whoever asks from here on finds the end in the store.
-        self.part.registry.leave(&self.live);
+        self.over(&end).await;
         end
     }
 
@@ -362,45 +340,6 @@ impl<'p> Session<'p> {
         }
     }
 
-    fn expected(&self, class: Class) -> i64 {
-        self.next.get(&class).copied().unwrap_or(1)
-    }
-
-    /// Hand pieces to the store. What was there before is acknowledged again, as soon as nothing of its class is under way.
-    async fn append(&mut self, class: Class, pieces: Vec<Piece>, next: i64) -> Result<(), End> {
-        self.next.insert(class, next);
-        if pieces.is_empty() {
-            if !self.under_way.has(class) {
-                self.outbox.acks.insert(class, next - 1);
-            }
-            return Ok(());
-        }
-        self.count(class, &pieces);
-        let bytes: usize = pieces.iter().map(|piece| piece.body.len() + 64).sum();
-        let part = self.part;
-        // A place in memory that all sessions share.
-        let room = self.unless_closed(part.store.room(bytes)).await?;
-        let append = Append {
-            sandbox: self.live.sandbox.clone(),
-            fence: self.live.fence,
-            epoch: self.epoch.clone(),
-            class,
-            pieces,
-            now_ms: wall_ms(),
-        };
-        let receipt = self.unless_closed(part.store.submit(append)).await??;
-        self.under_way.records(class, next - 1, bytes, receipt, room);
-        Ok(())
-    }
-
-    fn count(&self, class: Class, pieces: &[Piece]) {
-        let label = vec![("class", class.name().to_string())];
-        let metrics = &self.part.metrics;
-        metrics.records.get_or_create(&label).inc_by(pieces.iter().filter(|piece| !piece.gap).count() as u64);
-        let lost = |piece: &Piece| u64::try_from(piece.last - piece.seq + 1).unwrap_or(0);
-        metrics.lost.get_or_create(&label).inc_by(pieces.iter().filter(|piece| piece.gap).map(lost).sum());
-    }
-
     /// Whoever waits for the store can still be told to end.
     async fn unless_closed<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
@@ -411,16 +350,6 @@ impl<'p> Session<'p> {
                 order = next_order(&mut self.orders) => self.obey(order)?,
             }
         }
-    }
-}
-
-/// Others would take it for one that goes on.
-async fn store_later(store: Store, end: store::End) {
-    while let Err(error) = store.write(end.clone()).await {
-        if matches!(error, StoreError::Closed) {
-            return;
-        }
-        tokio::time::sleep(LATER).await;
     }
 }
 

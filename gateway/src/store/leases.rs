@@ -11,6 +11,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, AnyPool, Connection, Row as _};
 
 use super::{StoreError, Write, connect, patience};
+use crate::awake::wall_ms;
 
 /// How long a lease is valid.
 pub const VALID: Duration = Duration::from_secs(10);
@@ -160,6 +161,13 @@ pub struct Leave {
     pub awake_ms: i64,
     /// It gives its lease back; anybody else's has to be over.
     pub by_itself: bool,
+}
+
+impl Leave {
+    /// Of a gateway that stops, and has no session any more.
+    pub fn now(gateway: String, awake_ms: i64) -> Leave {
+        Leave { gateway, ended_ms: wall_ms(), awake_ms, by_itself: true }
+    }
 }
 
 impl Write for Leave {
