@@ -60,12 +60,13 @@ impl Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Finding::Good(text) => write!(f, "ok       {text}"),
-            Finding::Warning(text) => write!(f, "warning  {text}"),
-            Finding::Bad(text) => write!(f, "FAILED   {text}"),
-            Finding::Unknown(text) => write!(f, "unknown  {text}"),
-        }
+        let word = match self {
+            Finding::Good(_) => "ok",
+            Finding::Warning(_) => "warning",
+            Finding::Bad(_) => "FAILED",
+            Finding::Unknown(_) => "unknown",
+        };
+        write!(f, "{word:<9}{}", self.text())
     }
 }
 
