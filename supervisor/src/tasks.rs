@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use protocol::task::{Create, State, Task};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 pub mod config;
+mod control;
 mod folders;
 mod handle;
 pub(crate) mod identity;
@@ -168,18 +168,12 @@ impl Tasks {
         seed: Option<Seed>,
     ) -> Result<(Arc<Entry>, bool), Refused> {
         if let Some(known) = key.as_ref().and_then(|key| self.keys.get(key)).and_then(|id| self.table.get(id)) {
-            return match known.record.digest.as_ref() == Some(&digest) {
-                true => Ok((known.entry.clone(), false)),
-                false => Err(Refused::Conflict("this Idempotency-Key came with another body before")),
-            };
+            return known.again(&digest, "this Idempotency-Key came with another body before");
         }
         let spec = Spec::new(&create, &self.config)?;
         let id = create.task_id.clone().unwrap_or_else(identity::task_id);
         if let Some(known) = self.table.get(&id) {
-            return match known.record.digest.as_ref() == Some(&digest) {
-                true => Ok((known.entry.clone(), false)),
-                false => Err(Refused::Conflict("there is a task with this id and another body")),
-            };
+            return known.again(&digest, "there is a task with this id and another body");
         }
         if self.stopping.is_some() {
             return Err(Refused::Stopping);
@@ -361,49 +355,6 @@ impl Tasks {
         recorded.is_ok()
     }
 
-    fn tell_who_waits_for_the_end(&mut self) {
-        if self.running == 0
-            && let Some(waiting) = &mut self.stopping
-        {
-            for done in waiting.drain(..) {
-                // Who no longer waits need not be told.
-                let _ = done.send(());
-            }
-        }
-    }
-
-    async fn control(&mut self, id: &str, control: Control) -> Result<Arc<Entry>, Refused> {
-        let row = self.table.get_mut(id).ok_or(Refused::Unknown)?;
-        let cancel = matches!(control, Control::End(_));
-        if row.record.task.state.is_final() {
-            return if cancel { Ok(row.entry.clone()) } else { Err(Refused::State("the task has ended")) };
-        }
-        if row.spec.is_some() {
-            if !cancel {
-                return Err(Refused::State("the task has not started yet"));
-            }
-            return self.cancel_queued(id).await;
-        }
-        row.cancelled |= cancel;
-        let entry = row.entry.clone();
-        if let Some(ways) = entry.ways() {
-            // A run takes its controls at once; one that is just ending no longer does, and its end is on the way.
-            let _ = ways.control.send(control).await;
-        }
-        Ok(entry)
-    }
-
-    async fn cancel_queued(&mut self, id: &str) -> Result<Arc<Entry>, Refused> {
-        self.queue.retain(|(_, _, queued)| queued != id);
-        let row = self.table.get_mut(id).ok_or(Refused::Unknown)?;
-        row.spec = None;
-        row.cancelled = true;
-        let entry = row.entry.clone();
-        self.running += 1;
-        self.update(Update { id: id.to_string(), change: run::Change::NeverRan }).await;
-        Ok(entry)
-    }
-
     async fn delete(&mut self, id: &str) -> Result<(), Refused> {
         let row = self.table.get(id).ok_or(Refused::Unknown)?;
         if !row.record.task.state.is_final() {
@@ -428,23 +379,5 @@ impl Tasks {
         tasks.truncate(query.limit);
         let next = tasks.last().filter(|_| more).map(|task| task.task_id.clone());
         Page { tasks, next }
-    }
-
-    /// What waits stays in the journal and is the next supervisor's.
-    fn drain(&mut self, done: oneshot::Sender<()>) {
-        self.stopping.get_or_insert_default().push(done);
-        self.tell_who_waits_for_the_end();
-    }
-
-    fn stop(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
-        for row in self.table.values_mut().filter(|row| row.orders.is_none() && row.spec.is_none()) {
-            row.cancelled = true;
-            row.stopped = true;
-            let grace = deadline.saturating_duration_since(Instant::now());
-            if let Some(ways) = row.entry.ways() {
-                let _ = ways.control.try_send(Control::End(grace));
-            }
-        }
-        self.drain(done);
     }
 }

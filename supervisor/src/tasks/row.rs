@@ -8,7 +8,7 @@ use protocol::task::{Create, Output, State, Task};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::handle::{Control, Entry, Ways};
+use super::handle::{Control, Entry, Refused, Ways};
 use super::identity;
 use super::journal::Record;
 use super::output::Stream;
@@ -59,6 +59,14 @@ impl Row {
             cancelled: false,
             stopped: false,
             since: Instant::now(),
+        }
+    }
+
+    /// What is answered to who asks for it once more: the same task for the same body, else why not.
+    pub(super) fn again(&self, digest: &str, otherwise: &'static str) -> Result<(Arc<Entry>, bool), Refused> {
+        match self.record.digest.as_deref() == Some(digest) {
+            true => Ok((self.entry.clone(), false)),
+            false => Err(Refused::Conflict(otherwise)),
         }
     }
 
