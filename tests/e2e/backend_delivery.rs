@@ -35,61 +35,48 @@ fn installs(spec: &PodSpec) -> bool {
 }
 
 /// Image volumes are against the rules of this namespace, as they are for Pod Security `restricted` before 1.33.
-struct Rule(String);
+async fn forbid_image_volumes(scene: &Scene) {
+    allow_image_volumes(scene).await;
+    let name = scene.namespace.clone();
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
+        "spec": {
+            "matchConstraints": { "resourceRules": [
+                { "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] },
+            ] },
+            "validations": [{
+                "expression": "!has(object.spec.volumes) || !object.spec.volumes.exists(v, has(v.image))",
+                "message": "image volumes are forbidden here",
+            }],
+        },
+    }))
+    .expect("a policy");
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } },
+        },
+    }))
+    .expect("a binding");
+    Api::all(scene.client.clone()).create(&PostParams::default(), &policy).await.expect("a policy can be made");
+    Api::all(scene.client.clone()).create(&PostParams::default(), &binding).await.expect("and bound");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("the rule is in force", SOON, async || {
+        let pod = Sandbox::shell("").pod(scene.level);
+        scene.api::<Pod>().create(&dry, &pod).await.is_err().then_some(())
+    })
+    .await;
+}
 
-impl Rule {
-    async fn against_image_volumes(scene: &Scene) -> Rule {
-        Rule::sweep(scene).await;
-        let name = scene.namespace.clone();
-        let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
-            "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
-            "spec": {
-                "matchConstraints": { "resourceRules": [
-                    { "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] },
-                ] },
-                "validations": [{
-                    "expression": "!has(object.spec.volumes) || !object.spec.volumes.exists(v, has(v.image))",
-                    "message": "image volumes are forbidden here",
-                }],
-            },
-        }))
-        .expect("a policy");
-        let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
-            "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "chaperone-e2e" } },
-            "spec": {
-                "policyName": name,
-                "validationActions": ["Deny"],
-                "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } },
-            },
-        }))
-        .expect("a binding");
-        Api::all(scene.client.clone()).create(&PostParams::default(), &policy).await.expect("a policy can be made");
-        Api::all(scene.client.clone()).create(&PostParams::default(), &binding).await.expect("and bound");
-        let dry = PostParams { dry_run: true, ..PostParams::default() };
-        until("the rule is in force", SOON, async || {
-            let pod = Sandbox::shell("").pod(scene.level);
-            scene.api::<Pod>().create(&dry, &pod).await.is_err().then_some(())
-        })
-        .await;
-        Rule(name)
-    }
-
-    /// What an earlier test that failed has left; it counts in that test's namespace only, which has gone.
-    async fn sweep(scene: &Scene) {
-        let ours = ListParams::default().labels("app.kubernetes.io/part-of=chaperone-e2e");
-        let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
-        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client.clone());
-        let _ = bindings.delete_collection(&DeleteParams::default(), &ours).await;
-        let _ = policies.delete_collection(&DeleteParams::default(), &ours).await;
-    }
-
-    /// It belongs to no namespace, so it does not go with the test's.
-    async fn lift(&self, scene: &Scene) {
-        let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
-        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client.clone());
-        let _ = bindings.delete(&self.0, &DeleteParams::default()).await;
-        let _ = policies.delete(&self.0, &DeleteParams::default()).await;
-    }
+/// The rule belongs to no namespace, so it does not go with the test's; one that a failed test has left counts in that one's only.
+async fn allow_image_volumes(scene: &Scene) {
+    let ours = ListParams::default().labels("app.kubernetes.io/part-of=chaperone-e2e");
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client.clone());
+    let _ = bindings.delete_collection(&DeleteParams::default(), &ours).await;
+    let _ = policies.delete_collection(&DeleteParams::default(), &ours).await;
 }
 
 #[test]
@@ -107,13 +94,13 @@ fn where_image_volumes_work_a_pod_has_shown_it_before_the_first_sandbox() {
 #[test]
 fn where_image_volumes_are_refused_an_init_container_copies_the_supervisor_instead() {
     in_namespace(Level::Restricted, async |scene| {
-        let rule = Rule::against_image_volumes(scene).await;
+        forbid_image_volumes(scene).await;
         let builder = automatic(scene, str::to_owned).await;
         let (code, said, _) = builder.run(&["preflight"]);
         let gateway = Maker { gateway: builder.start() };
         let made = gateway.create("?wait=120s", &json!({ "id": "a" }));
         let pods = pods(scene).await;
-        rule.lift(scene).await;
+        allow_image_volumes(scene).await;
         assert_eq!(code, 0, "{said}");
         assert!(
             said.contains("warning  an init container copies the supervisor") && said.contains("forbidden here"),

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use serde_json::json;
 
+use crate::repository::{self, run};
 use crate::tasks::Api;
 use crate::wait::wait_until;
 
@@ -37,9 +38,7 @@ pub fn repository(at: &Path) -> PathBuf {
     let path = at.join("repository");
     fs::create_dir_all(path.join("src")).expect("our own directory");
     fs::write(path.join("src/main.rs"), "fn main() {}\n").expect("our own file");
-    run(&path, "git", &["init", "-q", "."]);
-    run(&path, "git", &["add", "-A"]);
-    run(&path, "git", &["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "first commit"]);
+    repository::commit(&path);
     path
 }
 
@@ -102,11 +101,4 @@ fn follow(api: &Api, id: &str) -> String {
     }
     assert!(told, "{}", String::from_utf8_lossy(&seen));
     String::from_utf8_lossy(&seen).into_owned()
-}
-
-#[track_caller]
-fn run(at: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program).args(arguments).current_dir(at).stdin(Stdio::null()).output().expect(program);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
 }

@@ -20,7 +20,7 @@
 //! - [`chart`]: the chart as Helm renders it.
 //! - [`postgres`], [`prometheus`], [`registry`]: real servers of others.
 //! - [`date`]: the date of one process, changed while it runs. [`mod@cgroup`]: a control group for one sandbox.
-//! - [`strace`]: what a program asks of the kernel. [`needs`]: what a machine may lack.
+//! - [`strace`]: what a program asks of the kernel. [`needs`]: what a machine may lack. [`mod@repository`]: git.
 //! - [`wait`], [`table`], [`http`], [`output`], [`processes`]: what tests ask again and again.
 
 pub mod attach;
@@ -51,6 +51,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod registry;
 pub mod relay;
+pub mod repository;
 pub mod scene;
 pub mod scripted_model;
 pub mod stage;

@@ -9,9 +9,9 @@ mod seeds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine;
+use tests::repository::{commit, run};
 use tests::stage::Profile;
 use tests::supervisor::{Builder, Supervisor};
 use tests::tasks::Api;
@@ -27,15 +27,6 @@ fn api() -> (Supervisor, Api) {
     (supervisor, api)
 }
 
-/// Run a program of this machine; panics where it fails.
-#[track_caller]
-fn run(at: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program).args(arguments).current_dir(at).stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
 /// A git repository with a few files, made anew; only the files where there is no git.
 fn repository(at: &Path) -> PathBuf {
     let path = at.join("repository");
@@ -45,9 +36,7 @@ fn repository(at: &Path) -> PathBuf {
     fs::write(path.join("src/gone.txt"), "gone\n").expect("our own file");
     std::os::unix::fs::symlink("../README.md", path.join("src/link")).expect("our own link");
     if tests::needs::commands(&["git"]) {
-        run(&path, "git", &["init", "-q", "."]);
-        run(&path, "git", &["add", "-A"]);
-        run(&path, "git", &["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "first"]);
+        commit(&path);
     }
     path
 }

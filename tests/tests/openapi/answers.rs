@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use tests::needs;
 use tests::openapi::{Call, Page, schema};
 use tests::processes;
 use tests::relay::Relay;
+use tests::repository::run;
 use tests::supervisor::Supervisor;
 use tests::tasks::{Answer, Api};
 use tests::wait::wait_until;
@@ -66,15 +66,12 @@ impl Client {
 /// A directory with two files as `tar.gz`.
 pub(super) fn archive(at: &Path) -> Vec<u8> {
     std::fs::write(at.join("a"), "one\n").expect("our own directory");
-    let tar = Command::new("tar").args(["-cz", "a"]).current_dir(at).output().expect("tar");
-    assert!(tar.status.success());
-    tar.stdout
+    run(at, "tar", &["-cz", "a"])
 }
 
 /// A supervisor whose relay takes patches for a repository of its own, with the token of the relay's test.
 fn supervisor(repository: &Path) -> Supervisor {
-    let git = |arguments: &[&str]| Command::new("git").args(arguments).current_dir(repository).status().expect("git");
-    assert!(git(&["init", "-q", "."]).success());
+    run(repository, "git", &["init", "-q", "."]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let address = listener.local_addr().expect("bound");
     let relay = Relay::new("relay-token", repository);
