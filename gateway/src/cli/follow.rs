@@ -114,6 +114,7 @@ pub(crate) async fn output(target: &Target, on: bool, patience: &Patience, inter
     drop(sender);
     let shown = async {
         while let Some((stderr, piece)) = pieces.recv().await {
+            let stream = if stderr { "stderr" } else { "stdout" };
             match piece.map_err(fault)? {
                 Piece::Bytes(bytes) => {
                     if let Err(error) = write(stderr, bytes).await {
@@ -121,12 +122,8 @@ pub(crate) async fn output(target: &Target, on: bool, patience: &Patience, inter
                         return if pipe { Ok(BROKEN_PIPE) } else { Err(Fault::new(exit::TEMPORARY, &error)) };
                     }
                 }
-                Piece::Cut { from, to } => {
-                    let stream = if stderr { "stderr" } else { "stdout" };
-                    note(&format!("{} bytes of {stream} are no longer kept", to - from));
-                }
+                Piece::Cut { from, to } => note(&format!("{} bytes of {stream} are no longer kept", to - from)),
                 Piece::Lost(at) => {
-                    let stream = if stderr { "stderr" } else { "stdout" };
                     note(&format!("{stream} is lost from byte {at} on: the sandbox no longer knows the task"));
                 }
             }
