@@ -13,6 +13,7 @@
 //! - [`mod@bench`]: the numbers that are promised.
 //! - [`crowd`]: agents that make many processes.
 //! - [`fleet`]: thousands of sandboxes on real gateways. [`tally`]: produced = delivered + gaps.
+//! - [`torture`]: what is done to real programs while they work.
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`attach`]: a client that is attached to a dev-task.
 //! - [`issuer`]: as much of a cluster as knows a Pod by its token. [`mod@tls`]: certificates, right and wrong.
@@ -61,4 +62,5 @@ pub mod table;
 pub mod tally;
 pub mod tasks;
 pub mod tls;
+pub mod torture;
 pub mod wait;

@@ -67,23 +67,31 @@ impl Tally {
 
     /// Each number from 1 to `last` once.
     fn count_class<'e>(&mut self, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
-        let mut times: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut spans = Vec::new();
         for event in events {
             if event["epoch"] != epoch {
                 self.invented += 1;
             } else if let Some(seq) = event["seq"].as_i64() {
                 self.delivered += 1;
-                *times.entry(seq).or_default() += 1;
+                spans.push((seq, seq));
             } else {
                 let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
-                self.gaps += number("to") - number("from") + 1;
-                (number("from")..=number("to")).for_each(|seq| *times.entry(seq).or_default() += 1);
+                let (from, to) = (number("from"), number("to"));
+                self.gaps += to - from + 1;
+                spans.push((from, to));
             }
         }
         self.produced += last;
-        self.lost += (1..=last).filter(|seq| !times.contains_key(seq)).count() as i64;
-        self.twice += times.values().map(|times| times - 1).sum::<i64>();
-        self.invented += times.keys().filter(|seq| **seq > last).count() as i64;
+        // In order, so that all below `next` is settled: a gap may be of millions.
+        spans.sort_unstable();
+        let mut next = 1;
+        for (from, to) in spans {
+            self.lost += from.min(last + 1).saturating_sub(next).max(0);
+            self.twice += (to.min(next - 1) - from + 1).max(0);
+            self.invented += (to - from.max(next).max(last + 1) + 1).max(0);
+            next = next.max(to + 1);
+        }
+        self.lost += (last + 1 - next).max(0);
     }
 }
 

@@ -4,7 +4,6 @@ use super::{Line, buffer};
 
 mod first;
 mod idle;
-pub mod kills;
 mod sessions;
 
 /// All but the kills, which are `torture`'s; `short` holds sessions for half a minute.

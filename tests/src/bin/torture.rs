@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tests::bench::{Line, endings, kills, link, orphans, report, row, stop};
-use tests::binaries;
+use tests::bench::{Line, endings, kills, orphans, report, row, stop};
+use tests::{binaries, torture};
 
 /// What is measured: in full, or short.
 type Measure = fn(short: bool) -> Vec<Line>;
@@ -14,8 +14,8 @@ const ALL: [(&str, Measure); 7] = [
     ("row", |short| row::measure(if short { 10_000 } else { 100_000 })),
     ("endings", |short| endings::measure(if short { 40 } else { 200 })),
     ("kills", |short| kills::measure(if short { 20 } else { 500 })),
-    ("link", |short| link::kills::measure(if short { 10 } else { 100 })),
-    ("gateways", |short| link::kills::measure_several(if short { 12 } else { 60 })),
+    ("link", |short| torture::kills::measure(if short { 20 } else { 1_000 })),
+    ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
 ];
 
 fn main() -> ExitCode {

@@ -1,9 +1,10 @@
 //! kill -9 of the gateway in the middle of a stream of records.
 
 use protocol::session::{Class, FromGateway};
-use tests::bench::{link, report};
+use tests::bench::report;
 use tests::control_plane::Gateway;
 use tests::dialler::{Dialler, Received, hello};
+use tests::torture;
 
 /// Records of one frame.
 const FRAME: i64 = 20;
@@ -59,5 +60,5 @@ pub(super) fn kill_in_the_middle_of_streams(mut gateway: Gateway) {
 
 #[test]
 fn kill_9_of_supervisors_and_gateway_under_load_loses_and_doubles_no_record_and_no_end_of_a_task() {
-    assert!(report(&link::kills::measure(4)));
+    assert!(report(&torture::kills::measure(4)));
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use protocol::session::{Offline, OfflineAction};
 use serde_json::{Value, json};
-use tests::bench::{link, report};
+use tests::bench::report;
 use tests::dialler::Received;
+use tests::torture;
 use tests::wait::within;
 
 use super::*;
@@ -337,5 +338,5 @@ fn a_row_that_somebody_holds_costs_its_own_session_and_no_other() {
 
 #[test]
 fn faults_of_three_gateways_under_load_lose_and_double_no_record_and_no_end_of_a_task() {
-    assert!(report(&link::kills::measure_several(8)));
+    assert!(report(&torture::kills::measure_several(8)));
 }

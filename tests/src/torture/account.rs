@@ -1,0 +1,102 @@
+//! What became of all that was produced, and of all tasks: the numbers that every run ends with.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::load::Sandbox;
+use crate::bench::Line;
+use crate::control_plane::Gateway;
+use crate::tally::Tally;
+
+/// What was found, counted over any number of sandboxes.
+#[derive(Default)]
+pub struct Account {
+    tally: Tally,
+    tasks: usize,
+    ends: usize,
+    altered: usize,
+    taken_back: usize,
+}
+
+impl Account {
+    /// End the load of these sandboxes, and hold what the gateway has of them to what they and their clients know.
+    pub fn settle(&mut self, sandboxes: &mut [Sandbox], gateway: &Gateway) {
+        sandboxes.iter_mut().for_each(Sandbox::end_load);
+        for sandbox in sandboxes {
+            self.check(sandbox, gateway);
+        }
+    }
+
+    /// Numbers that are in gaps.
+    pub fn gaps(&self) -> i64 {
+        self.tally.gaps
+    }
+
+    /// All of it but the gaps, after these `faults`.
+    pub fn lines(&self, faults: &str) -> Vec<Line> {
+        let tally = &self.tally;
+        let of = format!("of {} records in {faults}", tally.delivered);
+        let tasks = format!("of {} tasks that a client saw created in {faults}", self.tasks);
+        vec![
+            Line::new(format!("neither stored nor in a gap, {of}"), 0.0, tally.lost as f64, "records"),
+            Line::new(format!("stored twice, {of}"), 0.0, tally.twice as f64, "records"),
+            Line::new(format!("stored and never produced, beside those {of}"), 0.0, tally.invented as f64, "records"),
+            Line::new(format!("without their one last state and one result, {tasks}"), 0.0, self.ends as f64, "tasks"),
+            Line::new(format!("told to the gateway otherwise than here, {tasks}"), 0.0, self.altered as f64, "tasks"),
+            Line::new(
+                format!("told otherwise than a client was told before, {tasks}"),
+                0.0,
+                self.taken_back as f64,
+                "tasks",
+            ),
+        ]
+    }
+
+    fn check(&mut self, sandbox: &mut Sandbox, gateway: &Gateway) {
+        let tasks = sandbox.tasks();
+        let produced = sandbox.produced();
+        let events = gateway.events(sandbox.id);
+        self.tally.count(&events, &produced);
+        self.tasks += sandbox.told.len();
+        for (id, told) in &sandbox.told {
+            match tasks.get(id) {
+                None => self.ends += noted(id, "was told to be there, and is gone"),
+                Some(task) if told.end.as_ref().is_some_and(|end| task["state"] != end.as_str()) => {
+                    self.taken_back += noted(id, &format!("was told to have {:?}, and is told as {task}", told.end));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut by_task: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        for record in events.iter().map(|event| &event["record"]) {
+            by_task.entry(record["body"]["task_id"].as_str().unwrap_or_default()).or_default().push(record);
+        }
+        for (id, task) in &tasks {
+            self.check_task(id, task, by_task.get(id.as_str()).map(Vec::as_slice).unwrap_or_default());
+        }
+    }
+
+    /// One last state and one result, both as it is told here.
+    fn check_task(&mut self, id: &str, task: &Value, records: &[&Value]) {
+        let told = |kind: &dyn Fn(&str) -> bool| -> Vec<&Value> {
+            records.iter().filter(|record| kind(record["kind"].as_str().unwrap_or_default())).copied().collect()
+        };
+        let word = task["state"].as_str().unwrap_or_default();
+        let open = ["task.starting", "task.running", "task.result", "line"];
+        let last = told(&|kind| !open.contains(&kind));
+        let results = told(&|kind| kind == "task.result");
+        if last.len() != 1 || results.len() != 1 {
+            let has = format!("has {} last states and {} results", last.len(), results.len());
+            self.ends += noted(id, &format!("is told here as {task}, and {has}"));
+        } else if last[0]["kind"] != format!("task.{word}") || results[0]["body"] != *task {
+            self.altered += noted(id, &format!("is told here as {task}, and is {} and {}", last[0], results[0]));
+        }
+    }
+}
+
+/// One more.
+fn noted(id: &str, what: &str) -> usize {
+    println!("{id} {what}");
+    1
+}

@@ -1,0 +1,247 @@
+//! A sandbox under load: its supervisor may die and come back, its state stays; clients create tasks, and note what they were told.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::control_plane::token_of;
+use crate::output::Output;
+use crate::supervisor::{Supervisor, log_lines};
+use crate::tally::Produced;
+use crate::tasks::Api;
+use crate::wait::{LONG, wait_until, within};
+use crate::{binaries, processes};
+
+/// Of each sandbox.
+const CLIENTS: usize = 2;
+const STATES: [&str; 3] = ["queued", "starting", "running"];
+/// How often a supervisor that is asked to stop may leave something that waits for the gateway.
+const STOPS: usize = 10;
+
+/// What a client was told of a task.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When it was told that it is there.
+    pub at: Instant,
+    /// The state in which it was told that it has ended.
+    pub end: Option<String>,
+}
+
+/// How a sandbox differs from the usual one.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Vec<(String, OsString)>, Option<PathBuf>);
+
+impl Settings {
+    /// A setting of its supervisor, by its flag.
+    pub fn set(mut self, flag: &str, value: impl Into<OsString>) -> Settings {
+        self.0.push((flag.into(), value.into()));
+        self
+    }
+
+    /// This program is started in the supervisor's place; it has to become it.
+    pub fn program(mut self, path: PathBuf) -> Settings {
+        self.1 = Some(path);
+        self
+    }
+}
+
+/// One sandbox.
+pub struct Sandbox {
+    /// As the gateway knows it.
+    pub id: &'static str,
+    /// Its supervisor.
+    pub supervisor: Supervisor,
+    /// What clients were told of all lives, by task.
+    pub told: BTreeMap<String, Told>,
+    gateway: String,
+    settings: Settings,
+    place: TempDir,
+    lives: usize,
+    load: Load,
+}
+
+impl Sandbox {
+    /// With a plain link to the gateway at this address.
+    pub fn start(id: &'static str, gateway: SocketAddr) -> Sandbox {
+        Sandbox::start_with(id, &format!("ws://{gateway}"), Settings::default())
+    }
+
+    /// With anything else.
+    pub fn start_with(id: &'static str, gateway: &str, settings: Settings) -> Sandbox {
+        let place = binaries::scratch();
+        for name in ["state", "workspace"] {
+            std::fs::create_dir(place.path().join(name)).expect("our own directory");
+        }
+        std::fs::write(place.path().join("token"), token_of(id)).expect("our own directory");
+        let supervisor = supervisor(id, gateway, &place, &settings);
+        let load = Load::begin(&format!("{id}-0"), &supervisor);
+        let (gateway, told) = (gateway.to_owned(), BTreeMap::new());
+        Sandbox { id, supervisor, told, gateway, settings, place, lives: 1, load }
+    }
+
+    /// The file with the token that its supervisor shows.
+    pub fn token_file(&self) -> PathBuf {
+        self.place.path().join("token")
+    }
+
+    /// Where its state lies.
+    pub fn state(&self) -> PathBuf {
+        let set = self.settings.0.iter().find(|(flag, _)| flag == "state-dir");
+        set.map_or_else(|| self.place.path().join("state"), |(_, path)| path.into())
+    }
+
+    /// kill -9 of the supervisor; nobody of its trees is left on return.
+    pub fn kill(&mut self) {
+        let trees = processes::descendants(self.supervisor.pid());
+        self.supervisor.signal(Signal::SIGKILL);
+        self.supervisor.wait_exit();
+        self.end_load();
+        wait_until("the end of the trees", || !trees.iter().any(|&pid| processes::alive(pid)));
+    }
+
+    /// Another supervisor with the same state, under load.
+    pub fn start_again(&mut self) {
+        self.supervisor = supervisor(self.id, &self.gateway, &self.place, &self.settings);
+        self.load = Load::begin(&format!("{}-{}", self.id, self.lives), &self.supervisor);
+        self.lives += 1;
+    }
+
+    /// Both.
+    pub fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Nobody creates tasks any more.
+    pub fn end_load(&mut self) {
+        self.told.extend(self.load.end());
+    }
+
+    /// All tasks as the supervisor tells of them once none is left to run.
+    pub fn tasks(&self) -> BTreeMap<String, Value> {
+        let api = Api::of(&self.supervisor);
+        wait_until("the queue becomes empty", || STATES.iter().all(|s| api.list(&format!("state={s}")).is_empty()));
+        let by_id = |task: Value| (task["task_id"].as_str().unwrap_or_default().to_string(), task);
+        api.list("limit=1000").into_iter().map(by_id).collect()
+    }
+
+    /// Stop it; what it produced. Nothing of it waits any more.
+    pub fn produced(&mut self) -> Produced {
+        for _ in 0..STOPS {
+            self.supervisor.signal(Signal::SIGTERM);
+            self.supervisor.wait_exit();
+            if let Some(produced) = Produced::of_state(&self.state()) {
+                return produced;
+            }
+            // A stop waits for an instant only: what is left goes with the next life.
+            self.supervisor = supervisor(self.id, &self.gateway, &self.place, &self.settings);
+            self.supervisor.wait_log("the link is connected");
+        }
+        panic!("{} never delivers everything: {}", self.id, self.supervisor.stderr.text());
+    }
+
+    /// Wait until a task that is created now is told to have ended: it works. Whether that came within the time that tests wait.
+    pub fn works(&self) -> bool {
+        let api = Api::of(&self.supervisor);
+        let body = json!({"argv": ["true"]}).to_string();
+        let run = || api.try_call("POST", "/dev-tasks?wait=10s", &[], body.as_bytes()).ok();
+        within(LONG, || (run()?.json()["state"] == "succeeded").then_some(())).is_some()
+    }
+}
+
+fn supervisor(id: &str, gateway: &str, place: &TempDir, settings: &Settings) -> Supervisor {
+    let at = |name: &str| place.path().join(name);
+    let mut builder = Supervisor::new()
+        .token()
+        .set("task-grace", "100ms")
+        .set("task-keep-count", "100000")
+        .set("state-dir", at("state"))
+        .set("workspace", at("workspace"))
+        .set("gateway-url", gateway)
+        .set("link-token-file", at("token"))
+        .set("link-window", "20ms")
+        .set("agent-id", id);
+    for (flag, value) in &settings.0 {
+        builder = builder.set(flag, value);
+    }
+    match &settings.1 {
+        Some(program) => builder.program(program.clone()).start(),
+        None => builder.start(),
+    }
+}
+
+/// Clients of one life of a supervisor.
+struct Load {
+    over: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Vec<(String, Told)>>>,
+}
+
+impl Load {
+    fn begin(life: &str, supervisor: &Supervisor) -> Load {
+        let over = Arc::new(AtomicBool::new(false));
+        let client = |client: usize| {
+            let (life, log, over) = (format!("{life}-{client}"), supervisor.stderr.clone(), over.clone());
+            std::thread::spawn(move || create(&log, &life, &over))
+        };
+        Load { clients: (0..CLIENTS).map(client).collect(), over }
+    }
+
+    /// What the clients were told.
+    fn end(&mut self) -> impl Iterator<Item = (String, Told)> {
+        self.over.store(true, Ordering::Relaxed);
+        self.clients.drain(..).flat_map(|client| client.join().expect("a client"))
+    }
+}
+
+/// Create tasks until it is over, or until the supervisor is killed.
+fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<(String, Told)> {
+    let mut told = Vec::new();
+    let Some(address) = address(log, over) else { return told };
+    let api = Api::at(address, crate::scene::CANARY);
+    for number in 0.. {
+        let id = format!("{life}-{number:04}");
+        let body = json!({"task_id": id, "argv": [if number % 5 == 4 { "false" } else { "true" }]}).to_string();
+        // Some wait for the end.
+        let path = if number % 4 == 3 { "/dev-tasks?wait=10s" } else { "/dev-tasks" };
+        match api.try_call("POST", path, &[], body.as_bytes()) {
+            Ok(answer) if answer.status() == 201 => {
+                let task = answer.json();
+                let state = task["state"].as_str().filter(|state| !STATES.contains(state));
+                told.push((id, Told { at: Instant::now(), end: state.map(str::to_owned) }));
+            }
+            // Too many, or a disk that refuses: another may be taken later.
+            Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) if log.closed() => break,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        // So that an instant is seldom one in which nothing but launching goes on, and the journal stays small.
+        std::thread::sleep(Duration::from_millis(number % 3 * 40));
+    }
+    told
+}
+
+/// Where a supervisor listens that may be killed before it does.
+fn address(log: &Output, over: &AtomicBool) -> Option<SocketAddr> {
+    loop {
+        let lines = log_lines(&log.text());
+        if let Some(address) = lines.iter().find_map(|line| line["address"].as_str()?.parse().ok()) {
+            return Some(address);
+        }
+        if log.closed() || over.load(Ordering::Relaxed) {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
