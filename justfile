@@ -224,3 +224,31 @@ torture *ARGS: dist
 # thousands of sandboxes at real gateways: [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]; docs/fleet.md
 fleet *ARGS: dist
     cargo run --release --locked -p tests --bin fleet -- {{ ARGS }}
+
+# any bytes for every parser of what others write, by libFuzzer: [--runs N] [--jobs N] [TARGET...]; what it finds is kept in fuzz/corpus
+fuzz *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # The instrumentation of cargo-fuzz, by flags that a stable compiler takes; the target is named, so that macros go without it.
+    flags="-Cpasses=sancov-module"
+    for arg in -sanitizer-coverage-level=4 -sanitizer-coverage-inline-8bit-counters -sanitizer-coverage-pc-table -sanitizer-coverage-trace-compares; do
+        flags+=" -Cllvm-args=$arg"
+    done
+    RUSTFLAGS="$flags" cargo build --profile fuzz --locked --target "$host" -p fuzz --features engine --bin engine
+    FUZZ_ENGINE="{{ target_dir }}/$host/fuzz/engine" FUZZ_PLACE="{{ target_dir }}/fuzz" cargo run --release --locked -p fuzz --bin fuzz -- {{ ARGS }}
+
+# a run that is kept in docs/evidence, and the page of all that are: `just evidence torture kills`
+evidence +RUN:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    revision=$(git rev-parse --short=12 HEAD)
+    [ -z "$(git status --porcelain)" ] || revision+=+
+    kept=0
+    EVIDENCE_DIR="{{ justfile_directory() }}/docs/evidence" EVIDENCE_COMMAND="{{ RUN }}" EVIDENCE_REVISION="$revision" just {{ RUN }} || kept=$?
+    just evidence-page
+    exit $kept
+
+# docs/evidence.md from the runs that are kept
+evidence-page:
+    cargo run --locked -p tests --bin evidence

@@ -6,7 +6,7 @@
 //! gateways work with one store, each has a [`lease`]. People and programs ask by HTTP ([`api`]), also for the
 //! dev-tasks of a sandbox, which answers through its own session, or on its own port to a call that [`signing`] has signed.
 //! Sandboxes that this gateway makes are kept by [`sandboxes`], which has them made by a [`backend`]. [`app`] joins the
-//! parts and stops them.
+//! parts and stops them. [`untrusted`] names the parsers of what others write, for those who try them with any bytes.
 
 pub mod admission;
 pub mod advertise;
@@ -31,5 +31,6 @@ pub mod signing;
 pub mod store;
 pub mod tls;
 pub mod tokens;
+pub mod untrusted;
 
 pub use protocol::exit;

@@ -22,15 +22,15 @@ use crate::store::Store;
 use crate::tokens::Tokens;
 
 mod drain;
-mod end;
-mod hello;
+pub(crate) mod end;
+pub(crate) mod hello;
 mod outbox;
-mod sequence;
+pub(crate) mod sequence;
 mod session;
 mod streams;
 mod under_way;
 mod upgrade;
-mod wire;
+pub(crate) mod wire;
 
 pub use drain::drain;
 pub use streams::{Stream, Streams};

@@ -106,7 +106,8 @@ impl Tokens {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<HashMap<Hash, String>, TokensError> {
+/// What a file says, whose name is for errors.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<HashMap<Hash, String>, TokensError> {
     let mut names = HashMap::new();
     for (line, content) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
         let wrong = |problem| TokensError::Line { path: path.into(), line, problem };

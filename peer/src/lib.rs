@@ -16,6 +16,7 @@ pub mod address;
 pub mod names;
 pub mod random;
 pub mod tls;
+pub mod untrusted;
 
 pub use address::Address;
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-mod message;
-mod settings;
+pub(crate) mod message;
+pub(crate) mod settings;
 
 use crate::random;
 use message::{Answer, Kind};

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-mod file;
+pub(crate) mod file;
 mod nearest;
 pub mod parse;
 mod sources;

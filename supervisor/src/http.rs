@@ -37,10 +37,10 @@ mod health;
 mod logs;
 mod metrics;
 mod patch;
-mod query;
-mod reply;
-mod signed;
-mod tasks;
+pub(crate) mod query;
+pub(crate) mod reply;
+pub(crate) mod signed;
+pub(crate) mod tasks;
 mod websocket;
 
 pub use api::Api;

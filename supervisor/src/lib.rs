@@ -5,6 +5,8 @@
 //! program that this is all about; [`http`] answers the kubelet; [`state`] and [`termination`] are what is left for
 //! those who come later; [`buffer`] keeps what the gateway does not have yet.
 //!
+//! [`untrusted`] names every parser of bytes that others write, for those who try them with any bytes.
+//!
 //! One start: block signals → settings → listener → state directory → defaults → agent.
 //! One stop: not ready → the agent is told → grace → its tree is killed → everything is reaped → last word → exit as
 //! the agent did.
@@ -33,6 +35,7 @@ pub mod state;
 pub(crate) mod streaming;
 pub mod tasks;
 pub mod termination;
+pub mod untrusted;
 pub mod worker;
 pub mod workspace;
 

@@ -7,7 +7,7 @@ mod files;
 mod limits;
 mod render;
 mod report;
-mod status;
+pub(crate) mod status;
 mod trial;
 
 pub use files::{Access, Place};

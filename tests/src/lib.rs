@@ -36,6 +36,7 @@ pub mod crowd;
 pub mod date;
 pub mod dev;
 pub mod dialler;
+pub mod evidence;
 pub mod fleet;
 pub mod front;
 pub mod gateway;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::binaries;
+use tests::{binaries, evidence};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -44,6 +44,14 @@ fn the_page_of_container_contracts_has_every_role_and_every_image() {
     for word in ["uid", "read-only", "8090", "8091", "8080", "/data/config", "/home/codex", "HIVE_SANDBOX_URL"] {
         assert!(page.contains(word), "{word}");
     }
+}
+
+#[test]
+fn the_page_of_evidence_is_made_of_the_runs_that_are_kept_and_of_nothing_else() {
+    let docs = Path::new(ROOT).join("docs");
+    let runs = evidence::runs(&docs.join("evidence"));
+    let page = std::fs::read_to_string(docs.join("evidence.md")).expect("our own file");
+    assert!(page == evidence::page(&runs), "docs/evidence.md is not what its runs say: run `just evidence-page`");
 }
 
 /// 000-83.

@@ -30,7 +30,7 @@ mod pod;
 pub mod preflight;
 mod refusal;
 mod stage;
-mod template;
+pub(crate) mod template;
 mod trouble;
 mod view;
 

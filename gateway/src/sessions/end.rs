@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// We close it with this code; the text is for people.
     Close(u16, String),
     /// The supervisor ended it on purpose; `last` where no other of its boot will come.
@@ -19,22 +19,22 @@ pub(super) enum End {
 }
 
 impl End {
-    pub(super) fn close(code: u16, reason: impl Into<String>) -> End {
+    pub(crate) fn close(code: u16, reason: impl Into<String>) -> End {
         End::Close(code, reason.into())
     }
 
     /// Another session has the sandbox.
-    pub(super) fn fenced() -> End {
+    pub(crate) fn fenced() -> End {
         End::close(close::FENCED, "a newer session of this agent has taken over")
     }
 
     /// Not a frame, or a frame where none of its kind may come.
-    pub(super) fn malformed(reason: impl Into<String>) -> End {
+    pub(crate) fn malformed(reason: impl Into<String>) -> End {
         End::close(close::MALFORMED, reason)
     }
 
     /// The word in metrics.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match self {
             End::Close(code, _) => code.to_string(),
             End::Bye { .. } => "bye".into(),
@@ -43,7 +43,7 @@ impl End {
     }
 
     /// For the log.
-    pub(super) fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             End::Close(_, reason) => reason,
             End::Bye { last: true } => "the supervisor ended it for good",
@@ -53,7 +53,7 @@ impl End {
     }
 
     /// Whether somebody should look at it.
-    pub(super) fn is_trouble(&self) -> bool {
+    pub(crate) fn is_trouble(&self) -> bool {
         matches!(self, End::Close(code, _) if *code != close::GOING_AWAY)
     }
 }

@@ -6,7 +6,7 @@ use super::end::End;
 use crate::store::Piece;
 
 /// The records behind `next - 1`, and what is expected after them. An empty list: all were there before.
-pub(super) fn of_data(next: i64, data: Data) -> Result<(Vec<Piece>, i64), End> {
+pub(crate) fn of_data(next: i64, data: Data) -> Result<(Vec<Piece>, i64), End> {
     let Some(first) = data.records.first().map(|entry| entry.seq) else {
         return Err(End::malformed("data without records"));
     };
@@ -27,7 +27,7 @@ pub(super) fn of_data(next: i64, data: Data) -> Result<(Vec<Piece>, i64), End> {
 }
 
 /// The same for a gap; what is known of it already is cut off.
-pub(super) fn of_gap(next: i64, gap: Gap) -> Result<(Vec<Piece>, i64), End> {
+pub(crate) fn of_gap(next: i64, gap: Gap) -> Result<(Vec<Piece>, i64), End> {
     if gap.to < gap.from {
         return Err(End::malformed("a gap ends before it begins"));
     }

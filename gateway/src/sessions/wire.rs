@@ -29,7 +29,7 @@ const STILL_SENDING: u64 = 1024 * 1024;
 
 /// What happened on the wire.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A control frame or records.
     Text(Utf8Bytes),
     /// Bulk bytes.
@@ -40,7 +40,7 @@ pub(super) enum Event {
     Sent,
 }
 
-pub(super) struct Wire<S> {
+pub(crate) struct Wire<S> {
     socket: WebSocketStream<S>,
     /// Bytes that were put in since all had been sent.
     buffered: usize,
@@ -50,7 +50,7 @@ pub(super) struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The server's side, after the upgrade.
-    pub(super) async fn new(stream: S) -> Wire<S> {
+    pub(crate) async fn new(stream: S) -> Wire<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(16 * 1024)
@@ -63,24 +63,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Whether something may be put in.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.buffered < FULL
     }
 
     /// Since when the peer has not taken all that was put in.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
         self.since
     }
 
     /// Put a message in; [`Wire::event`] sends it.
-    pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
+    pub(crate) fn put(&mut self, message: Message) -> Result<(), End> {
         self.buffered += message.len().max(1);
         self.since.get_or_insert_with(Instant::now);
         Pin::new(&mut self.socket).start_send(message).map_err(end_of)
     }
 
     /// Send what was put in, and receive where `receive` says so.
-    pub(super) async fn event(&mut self, receive: bool) -> Result<Event, End> {
+    pub(crate) async fn event(&mut self, receive: bool) -> Result<Event, End> {
         std::future::poll_fn(|context| self.poll(context, receive)).await
     }
 
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Say why it is over, and let the peer read that: closing a socket while bytes come in would make the kernel reset the
     /// connection, and the peer would lose what we said last. Our side ends at once: a peer that has said goodbye waits for that.
-    pub(super) async fn close(mut self, end: &End) {
+    pub(crate) async fn close(mut self, end: &End) {
         let last_words = async {
             let frame = match end {
                 End::Close(code, reason) => Some((*code, reason.as_str())),

@@ -14,14 +14,14 @@ const NO_SUCH_NAME: u8 = 3;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     A = 1,
     Aaaa = 28,
 }
 
 /// What a server says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Addresses(Vec<IpAddr>),
     /// There is no such name, or it has no address of this kind.
     None,
@@ -30,7 +30,7 @@ pub(super) enum Answer {
 }
 
 /// Whether this can be asked for: at most 253 bytes of labels of 1 to 63.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -39,7 +39,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// One question, to be answered by a server that asks others itself.
-pub(super) fn question(id: u16, name: &str, kind: Kind) -> Vec<u8> {
+pub(crate) fn question(id: u16, name: &str, kind: Kind) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEAD + name.len() + 6);
     message.extend(id.to_be_bytes());
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -60,7 +60,7 @@ fn asked(name: &str, kind: Kind) -> Vec<u8> {
 }
 
 /// Whether this message answers that question and no other.
-pub(super) fn answers(message: &[u8], id: u16, name: &str, kind: Kind) -> bool {
+pub(crate) fn answers(message: &[u8], id: u16, name: &str, kind: Kind) -> bool {
     let asked = asked(name, kind);
     message.len() >= HEAD + asked.len()
         && message[..2] == id.to_be_bytes()
@@ -71,7 +71,7 @@ pub(super) fn answers(message: &[u8], id: u16, name: &str, kind: Kind) -> bool {
 
 /// The addresses of an answer; `None` where it is not whole. Other kinds of records (aliases) are passed over: the server
 /// has followed them.
-pub(super) fn addresses(message: &[u8]) -> Option<Answer> {
+pub(crate) fn addresses(message: &[u8]) -> Option<Answer> {
     match message.get(3)? & 0x0f {
         0 => {}
         NO_SUCH_NAME => return Some(Answer::None),

@@ -10,16 +10,16 @@ const SEARCH: usize = 32;
 
 /// How to ask.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) servers: Vec<IpAddr>,
+pub(crate) struct Settings {
+    pub(crate) servers: Vec<IpAddr>,
     search: Vec<String>,
     ndots: usize,
-    pub(super) timeout: Duration,
-    pub(super) attempts: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: usize,
 }
 
 impl Settings {
-    pub(super) fn parse(text: &str) -> Settings {
+    pub(crate) fn parse(text: &str) -> Settings {
         let mut settings = Settings {
             servers: Vec::new(),
             search: Vec::new(),
@@ -59,7 +59,7 @@ impl Settings {
     }
 
     /// The full names to ask for, in order: a name with enough dots as it is first, any other with the search list first.
-    pub(super) fn candidates(&self, host: &str) -> Vec<String> {
+    pub(crate) fn candidates(&self, host: &str) -> Vec<String> {
         let mut names: Vec<String> = self.search.iter().map(|domain| format!("{host}.{domain}")).collect();
         let dots = host.bytes().filter(|byte| *byte == b'.').count();
         names.insert(if dots >= self.ndots { 0 } else { names.len() }, host.to_owned());
@@ -73,7 +73,7 @@ fn server(text: &str) -> Option<IpAddr> {
 }
 
 /// The addresses that a hosts file has for a name.
-pub(super) fn hosts(text: &str, host: &str) -> Vec<IpAddr> {
+pub(crate) fn hosts(text: &str, host: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

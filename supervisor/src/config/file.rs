@@ -19,7 +19,12 @@ pub(super) fn read(path: &Path) -> Result<(Values, Vec<Mistake>), String> {
         return Err(format!("{} has {size} bytes; a settings file has at most {MAX_BYTES}", path.display()));
     }
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let table: Table = text.parse().map_err(|e| format!("{} is not TOML: {e}", path.display()))?;
+    parse(&text).map_err(|error| format!("{} is not TOML: {error}", path.display()))
+}
+
+/// The same of a text that was read.
+pub(crate) fn parse(text: &str) -> Result<(Values, Vec<Mistake>), toml::de::Error> {
+    let table: Table = text.parse()?;
     let mut values = Values::new();
     let mut mistakes = Vec::new();
     flatten("", &table, &mut values, &mut mistakes);

@@ -9,10 +9,10 @@ use super::reply::Problem;
 use crate::config::parse;
 
 /// The parameters that have not been asked for yet.
-pub(super) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query(BTreeMap<String, String>);
 
 impl Query {
-    pub(super) fn parse(query: Option<&str>) -> Result<Query, Problem> {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Query, Problem> {
         let parameters = percent::parameters(query.unwrap_or_default()).map_err(|error| match error {
             QueryError::Escape => Problem::bad("the query has a % that is not %XX"),
             QueryError::Text => Problem::bad("the query is not UTF-8"),
@@ -37,7 +37,7 @@ impl Query {
         }
     }
 
-    pub(super) fn duration(&mut self, name: &str, most: Duration) -> Result<Option<Duration>, Problem> {
+    pub(crate) fn duration(&mut self, name: &str, most: Duration) -> Result<Option<Duration>, Problem> {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         let value = parse::duration(&text).map_err(|problem| Problem::field(name, problem))?;
         if value > most {
@@ -47,7 +47,7 @@ impl Query {
     }
 
     /// What is left is unknown.
-    pub(super) fn finish(self) -> Result<(), Problem> {
+    pub(crate) fn finish(self) -> Result<(), Problem> {
         match self.0.into_keys().next() {
             None => Ok(()),
             Some(name) => Err(Problem::field(&name, "is no parameter of this path")),

@@ -17,7 +17,7 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 
 /// An error of a handler.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     field: Option<String>,

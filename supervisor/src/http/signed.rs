@@ -34,7 +34,7 @@ pub struct Signed {
 
 /// Why a token does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsigned {
+pub(crate) enum Unsigned {
     /// It is not of this kind.
     Shape,
     /// There has been no session yet.
@@ -79,7 +79,7 @@ impl Signed {
     }
 
     /// Whether this call is the gateway's word. A token counts once.
-    pub(super) fn verify(&self, token: &str) -> Result<(), Unsigned> {
+    pub(crate) fn verify(&self, token: &str) -> Result<(), Unsigned> {
         let parts = Parts::of(token).ok_or(Unsigned::Shape)?;
         let trust = self.trust.borrow().clone().filter(Trust::has_keys).ok_or(Unsigned::NoKey)?;
         let claims = parts.claims(&trust)?;

@@ -156,7 +156,7 @@ async fn ended_within(entry: &Arc<Entry>, wait: Option<Duration>) -> Task {
 }
 
 /// A JSON object, with the name of the field that is wrong.
-pub(super) fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let Only(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -19,7 +19,7 @@ pub struct Trust {
 
 impl Trust {
     /// From this welcome on.
-    pub(super) fn new(welcome: &Welcome, before: Option<&Trust>) -> Trust {
+    pub(crate) fn new(welcome: &Welcome, before: Option<&Trust>) -> Trust {
         let boot_ms = clock::boot_ms();
         let ahead_ms = welcome.now_ms.saturating_sub(boot_ms);
         let since_boot_ms = before.map_or(boot_ms, |before| before.since_boot_ms);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// What status tells of privileges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Status {
+pub(crate) struct Status {
     pub(super) ids: Ids,
     pub(super) capabilities: Capabilities,
     pub(super) no_new_privileges: bool,
@@ -46,7 +46,7 @@ pub struct Seccomp {
     pub filters: Option<u64>,
 }
 
-pub(super) fn parse(text: &str) -> Status {
+pub(crate) fn parse(text: &str) -> Status {
     let field = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(key, _)| *key == name).map_or("", |(_, value)| value.trim())
@@ -88,7 +88,7 @@ fn names(mask: &str) -> Vec<String> {
     (0..64).filter(|bit| mask & (1 << bit) != 0).map(name).collect()
 }
 
-pub(super) fn parse_uid_map(text: &str) -> Vec<[u64; 3]> {
+pub(crate) fn parse_uid_map(text: &str) -> Vec<[u64; 3]> {
     let line = |line: &str| {
         let numbers: Vec<u64> = line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
         numbers.try_into().ok()

@@ -157,7 +157,8 @@ impl Journal {
     }
 }
 
-fn line(record: &Record) -> Result<Vec<u8>, JournalError> {
+/// A record as a line.
+pub(crate) fn line(record: &Record) -> Result<Vec<u8>, JournalError> {
     let json = serde_json::to_vec(record).map_err(JournalError::Encode)?;
     let mut line = format!("{:08x} ", crc32c::crc32c(&json)).into_bytes();
     line.extend(json);
@@ -184,7 +185,8 @@ fn load(file: &File) -> io::Result<(Loaded, bool)> {
     Ok((loaded, whole))
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
+/// The record of one line, where the line is whole.
+pub(crate) fn parse(line: &[u8]) -> Option<Record> {
     let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
     let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
     if crc32c::crc32c(json) != sum {

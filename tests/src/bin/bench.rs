@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tests::bench::{Line, link, memory, report, size, start, tasks};
-use tests::binaries;
+use tests::bench::{Line, link, memory, size, start, tasks};
+use tests::{binaries, evidence};
 
 type Measure = fn(short: bool) -> Vec<Line>;
 
@@ -25,9 +25,8 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(64);
     }
-    let mut kept = true;
-    for (_, measure) in all.iter().filter(|(name, _)| what == *name || what == "all") {
-        kept &= report(&measure(short));
-    }
-    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let begun = evidence::begin();
+    let chosen = all.iter().filter(|(name, _)| what == *name || what == "all");
+    let lines: Vec<Line> = chosen.flat_map(|(_, measure)| measure(short)).inspect(Line::print).collect();
+    if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

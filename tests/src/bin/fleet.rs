@@ -4,9 +4,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tests::bench::report;
-use tests::binaries;
+use tests::bench::Line;
 use tests::fleet::{self, Plan, agents};
+use tests::{binaries, evidence};
 
 const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --kill, --drain";
 
@@ -23,7 +23,10 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     let program = std::env::current_exe().expect("/proc is mounted");
-    if report(&fleet::run(&plan, &program)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let begun = evidence::begin();
+    let lines = fleet::run(&plan, &program);
+    lines.iter().for_each(Line::print);
+    if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn plan(arguments: &[String]) -> Option<Plan> {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tests::bench::{Line, endings, kills, orphans, report, row, stop};
-use tests::{binaries, torture};
+use tests::bench::{Line, endings, kills, orphans, row, stop};
+use tests::{binaries, evidence, torture};
 
 /// What is measured: in full, or short.
 type Measure = fn(short: bool) -> Vec<Line>;
@@ -27,9 +27,8 @@ fn main() -> ExitCode {
         eprintln!("torture: orphans, stop, row, endings, kills, link, gateways or all, and short for a tenth of it");
         return ExitCode::from(64);
     }
-    let mut kept = true;
-    for (_, measure) in ALL.iter().filter(|(name, _)| what == *name || what == "all") {
-        kept &= report(&measure(short));
-    }
-    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let begun = evidence::begin();
+    let chosen = ALL.iter().filter(|(name, _)| what == *name || what == "all");
+    let lines: Vec<Line> = chosen.flat_map(|(_, measure)| measure(short)).inspect(Line::print).collect();
+    if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -56,7 +56,7 @@ impl Template {
         })
     }
 
-    pub(super) fn parse(text: &str) -> Result<Template, Wrong> {
+    pub(crate) fn parse(text: &str) -> Result<Template, Wrong> {
         let mut options = serde_saphyr::Options::default();
         // As Kubernetes reads YAML: file modes are written 0440.
         options.legacy_octal_numbers = true;
@@ -112,7 +112,7 @@ impl Template {
 
 /// What is wrong with a text.
 #[derive(Debug)]
-pub(super) enum Wrong {
+pub(crate) enum Wrong {
     Text(String),
     Field(String, String),
 }

@@ -1,0 +1,46 @@
+//! Every parser of what others write, with any bytes.
+//!
+//! A [`Target`] is a function of bytes that panics where a promise is broken: not only that nothing crashes, but what is said of what
+//! was read (a path stays inside, what was decoded is encoded to the same, numbers have no hole). `just fuzz` has libFuzzer make
+//! inputs of inputs, by the code that they reach; `cargo test -p fuzz` tries what it found once more, without an engine.
+
+pub mod corpus;
+mod targets;
+
+/// One parser, or a family of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Also that of its corpus.
+    pub name: &'static str,
+    /// Longest input that is tried, bytes.
+    pub longest: usize,
+    /// Panics where a promise is broken.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with, made by our own code where they have to be well-formed.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    targets::archives::TARGET,
+    targets::control::TARGET,
+    targets::files::TARGET,
+    targets::frames::TARGET,
+    targets::journal::TARGET,
+    targets::kernel::TARGET,
+    targets::log::TARGET,
+    targets::messages::TARGET,
+    targets::names::TARGET,
+    targets::notifications::TARGET,
+    targets::records::TARGET,
+    targets::requests::TARGET,
+    targets::signed::TARGET,
+    targets::streams::TARGET,
+    targets::tasks::TARGET,
+    targets::templates::TARGET,
+];
+
+/// The target of that name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}

@@ -1,0 +1,29 @@
+//! What the agent says by `sd_notify`.
+
+use supervisor::untrusted::{Message, notification};
+
+use super::texts;
+use crate::Target;
+
+pub(crate) const TARGET: Target = Target { name: "notifications", longest: 2048, run, seeds };
+
+fn run(data: &[u8]) {
+    for message in notification(data) {
+        match message {
+            Message::Status(text) => {
+                assert!(text.chars().count() <= 256);
+                assert!(!text.contains(char::is_control), "it could steer a terminal");
+            }
+            Message::WatchdogEvery(time) => assert!(!time.is_zero(), "the agent would be late at once"),
+            _ => {}
+        }
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "READY=1\nSTATUS=up\x1b[2J\nWATCHDOG_USEC=3000000",
+        "RELOADING=1\nMONOTONIC_USEC=1",
+        "STOPPING=1\nWATCHDOG=1\nWATCHDOG=trigger\nMAINPID=7",
+    ])
+}

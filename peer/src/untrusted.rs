@@ -1,0 +1,27 @@
+//! Every parser of bytes that somebody else writes, each as a function of those bytes: for `fuzz/`, which tries them with any.
+
+use std::net::IpAddr;
+
+use crate::names::message::{self, Answer, Kind};
+use crate::names::settings::Settings;
+
+/// What a DNS server's message says of an IPv4 address of `name`, to whoever asked for it by `id`; its addresses.
+pub fn answer(message: &[u8], id: u16, name: &str) -> Option<Vec<IpAddr>> {
+    if !message::answers(message, id, name, Kind::A) {
+        return None;
+    }
+    match message::addresses(message)? {
+        Answer::Addresses(addresses) => Some(addresses),
+        Answer::None | Answer::Failed => Some(Vec::new()),
+    }
+}
+
+/// The question for that.
+pub fn question(id: u16, name: &str) -> Option<Vec<u8>> {
+    message::is_name(name).then(|| message::question(id, name, Kind::A))
+}
+
+/// The container's `resolv.conf`; which names are asked for where `name` is wanted.
+pub fn resolver(text: &str, name: &str) -> Vec<String> {
+    Settings::parse(text).candidates(name)
+}
