@@ -6,6 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 pub mod buffer;
 pub mod endings;
+pub mod hostile;
 pub mod kills;
 pub mod link;
 pub mod memory;
@@ -64,6 +65,12 @@ pub fn report(lines: &[Line]) -> bool {
 /// The clock that all processes share, in ns.
 pub fn now_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}
+
+/// That part of them is not above it.
+fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// The middle one.

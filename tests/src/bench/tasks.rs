@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Line, median};
+use super::{Line, median, percentile};
 use crate::processes;
 use crate::scene;
 use crate::supervisor::Supervisor;
@@ -55,11 +55,6 @@ fn print_ready_shims(supervisor: &Supervisor) {
         let field = |name: &str| processes::status(shim, name).unwrap_or_default();
         println!("a shim that waits: {} resident, {} of it anonymous", field("VmRSS"), field("RssAnon"));
     }
-}
-
-fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(((values.len() as f64 * part) as usize).min(values.len() - 1)).copied().unwrap_or(f64::NAN)
 }
 
 /// One connection that is kept, as a platform would keep it.

@@ -1,4 +1,4 @@
-//! `torture [orphans|stop|row|endings|kills|link|gateways|all] [short]`: reaping, ending and truth under load, of what `just dist` left.
+//! `torture [orphans|stop|row|endings|kills|link|gateways|hostile|all] [short]`: reaping, ending and truth under load, of what `just dist` left.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use tests::{binaries, evidence, torture};
 /// What is measured: in full, or short.
 type Measure = fn(short: bool) -> Vec<Line>;
 
-const ALL: [(&str, Measure); 7] = [
+const ALL: [(&str, Measure); 8] = [
     ("orphans", |short| if short { orphans::measure(2_000, 100) } else { orphans::measure(20_000, 1_000) }),
     ("stop", |short| if short { stop::measure(300, 1) } else { stop::measure(2_000, 3) }),
     ("row", |short| row::measure(if short { 10_000 } else { 100_000 })),
@@ -16,6 +16,7 @@ const ALL: [(&str, Measure); 7] = [
     ("kills", |short| kills::measure(if short { 20 } else { 500 })),
     ("link", |short| torture::kills::measure(if short { 20 } else { 1_000 })),
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
+    ("hostile", torture::hostile::measure),
 ];
 
 fn main() -> ExitCode {
@@ -24,7 +25,9 @@ fn main() -> ExitCode {
     let short = arguments.iter().any(|a| a == "short");
     let what = arguments.iter().find(|a| *a != "short").map_or("all", String::as_str);
     if what != "all" && !ALL.iter().any(|(name, _)| *name == what) {
-        eprintln!("torture: orphans, stop, row, endings, kills, link, gateways or all, and short for a tenth of it");
+        eprintln!(
+            "torture: orphans, stop, row, endings, kills, link, gateways, hostile or all, and short for a tenth of it"
+        );
         return ExitCode::from(64);
     }
     let begun = evidence::begin();
