@@ -1,6 +1,6 @@
 //! The listener: every connection is HTTP/1.1 with time limits; sessions leave it by their upgrade.
 //!
-//! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions; a panic in a request
+//! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions ([`peer::places`]); a panic in a request
 //! closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
 
 use std::io;
@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use peer::places::{Place, Places};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::tls::Identity;
 
 /// Connections at once that are no sessions.
-const CONNECTIONS: usize = 4096;
+const CONNECTIONS: u32 = 4096;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// From the connection to TLS.
@@ -46,7 +49,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(CONNECTIONS);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -61,40 +64,50 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let taken = places.take();
+        if taken.as_ref().is_none_or(|(_, from_another)| *from_another) {
             metrics.connections_refused.inc();
-            continue;
-        };
+        }
+        let Some((place, _)) = taken else { continue };
         // Answers are small; waiting for more of them would only add delay.
         let _ = stream.set_nodelay(true);
         let (routes, stop) = (routes.clone(), stop.clone());
         let acceptor = identity.as_ref().map(Identity::acceptor);
         tokio::spawn(async move {
-            match acceptor {
-                None => connection(stream, routes, stop).await,
-                Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, routes, stop).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                },
+            let served = async {
+                match acceptor {
+                    None => connection(stream, routes, &place, stop).await,
+                    Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, routes, &place, stop).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                        Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = place.given_away() => {}
             }
-            drop(place);
         });
     }
     drop(listener);
-    // All places are free when every connection has ended.
-    let _ = places.acquire_many(CONNECTIONS as u32).await;
+    places.all_free().await;
 }
 
-async fn connection<S>(stream: S, routes: Router, stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, routes: Router, place: &Place, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        place.keep();
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {

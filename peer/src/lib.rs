@@ -1,6 +1,6 @@
-//! Whom we call: an [`address`], its name resolved ([`names`]), TCP, and [`tls`] where it is asked for.
+//! Whom we call: an [`address`], its name resolved ([`names`]), TCP, and [`tls`] where it is asked for. And who calls us: [`places`].
 //!
-//! What supervisor and gateway share when they call somebody. Nothing of it asks the C library for names, which a static
+//! What supervisor and gateway share when they call somebody, or are called. Nothing of it asks the C library for names, which a static
 //! program cannot.
 
 use std::io;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 pub mod address;
 pub mod names;
+pub mod places;
 pub mod random;
 pub mod tls;
 pub mod untrusted;

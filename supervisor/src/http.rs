@@ -1,7 +1,7 @@
 //! The listener: health, metrics and the dev-task API.
 //!
 //! Promises: one address, never `SO_REUSEPORT`, so that no process of the same uid can share the port and take
-//! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once from inside
+//! tokens; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once ([`peer::places`]) from inside
 //! the Pod and as many from outside, so that an agent that holds them all leaves the kubelet its own; a panic in a request is counted and
 //! closes that connection only.
 
@@ -20,10 +20,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use peer::places::{Place, Places};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod api;
 mod archives;
@@ -51,7 +51,7 @@ pub use signed::Signed;
 use crate::metrics::Metrics;
 
 /// Connections at once, from each side; the kubelet and a scraper need a handful.
-const CONNECTIONS: usize = 128;
+const CONNECTIONS: u32 = 128;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A peer that takes nothing for so long is cut: also one whose window stays closed (`TCP_USER_TIMEOUT`, tcp(7)).
@@ -100,7 +100,7 @@ pub fn routes(view: Arc<View>, api: Api, verifier: Verifier) -> Router {
 /// Serve until dropped.
 pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc<Metrics>) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
-    let (inside, outside) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (inside, outside) = (Places::new(CONNECTIONS), Places::new(CONNECTIONS));
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -112,13 +112,13 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
             }
         };
         let places = if is_inside(&stream, peer) { &inside } else { &outside };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let taken = places.take();
+        if taken.as_ref().is_none_or(|(_, from_another)| *from_another) {
             metrics.connections_refused.inc();
-            continue;
-        };
-        let routes = routes.clone();
+        }
+        let Some((place, _)) = taken else { continue };
         // A panic in there ends this task and no other; the hook counts it.
-        tokio::spawn(connection(stream, routes, Place { _permit: Arc::new(place) }));
+        tokio::spawn(connection(stream, routes.clone(), place));
     }
 }
 
@@ -126,13 +126,6 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
 fn is_inside(stream: &TcpStream, peer: SocketAddr) -> bool {
     let ip = peer.ip().to_canonical();
     ip.is_loopback() || stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip)
-}
-
-/// One of the connections that may be open at once. Requests carry it, so that one that becomes something else than
-/// HTTP keeps it for as long as it lives.
-#[derive(Clone)]
-struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// Whoever calls on this connection was authenticated when it was made: the gateway, on a stream of its session. Only the
@@ -157,7 +150,15 @@ async fn connection(stream: TcpStream, routes: Router, place: Place) {
     // Health answers are one small segment; waiting for more of them would only add delay.
     let _ = stream.set_nodelay(true);
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &STALL_MILLIS);
-    answer(stream, routes, move |request| drop(request.extensions_mut().insert(place.clone()))).await;
+    let mark = |request: &mut hyper::Request<Incoming>| {
+        place.keep();
+        // One that becomes something else than HTTP has its place for as long as it lives.
+        request.extensions_mut().insert(place.clone());
+    };
+    tokio::select! {
+        () = answer(stream, routes, mark) => {}
+        () = place.given_away() => {}
+    }
 }
 
 /// Answer on one connection until it ends; `mark` puts on each request what belongs to the connection.

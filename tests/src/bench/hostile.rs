@@ -18,7 +18,7 @@ mod slow;
 /// Of both ends.
 pub fn measure(short: bool) -> Vec<Line> {
     let connections = if short { 500 } else { 5_000 };
-    let frames = if short { 10_000 } else { 100_000 };
+    let frames = if short { 100_000 } else { 1_000_000 };
     let supervisor = Supervisor::new().token().shell("exec sleep 1000").start();
     supervisor.wait_ready();
     let gateway = Gateway::start();

@@ -40,7 +40,7 @@ pub(super) fn of_gateway(gateway: &Gateway, frames: usize) -> Vec<Line> {
 
 pub(super) fn of_supervisor(supervisor: &Supervisor, frames: usize) -> Vec<Line> {
     let api = Api::of(supervisor);
-    let task = api.start(json!({"argv": ["sleep", "1000"], "stdin_open": true}));
+    let task = api.start(json!({"script": "exec cat >/dev/null", "stdin_open": true}));
     let path = format!("/dev-tasks/{task}/attach");
     let victim =
         Victim { name: "supervisor", address: api.address, pid: supervisor.pid(), path: "/livez", room_kib: ROOM_KIB };
@@ -65,14 +65,14 @@ fn attack(
         let asking = scope.spawn(|| ask(victim, &over));
         // Answers are read, or the flood would only wait for room; the reader ends with the connection.
         let mut answers = stream.try_clone().expect("a socket");
-        scope.spawn(move || while matches!(answers.read(&mut [0; 4096]), Ok(count) if count > 0) {});
+        let reading = scope.spawn(move || while matches!(answers.read(&mut [0; 4096]), Ok(count) if count > 0) {});
         let mut most = before;
         let sent = send(&stream, first, frame, frames, || most = most.max(resident_kib(victim.pid)));
-        // What is still under way is worked on.
+        // All that was sent is worked on before the end of it is seen.
         let _ = stream.shutdown(std::net::Shutdown::Write);
+        reading.join().expect("the reader");
         over.store(true, Ordering::Relaxed);
         let p99 = asking.join().expect("the asker");
-        let _ = stream.shutdown(std::net::Shutdown::Both);
         (sent, p99, most)
     });
     let worked = core_seconds(victim.pid) - worked;
