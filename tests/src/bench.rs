@@ -6,7 +6,6 @@ use nix::time::{ClockId, clock_gettime};
 
 pub mod buffer;
 pub mod endings;
-pub mod hostile;
 pub mod kills;
 pub mod link;
 pub mod memory;
@@ -68,7 +67,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// That part of them is not above it.
-fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
+pub(crate) fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::{Line, percentile};
+use crate::bench::{Line, percentile};
 use crate::control_plane::Gateway;
 use crate::processes;
 use crate::supervisor::Supervisor;

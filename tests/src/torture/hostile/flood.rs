@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use super::{Line, Victim, ask, core_seconds, resident_kib};
+use super::{Victim, ask, core_seconds, resident_kib};
 use crate::attach::{UPGRADE, handshake};
+use crate::bench::Line;
 use crate::control_plane::Gateway;
 use crate::dialler::Dialler;
 use crate::supervisor::Supervisor;
