@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::advertise;
@@ -261,7 +262,7 @@ impl Running {
     pub async fn stop(self, stops: &mut Stops) {
         let Running { sessions, grace, draining, closing, serving, keeping, .. } = self;
         tracing::info!(sessions = sessions.registry.len(), "the gateway stops");
-        let deadline = tokio::time::Instant::now() + grace;
+        let deadline = Instant::now() + grace;
         let wind_down = async {
             draining.send_replace(true);
             sessions::drain(&sessions, deadline).await;

@@ -94,7 +94,8 @@ pub async fn serve(
     places.all_free().await;
 }
 
-async fn connection<S>(stream: S, routes: Router, place: &Place, stop: watch::Receiver<bool>)
+/// Answer on one connection; until it has ended, or is a session's.
+pub async fn connection<S>(stream: S, routes: Router, place: &Place, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -111,6 +112,7 @@ where
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
+        biased;
         served = connection.as_mut() => served,
         () = stopped(stop) => {
             connection.as_mut().graceful_shutdown();

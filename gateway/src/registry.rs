@@ -187,9 +187,11 @@ impl Registry {
         self.lock().get(sandbox).cloned()
     }
 
-    /// All of them.
+    /// All of them, by name.
     pub fn all(&self) -> Vec<Arc<Live>> {
-        self.lock().values().cloned().collect()
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_unstable_by(|one, other| one.sandbox.cmp(&other.sandbox));
+        all
     }
 
     /// How many.

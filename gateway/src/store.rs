@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::Metrics;
+use patience::Pool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -35,6 +36,7 @@ pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
 pub use leases::{Heard, Leases, Leave, Notice};
+pub use patience::InPlace;
 pub use retention::Keep;
 pub use sandboxes::{Forget, Owner, Reading, Register, Registered, Row, Unwant, Wake, Want};
 pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
@@ -103,8 +105,8 @@ impl From<sqlx::Error> for StoreError {
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    readers: AnyPool,
-    writer: AnyPool,
+    readers: Pool,
+    writer: Pool,
     writes: writer::Queue,
     waiting: Arc<Semaphore>,
     followers: Followers,
@@ -115,12 +117,27 @@ impl Store {
     /// Open a database whose schema is current: for one gateway alone, or where `several` says so for one of several, and never for
     /// both kinds at once.
     pub async fn open(url: &str, several: bool, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
+        Store::open_with(url, several, None, metrics).await
+    }
+
+    /// The same for a simulation: whoever asks the database has its answer at once.
+    pub async fn open_in_place(url: &str, wait: InPlace, metrics: Arc<Metrics>) -> Result<(Store, Writer), StoreError> {
+        Store::open_with(url, false, Some(wait), metrics).await
+    }
+
+    async fn open_with(
+        url: &str,
+        several: bool,
+        in_place: Option<InPlace>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Store, Writer), StoreError> {
         require_database(url)?;
         let lock = lock(url, several).await?;
-        let readers = connect(url, false, READERS).await?;
-        migrate::require_current(&readers).await?;
+        let connections = connect(url, false, READERS).await?;
+        migrate::require_current(&connections).await?;
+        let readers = Pool { connections, in_place: in_place.clone() };
         let followers = Followers::default();
-        let pool = connect(url, false, 1).await?;
+        let pool = Pool { connections: connect(url, false, 1).await?, in_place };
         let (writes, writer) = Writer::new(pool.clone(), metrics);
         let waiting = Arc::new(Semaphore::new(WAITING));
         Ok((Store { readers, writer: pool, writes, waiting, followers, _lock: lock }, writer))
@@ -152,8 +169,8 @@ impl Store {
 
     /// Finish what is being read and written, and let go of the database.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.readers.connections.close().await;
+        self.writer.connections.close().await;
     }
 
     /// Who waits for new records.

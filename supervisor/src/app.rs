@@ -27,6 +27,7 @@ use crate::init::{self, Init, Reaper, Stops, signals::Rules};
 use crate::launch::output::{Output, Sink};
 use crate::launch::{Launcher, find_shim};
 use crate::link::{self, Feed, Lines, Link};
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::state::{RunRecord, StateDir, boot_id};
 use crate::tasks::{self, Tasks};
@@ -139,7 +140,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         .map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
-    let lines = Lines::new(config.link.as_ref().and_then(|link| link.logs));
+    let lines = Lines::new(config.link.as_ref().and_then(|link| link.logs), Machine::default());
     let (outputs, ends) =
         outputs(&edges, &lines, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
@@ -196,7 +197,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     let (feed, buffer) = match config.link.clone() {
         Some(settings) => {
             let buffer = open_buffer(&config, &state, &metrics).await?;
-            let (feed, writer) = Feed::new(buffer.clone()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+            let (feed, writer) =
+                Feed::new(buffer.clone(), Machine::default()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
             tokio::spawn(writer.run());
             lines.open(buffer.clone());
             tokio::spawn(lines.clone().run());
@@ -209,6 +211,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
                 directory: state.directory.clone(),
                 feed: feed.clone(),
                 endings: ending_sender,
+                machine: Machine::default(),
                 metrics: metrics.clone(),
             };
             tokio::spawn(Link::new(settings, link_ends, inputs).run());
@@ -336,7 +339,7 @@ async fn open_buffer(config: &Config, state: &State, metrics: &Arc<Metrics>) -> 
     });
     let opened = opened.await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let buffer = opened.map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
-    let (handle, part) = buffer::new(buffer, &config.buffer, metrics.clone());
+    let (handle, part) = buffer::new(buffer, &config.buffer, Machine::default(), metrics.clone());
     tokio::spawn(part.run());
     Ok(handle)
 }

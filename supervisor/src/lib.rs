@@ -3,7 +3,7 @@
 //! The map, in start order. [`config`] holds every setting; [`app`] builds the parts, joins them and stops them.
 //! [`init`] takes signals in and zombies out; [`launch`] starts any child through the shim; [`agent`] is the one
 //! program that this is all about; [`http`] answers the kubelet; [`state`] and [`termination`] are what is left for
-//! those who come later; [`buffer`] keeps what the gateway does not have yet.
+//! those who come later; [`buffer`] keeps what the gateway does not have yet. [`machine`] is what they stand on in a simulation.
 //!
 //! [`untrusted`] names every parser of bytes that others write, for those who try them with any bytes.
 //!
@@ -25,6 +25,7 @@ pub mod install;
 pub mod launch;
 pub mod link;
 pub mod logs;
+pub mod machine;
 pub mod metrics;
 pub mod mounts;
 pub mod netcheck;

@@ -17,9 +17,7 @@ use protocol::session::{Class, Extent, Hello, Pace, Range, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-mod alarm;
 mod beat;
-mod clock;
 mod commands;
 pub mod config;
 mod deliver;
@@ -50,10 +48,10 @@ use session::Session;
 use streams::Streams;
 pub use trust::Trust;
 
-use crate::backoff::random;
 use crate::buffer;
 use crate::exit;
 use crate::http::View;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::state::StateDir;
 
@@ -143,6 +141,7 @@ pub struct Link {
     routes: Router,
     buffer: buffer::Handle,
     directory: Arc<StateDir>,
+    machine: Machine,
     metrics: Arc<Metrics>,
     kept: Kept,
     reconnect: Reconnect,
@@ -175,6 +174,8 @@ pub struct Inputs {
     pub feed: Feed,
     /// Takes the end of the sandbox.
     pub endings: mpsc::Sender<Ending>,
+    /// Time, chance and connections.
+    pub machine: Machine,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -189,21 +190,23 @@ struct Trouble {
 impl Link {
     /// Nothing is dialled yet. Blocks on the disk for a moment.
     pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Link {
-        let Inputs { view, routes, buffer, directory, feed, endings, metrics } = inputs;
-        let offline = offline::watch(config.offline, ends.phase.subscribe(), feed, endings.clone(), metrics.clone());
+        let Inputs { view, routes, buffer, directory, feed, endings, machine, metrics } = inputs;
+        let phase = ends.phase.subscribe();
+        let offline = offline::watch(config.offline, machine.clone(), phase, feed, endings.clone(), metrics.clone());
         tokio::spawn(offline);
         let (inbox, commands) = commands::new(commands::Inputs {
             routes: routes.clone(),
             epoch: buffer.epoch().into(),
             endings,
             directory: directory.clone(),
+            machine: machine.clone(),
             metrics: metrics.clone(),
         });
         tokio::spawn(commands.run());
         let kept = Kept::load(&directory);
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
-        let dialler = Dialler::new(&config);
+        let dialler = Dialler::new(&config, machine.clone());
         let boot_id = format!("{:016x}{:016x}", peer::random::bits(), peer::random::bits());
         ends.phase.send_replace(Phase::Waiting);
         let trouble = Trouble::default();
@@ -215,6 +218,7 @@ impl Link {
             routes,
             buffer,
             directory,
+            machine,
             metrics,
             kept,
             reconnect,
@@ -235,11 +239,12 @@ impl Link {
 
     /// Wait, dial, talk; why there is no session any more. `None` when the supervisor stops.
     async fn once(&mut self, why: Why) -> Option<Why> {
-        let wait = self.reconnect.wait(why, random());
+        let wait = self.reconnect.wait(why, self.machine.random());
         self.ends.phase.send_replace(Phase::Waiting);
         self.pause(wait).await?;
         self.ends.phase.send_replace(Phase::Connecting);
         let dialled = tokio::select! {
+            biased;
             dialled = self.dialler.dial() => dialled,
             () = stopped(&mut self.ends.stop) => return None,
         };
@@ -247,9 +252,9 @@ impl Link {
         self.metrics.link_dials.get_or_create(&vec![("outcome", outcome.into())]).inc();
         match dialled {
             Ok(connection) => {
-                let begun = clock::now();
+                let begun = self.machine.now();
                 let end = self.talk(connection).await;
-                let lasted = clock::now().saturating_sub(begun);
+                let lasted = self.machine.now().saturating_sub(begun);
                 self.metrics.link_ends.get_or_create(&vec![("reason", end.name().into())]).inc();
                 if matches!(end, End::Stopped) {
                     return None;
@@ -270,7 +275,8 @@ impl Link {
     /// Until then by the boot clock. `None` when the supervisor stops.
     async fn pause(&mut self, wait: Duration) -> Option<()> {
         tokio::select! {
-            () = alarm::until(clock::now() + wait) => Some(()),
+            biased;
+            () = self.machine.until(self.machine.now() + wait) => Some(()),
             () = stopped(&mut self.ends.stop) => None,
         }
     }
@@ -278,14 +284,15 @@ impl Link {
     async fn talk(&mut self, connection: Connection) -> End {
         let state = state::Watch::new(self.view.clone());
         let streams = Streams::new(self.routes.clone());
-        let metrics = self.metrics.clone();
+        let (metrics, machine) = (self.metrics.clone(), self.machine.clone());
         let extents = match self.buffer.extents().await {
             Ok(extents) => extents,
             Err(error) => return End::Buffer(error),
         };
         let hello = self.hello(extents.clone());
         let opened = tokio::select! {
-            opened = Session::open(connection, hello, state, streams, self.inbox.clone(), &metrics) => opened,
+            biased;
+            opened = Session::open(connection, hello, state, streams, self.inbox.clone(), &machine, &metrics) => opened,
             () = stopped(&mut self.ends.stop) => return End::Stopped,
         };
         let (mut session, welcome) = match opened {
@@ -329,7 +336,7 @@ impl Link {
 
     async fn learn(&mut self, window: Duration) {
         self.reconnect.learn(window);
-        self.kept.set_window(window, &self.directory).await;
+        self.kept.set_window(window, &self.directory, &self.machine).await;
     }
 
     fn hello(&self, classes: BTreeMap<Class, Extent>) -> Hello {
@@ -347,14 +354,14 @@ impl Link {
             classes,
             applied: self.inbox.applied(),
             offline: Some(self.config.offline),
-            boot_ms: clock::boot_ms(),
-            wall_ms: clock::wall_ms(),
+            boot_ms: self.machine.boot_ms(),
+            wall_ms: self.machine.wall_ms(),
         }
     }
 
     /// One line when it begins or becomes something else, and one a minute: an outage may last for days.
     fn report(&mut self, kind: &'static str, error: &dyn std::error::Error) {
-        let now = clock::now();
+        let now = self.machine.now();
         if self.trouble.kind != kind || now >= self.trouble.logged + REMIND {
             self.trouble = Trouble { kind, logged: now };
             let reason = exit::reason(error);

@@ -1,7 +1,7 @@
 //! The dial: token, headers, admission, and then the connection is a session's.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use protocol::session::{Refusal, SUBPROTOCOL};
 use protocol::websocket;
+use tokio::time::Instant;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sqlx::{AnyConnection, AnyPool, Connection, Row as _};
+use sqlx::{AnyConnection, Connection, Row as _};
 
+use super::patience::Pool;
 use super::{StoreError, Write, connect, patience};
 use crate::awake::wall_ms;
 
@@ -29,7 +30,7 @@ pub(super) async fn now(connection: &mut AnyConnection, here_ms: i64) -> Result<
 
 /// The leases of all, on a connection of their own.
 pub struct Leases {
-    pool: AnyPool,
+    pool: Pool,
 }
 
 /// What holds right after a lease was renewed.
@@ -69,7 +70,7 @@ pub mod word {
 impl Leases {
     /// Of the PostgreSQL database at `url`.
     pub async fn connect(url: &str) -> Result<Leases, StoreError> {
-        Ok(Leases { pool: connect(url, false, 1).await? })
+        Ok(Leases { pool: Pool::new(connect(url, false, 1).await?) })
     }
 
     /// A lease for a gateway that had none under this id.

@@ -7,9 +7,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::patience::Pool;
 use super::{Receipt, StoreError, patience};
 use crate::exit::reason;
 use crate::metrics::Metrics;
@@ -75,13 +76,13 @@ impl<W: Write> Waiting for Ticket<W> {
 
 /// The writer: run it in a task of its own.
 pub struct Writer {
-    pool: AnyPool,
+    pool: Pool,
     metrics: Arc<Metrics>,
     writes: mpsc::Receiver<Box<dyn Waiting>>,
 }
 
 impl Writer {
-    pub(super) fn new(pool: AnyPool, metrics: Arc<Metrics>) -> (Queue, Writer) {
+    pub(super) fn new(pool: Pool, metrics: Arc<Metrics>) -> (Queue, Writer) {
         let (sender, writes) = mpsc::channel(QUEUE);
         (Queue(sender), Writer { pool, metrics, writes })
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use protocol::session::Class;
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::disk::Disk;
 use super::handle::{Ask, Ends, Handle, Offer, handle};
 use super::{Buffer, BufferError, Config, Counts, Reason};
 use crate::exit::reason;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 
 /// A disk that refused is asked again after so long.
@@ -27,6 +27,7 @@ pub struct Part<D: Disk> {
     buffer: Buffer<D>,
     sync_always: bool,
     ends: Ends,
+    machine: Machine,
     metrics: Arc<Metrics>,
     counted: Counts,
     /// What the log was last told.
@@ -63,10 +64,19 @@ struct Closing {
 }
 
 /// A handle for everybody, and the part that owns the open `buffer`.
-pub fn new<D: Disk>(buffer: Buffer<D>, config: &Config, metrics: Arc<Metrics>) -> (Handle, Part<D>) {
+pub fn new<D: Disk>(buffer: Buffer<D>, config: &Config, machine: Machine, metrics: Arc<Metrics>) -> (Handle, Part<D>) {
     let (handle, ends) = handle(buffer.epoch());
     let sync_always = config.sync_always;
-    let part = Part { buffer, sync_always, ends, metrics, counted: Counts::default(), degraded: false, due: [None; 4] };
+    let part = Part {
+        buffer,
+        sync_always,
+        ends,
+        machine,
+        metrics,
+        counted: Counts::default(),
+        degraded: false,
+        due: [None; 4],
+    };
     (handle, part)
 }
 
@@ -76,11 +86,11 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
         self.tell(&Done::default());
         loop {
             let Some(batch) = self.next().await else {
-                let _ = spawn_blocking(move || self.buffer.close()).await;
+                let _ = self.machine.block(move || self.buffer.close()).await;
                 return;
             };
             let (mut buffer, always) = (self.buffer, self.sync_always);
-            let worked = spawn_blocking(move || {
+            let worked = self.machine.block(move || {
                 let done = work(&mut buffer, batch, always);
                 (buffer, done)
             });
@@ -108,6 +118,8 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
         };
         let Ends { asks, offers, .. } = &mut self.ends;
         tokio::select! {
+            // Whatever comes first, what was offered and what is due goes with it.
+            biased;
             count = asks.recv_many(&mut batch.asks, BATCH) => if count == 0 { return None },
             Some(offer) = offers.recv() => batch.offers.push(offer),
             () = timer => {}

@@ -18,10 +18,10 @@ use protocol::session::{COMMANDS, Command, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 
 use super::Ending;
 use crate::http;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::state::{Durability, StateDir};
 
@@ -67,6 +67,7 @@ pub(super) struct Commands {
     epoch: String,
     endings: mpsc::Sender<Ending>,
     directory: Arc<StateDir>,
+    machine: Machine,
     metrics: Arc<Metrics>,
 }
 
@@ -116,12 +117,13 @@ pub(super) struct Inputs {
     pub(super) epoch: String,
     pub(super) endings: mpsc::Sender<Ending>,
     pub(super) directory: Arc<StateDir>,
+    pub(super) machine: Machine,
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// Goes on from what is on the disk, for which it blocks a moment.
 pub(super) fn new(inputs: Inputs) -> (Inbox, Commands) {
-    let Inputs { routes, epoch, endings, directory, metrics } = inputs;
+    let Inputs { routes, epoch, endings, directory, machine, metrics } = inputs;
     let kept: Option<Report> = directory.read_json(FILE, LIMIT).unwrap_or_else(|error| {
         tracing::warn!(%error, "how far the gateway's commands were applied cannot be read; the gateway knows it too");
         None
@@ -131,7 +133,7 @@ pub(super) fn new(inputs: Inputs) -> (Inbox, Commands) {
     let taken = Arc::new(AtomicI64::new(reader.borrow().applied));
     (
         Inbox { items: sender, report: reader, taken },
-        Commands { items, report, routes, epoch, endings, directory, metrics },
+        Commands { items, report, routes, epoch, endings, directory, machine, metrics },
     )
 }
 
@@ -181,7 +183,7 @@ impl Commands {
             report.outcomes.pop_front();
         }
         let (bytes, directory) = (serde_json::to_vec(&report).unwrap_or_default(), self.directory.clone());
-        let written = spawn_blocking(move || directory.write(FILE, &bytes, Durability::PowerLoss)).await;
+        let written = self.machine.block(move || directory.write(FILE, &bytes, Durability::PowerLoss)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the outcome of a command could not be kept; after a crash the gateway may not learn it");
         }

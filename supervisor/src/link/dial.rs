@@ -28,6 +28,7 @@ use super::config::Config;
 use super::proxy::{Proxy, ProxyError};
 use super::reconnect::Why;
 use crate::bearer;
+use crate::machine::Machine;
 use crate::streaming;
 use peer::random;
 
@@ -93,16 +94,18 @@ pub(super) struct Dialler {
     token_file: Option<std::path::PathBuf>,
     tls: Arc<Tls>,
     names: Names,
+    machine: Machine,
 }
 
 impl Dialler {
-    pub(super) fn new(config: &Config) -> Dialler {
+    pub(super) fn new(config: &Config, machine: Machine) -> Dialler {
         Dialler {
             gateway: config.gateway.clone(),
             proxy: config.proxy.clone(),
             token_file: config.token_file.clone(),
             tls: Tls::new(config.tls.clone()),
             names: Names::default(),
+            machine,
         }
     }
 
@@ -123,7 +126,7 @@ impl Dialler {
 
     async fn stream(&self) -> Result<Box<dyn Stream>, DialError> {
         let Some(proxy) = &self.proxy else {
-            return Ok(Box::new(peer::tcp(&self.names, &self.gateway.host, self.gateway.port).await?));
+            return Ok(self.machine.connect(&self.names, &self.gateway.host, self.gateway.port).await?);
         };
         let stream = peer::tcp(&self.names, &proxy.host, proxy.port).await.map_err(ProxyError::Unreachable)?;
         Ok(proxy.tunnel(stream, &self.gateway).await?)

@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{clock, sample};
+use super::sample;
 use crate::agent::Status;
 use crate::buffer::{BufferError, Handle};
 use crate::exit::reason;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 
 /// Records that wait for the buffer; who tells one more waits too.
@@ -33,6 +34,7 @@ const QUEUE: usize = 256;
 #[derive(Clone, Default)]
 pub struct Feed {
     items: Option<mpsc::Sender<Item>>,
+    machine: Machine,
     before: Option<Arc<Numbers>>,
 }
 
@@ -60,6 +62,7 @@ pub struct Numbers {
 pub struct Writer {
     items: mpsc::Receiver<Item>,
     buffer: Handle,
+    machine: Machine,
 }
 
 impl Numbers {
@@ -120,10 +123,10 @@ impl Turn {
 
 impl Feed {
     /// A feed into `buffer`, to which nobody else appends these classes, and the part to run.
-    pub async fn new(buffer: Handle) -> Result<(Feed, Writer), BufferError> {
+    pub async fn new(buffer: Handle, machine: Machine) -> Result<(Feed, Writer), BufferError> {
         let (sender, items) = mpsc::channel(QUEUE);
         let before = Some(Arc::new(Numbers::of(&buffer).await?.0));
-        Ok((Feed { items: Some(sender), before }, Writer { items, buffer }))
+        Ok((Feed { items: Some(sender), machine: machine.clone(), before }, Writer { items, buffer, machine }))
     }
 
     /// Where the buffer stood when this life began; nothing without a link.
@@ -170,7 +173,7 @@ impl Feed {
 
     async fn send(&self, class: Class, kind: String, body: Value, written: Option<oneshot::Sender<()>>) {
         let Some(sender) = &self.items else { return };
-        let record = record(kind, body);
+        let record = record(&self.machine, kind, body);
         let _ = sender.send(Item::Record { class, record, written }).await;
     }
 
@@ -196,23 +199,23 @@ impl Feed {
 
     /// Take a sample every so often; for as long as the supervisor runs.
     pub async fn sample(self, every: Duration, buffer: Handle, workspace: PathBuf, metrics: Arc<Metrics>) {
-        let mut activity = sample::Activity::new(clock::now());
+        let mut activity = sample::Activity::new(self.machine.now());
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let idle = activity.idle(clock::now(), sample::work(&metrics));
+            let idle = activity.idle(self.machine.now(), sample::work(&metrics));
             let workspace = workspace.clone();
             let Ok(body) = tokio::task::spawn_blocking(move || sample::take(&workspace, idle)).await else { continue };
-            let record = record("sample".into(), body);
+            let record = record(&self.machine, "sample".into(), body);
             buffer.offer(Class::Metrics, serde_json::to_vec(&record).unwrap_or_default());
         }
     }
 }
 
 /// Of this moment.
-pub(super) fn record(kind: String, body: Value) -> Record {
-    Record { wall_ms: clock::wall_ms(), boot_ms: clock::boot_ms(), kind, body }
+pub(super) fn record(machine: &Machine, kind: String, body: Value) -> Record {
+    Record { wall_ms: machine.wall_ms(), boot_ms: machine.boot_ms(), kind, body }
 }
 
 fn agent(status: &Status) -> Value {
@@ -245,7 +248,7 @@ impl Writer {
     async fn turn(&self, holder: oneshot::Sender<Turn>) {
         let Ok((_, numbers)) = Numbers::of(&self.buffer).await else { return };
         let (sender, mut items) = mpsc::channel(1);
-        let feed = Feed { items: Some(sender), before: None };
+        let feed = Feed { items: Some(sender), machine: self.machine.clone(), before: None };
         if holder.send(Turn { numbers, feed }).is_ok() {
             while let Some(Item::Record { class, record, written }) = items.recv().await {
                 self.write(class, record, written).await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
+use crate::machine::Machine;
 use crate::state::{Durability, StateDir};
 
 const FILE: &str = "link.json";
@@ -34,14 +34,14 @@ impl Kept {
     }
 
     /// A disk that refuses it costs a wider window after the next start and nothing else.
-    pub(super) async fn set_window(&mut self, window: Duration, state: &Arc<StateDir>) {
+    pub(super) async fn set_window(&mut self, window: Duration, state: &Arc<StateDir>, machine: &Machine) {
         let millis = Some(window.as_millis() as u64);
         if self.window_ms == millis {
             return;
         }
         self.window_ms = millis;
         let (bytes, state) = (serde_json::to_vec(self).unwrap_or_default(), state.clone());
-        let saved = spawn_blocking(move || state.write(FILE, &bytes, Durability::Crash)).await;
+        let saved = machine.block(move || state.write(FILE, &bytes, Durability::Crash)).await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "the reconnect window could not be kept");
         }

@@ -11,9 +11,9 @@ use protocol::session::Class;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::clock;
 use super::feed::record;
 use crate::buffer::Handle;
+use crate::machine::Machine;
 
 /// A longer line goes in pieces.
 const LONGEST: usize = 16 * 1024;
@@ -37,6 +37,7 @@ pub struct Lines(Option<Arc<Shared>>);
 
 struct Shared {
     budget: Budget,
+    machine: Machine,
     buffer: OnceLock<Handle>,
     meter: Mutex<Meter>,
     dropped: Notify,
@@ -56,11 +57,11 @@ struct Meter {
 
 impl Lines {
     /// For a link with this budget.
-    pub fn new(budget: Option<Budget>) -> Lines {
-        let meter = |budget: Budget| Meter { left: budget.burst, at: clock::now(), shut: false, dropped: (0, 0) };
+    pub fn new(budget: Option<Budget>, machine: Machine) -> Lines {
+        let meter = |budget: Budget| Meter { left: budget.burst, at: machine.now(), shut: false, dropped: (0, 0) };
         Lines(budget.map(|budget| {
             let (buffer, dropped) = (OnceLock::new(), Notify::new());
-            Arc::new(Shared { budget, buffer, meter: Mutex::new(meter(budget)), dropped })
+            Arc::new(Shared { budget, machine: machine.clone(), buffer, meter: Mutex::new(meter(budget)), dropped })
         }))
     }
 
@@ -74,7 +75,15 @@ impl Lines {
 
     /// The lines of one stream; `task` is whose, where it is not the agent.
     pub fn of(&self, task: Option<&str>, stream: &'static str) -> Copier {
-        Copier { lines: self.clone(), task: task.map(str::to_owned), stream, partial: Vec::new(), dropping: false }
+        let machine = self.0.as_ref().map_or_else(Machine::default, |shared| shared.machine.clone());
+        Copier {
+            lines: self.clone(),
+            machine,
+            task: task.map(str::to_owned),
+            stream,
+            partial: Vec::new(),
+            dropping: false,
+        }
     }
 
     /// Declare what was over the budget and has no numbers yet.
@@ -97,8 +106,7 @@ impl Lines {
 }
 
 impl Meter {
-    fn refill(&mut self, budget: Budget) {
-        let now = clock::now();
+    fn refill(&mut self, budget: Budget, now: Duration) {
         let more = u128::from(budget.rate) * now.saturating_sub(self.at).as_micros() / 1_000_000;
         if more > 0 {
             self.left = budget.burst.min(self.left.saturating_add(u64::try_from(more).unwrap_or(u64::MAX)));
@@ -130,6 +138,7 @@ impl Meter {
 /// Copies the lines of one stream.
 pub struct Copier {
     lines: Lines,
+    machine: Machine,
     task: Option<String>,
     stream: &'static str,
     /// The beginning of a line.
@@ -144,7 +153,7 @@ impl Copier {
         let Some(shared) = self.lines.0.clone() else { return };
         let Some(buffer) = shared.buffer.get() else { return };
         let mut meter = shared.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        meter.refill(shared.budget);
+        meter.refill(shared.budget, shared.machine.now());
         while !bytes.is_empty() && !meter.shut {
             let end = memchr::memchr(b'\n', bytes);
             let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
@@ -206,7 +215,7 @@ impl Copier {
         if let Some(task) = &self.task {
             body["task_id"] = task.as_str().into();
         }
-        buffer.offer(Class::Logs, serde_json::to_vec(&record("line".into(), body)).unwrap_or_default());
+        buffer.offer(Class::Logs, serde_json::to_vec(&record(&self.machine, "line".into(), body)).unwrap_or_default());
     }
 }
 

@@ -10,7 +10,8 @@ use protocol::session::{Offline, OfflineAction};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::{Ending, Feed, Phase, alarm, clock};
+use super::{Ending, Feed, Phase};
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 
 /// The word in settings, metrics and logs.
@@ -25,6 +26,7 @@ pub(super) const fn name(action: OfflineAction) -> &'static str {
 /// For as long as the supervisor runs: once in each time without a gateway.
 pub(super) async fn watch(
     offline: Offline,
+    machine: Machine,
     mut phase: watch::Receiver<Phase>,
     feed: Feed,
     endings: mpsc::Sender<Ending>,
@@ -32,9 +34,10 @@ pub(super) async fn watch(
 ) {
     let after = Duration::from_millis(offline.after_ms.unsigned_abs());
     loop {
-        let until = clock::now().saturating_add(after);
+        let until = machine.now().saturating_add(after);
         let expired = tokio::select! {
-            () = alarm::until(until) => true,
+            biased;
+            () = machine.until(until) => true,
             _ = phase.wait_for(|phase| *phase == Phase::Connected) => false,
         };
         if expired {

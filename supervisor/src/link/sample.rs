@@ -8,8 +8,8 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 use serde_json::{Map, Value};
 
-use super::clock;
 use crate::cgroup::Cgroup;
+use crate::machine::clock;
 use crate::metrics::Metrics;
 
 /// Since when nothing happens.

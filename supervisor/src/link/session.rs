@@ -12,17 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::alarm::Alarm;
 use super::beat::Beats;
 use super::commands::Inbox;
 use super::deliver::Delivery;
+use super::end;
 use super::end::End;
 use super::socket::{Event, Socket};
 use super::state::Watch;
 use super::streams::Streams;
-use super::{clock, end};
-use crate::backoff::random;
 use crate::buffer::{BufferError, Handle};
+use crate::machine::{Alarm, Machine};
 use crate::metrics::Metrics;
 
 /// One message on its way to a peer that does not read.
@@ -33,6 +32,7 @@ const STATES: Duration = Duration::from_secs(1);
 /// One connection with a gateway.
 pub(super) struct Session<'a, S> {
     socket: Socket<S>,
+    machine: &'a Machine,
     alarm: Alarm,
     state: Watch,
     streams: Streams,
@@ -63,11 +63,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         state: Watch,
         streams: Streams,
         commands: Inbox,
+        machine: &'a Machine,
         metrics: &'a Metrics,
     ) -> Result<(Session<'a, S>, Welcome), End> {
         let mut session = Session {
-            socket: Socket::new(connection).await,
-            alarm: Alarm::new().map_err(End::Clock)?,
+            socket: Socket::new(connection, machine.clone()).await,
+            machine,
+            alarm: machine.alarm().map_err(End::Clock)?,
             state,
             streams,
             commands,
@@ -76,7 +78,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             delivery: None,
             metrics,
             queue: VecDeque::new(),
-            heard: clock::now(),
+            heard: machine.now(),
             beats: None,
             known: None,
             told: Duration::ZERO,
@@ -85,7 +87,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         session.queue.push_back(encode(&FromSupervisor::Hello(Box::new(hello))));
         match session.welcome().await {
             Ok(welcome) => {
-                session.beats = Some(Beats::new(clock::now(), &welcome.pace, random()));
+                session.beats = Some(Beats::new(machine.now(), &welcome.pace, machine.random()));
                 session.known.clone_from(&welcome.d);
                 session.changed = true;
                 Ok((session, welcome))
@@ -106,7 +108,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn welcome(&mut self) -> Result<Welcome, End> {
-        let deadline = clock::now() + end::WELCOME;
+        let deadline = self.machine.now() + end::WELCOME;
         loop {
             self.send().await?;
             let event = tokio::select! {
@@ -172,7 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             }
             Some(FromGateway::Pace(new)) => {
                 if let Some(beats) = &mut self.beats {
-                    beats.pace(clock::now(), &new);
+                    beats.pace(self.machine.now(), &new);
                 }
                 return Ok(Some(new));
             }
@@ -218,7 +220,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     /// The time has come for something.
     fn judge(&mut self) -> Result<(), End> {
-        let now = clock::now();
+        let now = self.machine.now();
         let silent = now.saturating_sub(self.heard);
         if silent >= self.patience() {
             return Err(End::Silent(silent));
@@ -239,7 +241,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     fn beat(&mut self) {
         let state = self.tell_state();
         if let Some(beats) = &mut self.beats {
-            self.queue.push_back(encode(&beats.beat(clock::now(), state)));
+            self.queue.push_back(encode(&beats.beat(self.machine.now(), state)));
             self.metrics.link_beats.inc();
         }
     }
@@ -252,7 +254,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if self.known.as_ref() != Some(&digest) {
             self.queue.push_back(encode(&FromSupervisor::State(Box::new(state))));
             self.known = Some(digest.clone());
-            self.told = clock::now();
+            self.told = self.machine.now();
             self.metrics.link_states.inc();
         }
         digest
@@ -321,11 +323,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         match event {
             Event::Sent => Ok(None),
             Event::Text(text) => {
-                self.heard = clock::now();
+                self.heard = self.machine.now();
                 FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed)
             }
             Event::Binary(message) => {
-                self.heard = clock::now();
+                self.heard = self.machine.now();
                 self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed)
             }
             Event::Closed(frame) => Err(match frame {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::clock;
+use crate::machine::Machine;
 
 /// For our own close and the peer's answer to it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -40,12 +40,13 @@ pub(super) enum Event {
 /// One connection.
 pub(super) struct Socket<S> {
     stream: WebSocketStream<S>,
+    machine: Machine,
     /// Since when a message is under way.
     sending: Option<Duration>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    pub(super) async fn new(connection: S) -> Socket<S> {
+    pub(super) async fn new(connection: S, machine: Machine) -> Socket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)
@@ -53,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_message_size(Some(MAX_TEXT))
             .max_frame_size(Some(MAX_TEXT));
         let stream = WebSocketStream::from_raw_socket(connection, Role::Client, Some(config)).await;
-        Socket { stream, sending: None }
+        Socket { stream, machine, sending: None }
     }
 
     /// Whether it takes a message.
@@ -68,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Put a message under way.
     pub(super) fn send(&mut self, message: Message) -> Result<(), Error> {
-        self.sending = Some(clock::now());
+        self.sending = Some(self.machine.now());
         Pin::new(&mut self.stream).start_send(message)
     }
 

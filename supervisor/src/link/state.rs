@@ -30,6 +30,7 @@ impl Watch {
     /// Until it may be another one.
     pub(super) async fn changed(&mut self) {
         let ended = tokio::select! {
+            biased;
             changed = self.stage.changed() => changed.is_err(),
             changed = self.agent.changed() => changed.is_err(),
         };

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::session::Welcome;
 
-use super::clock;
+use crate::machine::clock;
 
 /// Keys are of the newest session; they stay in use when it ends, until the next welcome. The time is the gateway's, carried
 /// on by the boot clock, so a wrong or changed date here opens and closes nothing.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use protocol::session::Class;
 use supervisor::buffer::disk::{Blocks, Disk};
 use supervisor::buffer::{self, Buffer, Config, Limits, Piece};
+use supervisor::machine::Machine;
 use supervisor::metrics::Metrics;
 use supervisor::state::StateDir;
 
@@ -47,7 +48,7 @@ fn durable() -> Line {
     let opened = buffer::open(&state, &config).expect("it can be opened");
     let event_loop = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut times: Vec<f64> = event_loop.block_on(async {
-        let (handle, part) = buffer::new(opened, &config, Arc::new(Metrics::default()));
+        let (handle, part) = buffer::new(opened, &config, Machine::default(), Arc::new(Metrics::default()));
         let part = tokio::spawn(part.run());
         let mut times = Vec::with_capacity(APPENDS);
         for n in 0..APPENDS {

@@ -15,6 +15,7 @@ use supervisor::app::Stage;
 use supervisor::buffer::{self, BufferError, Handle, Limits};
 use supervisor::http::View;
 use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
+use supervisor::machine::Machine;
 use supervisor::metrics::Metrics;
 use supervisor::state::StateDir;
 use tokio::sync::{mpsc, watch};
@@ -64,11 +65,11 @@ impl Sandbox {
         let directory = Arc::new(StateDir::open(&place.join("state")).expect("our own directory"));
         let settings = buffer::Config { limits: BUFFER, sync_always: false };
         let opened = buffer::open(&directory, &settings).expect("our own directory");
-        let (buffer, part) = buffer::new(opened, &settings, metrics.clone());
+        let (buffer, part) = buffer::new(opened, &settings, Machine::default(), metrics.clone());
         tokio::spawn(part.run());
-        let (feed, writer) = Feed::new(buffer.clone()).await.expect("it is open");
+        let (feed, writer) = Feed::new(buffer.clone(), Machine::default()).await.expect("it is open");
         tokio::spawn(writer.run());
-        let lines = Lines::new(Some(BUDGET));
+        let lines = Lines::new(Some(BUDGET), Machine::default());
         lines.open(buffer.clone());
         tokio::spawn(lines.clone().run());
 
@@ -105,6 +106,7 @@ impl Sandbox {
             directory,
             feed: feed.clone(),
             endings: endings_sender,
+            machine: Machine::default(),
             metrics: metrics.clone(),
         };
         tokio::spawn(Link::new(config, ends, inputs).run());

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::USUAL;
 use crate::buffer::{self, Config, Handle, Piece, Reason};
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::state::StateDir;
 
@@ -25,7 +26,7 @@ fn start(folder: &Path, sync_always: bool, before: impl FnOnce(&Handle)) -> Runn
     let config = Config { limits: USUAL, sync_always };
     let opened = buffer::open(&state, &config).expect("it can be opened");
     let metrics = Arc::new(Metrics::default());
-    let (handle, part) = buffer::new(opened, &config, metrics.clone());
+    let (handle, part) = buffer::new(opened, &config, Machine::default(), metrics.clone());
     before(&handle);
     Running { handle, metrics, part: tokio::spawn(part.run()), _state: state }
 }

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use super::clock::now;
 
 /// One timer.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     timer: AsyncFd<Timer>,
     set: Option<Duration>,
 }

@@ -1,5 +1,5 @@
 //! The boot clock (`CLOCK_BOOTTIME`): it goes on while the machine is suspended or this process is stopped, and nobody can
-//! set it. Every span that the link measures is measured on it.
+//! set it. Every span that link and buffer measure is measured on it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +11,11 @@ pub(super) fn now() -> Duration {
 }
 
 /// The same, as records and frames have it.
-pub(super) fn boot_ms() -> i64 {
+pub(crate) fn boot_ms() -> i64 {
     now().as_millis() as i64
 }
 
 /// What the wall clock says, as records and frames have it.
-pub(super) fn wall_ms() -> i64 {
+pub(crate) fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
