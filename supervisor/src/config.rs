@@ -157,7 +157,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("attach_silence", "45s", "DURATION", "an attached client that gives no sign of life for so long is let go"),
     setting("buffer_size", "64MiB", "SIZE", "what waits on disk for the gateway, all of it"),
     setting("buffer_reserve", "4MiB", "SIZE", "of that, for what became of supervisor, agent and tasks alone"),
-    setting("buffer_sync", "group", "group|always", "lifecycle records wait for the disk, or it follows within 50 ms"),
+    setting(
+        "buffer_sync",
+        "group",
+        "group|always",
+        "lifecycle records and results wait for the disk, or it follows within 50 and 200 ms",
+    ),
     setting("archive_upload", "64MiB", "SIZE", "largest archive or file that a client may send"),
     setting("archive_unpacked", "1GiB", "SIZE", "most that may come out of an archive"),
     setting("relay_url", "", "URL", "applies approved patches: https, or http on this machine")

@@ -35,6 +35,12 @@ impl Strace {
     /// Watch these calls of all threads of `pid`. Where nobody may, why is printed.
     #[track_caller]
     pub fn attach(pid: Pid, calls: &str) -> Option<Strace> {
+        Strace::attach_with(pid, calls, &[])
+    }
+
+    /// The same, and more of strace's options: `inject=…` makes calls fail or last.
+    #[track_caller]
+    pub fn attach_with(pid: Pid, calls: &str, more: &[String]) -> Option<Strace> {
         if !needs::commands(&["strace"]) {
             return None;
         }
@@ -42,6 +48,7 @@ impl Strace {
         let stderr = fs::File::create(directory.path().join("stderr")).expect("our own directory");
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "512", "-e", &format!("trace={calls}"), "-p", &pid.to_string()]);
+        command.args(more.iter().flat_map(|option| ["-e", option]));
         command.arg("-o").arg(directory.path().join("calls")).stdin(Stdio::null()).stderr(stderr);
         let mut child = command.spawn().expect("strace is there");
         let said = || fs::read_to_string(directory.path().join("stderr")).unwrap_or_default();

@@ -2,12 +2,14 @@
 //!
 //! Each run is the same story: supervisors under [`load`] at a gateway, a fault at an instant that nobody has chosen, again and
 //! again; then [`account`] holds what the gateway has to what was produced, and to what clients were told: produced =
-//! delivered + gaps. [`kills`] are kill -9 of either end, with one gateway or several.
+//! delivered + gaps. [`kills`] are kill -9 of either end, with one gateway or several; [`power`] takes what was not synced along.
 //! [`hostile`] has no records: clients that mean harm, and what others see of it. Instants are [`chance`], and a run can be
 //! had again by its seed.
 
 pub mod account;
 pub mod chance;
+mod forgetful;
 pub mod hostile;
 pub mod kills;
 pub mod load;
+pub mod power;

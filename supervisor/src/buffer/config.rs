@@ -8,7 +8,7 @@ use crate::config::{Reader, parse};
 pub struct Config {
     /// How much it may hold.
     pub limits: Limits,
-    /// A lifecycle record is on the disk before its sequence is answered.
+    /// A lifecycle record or a result is on the disk before its sequence is answered.
     pub sync_always: bool,
 }
 

@@ -110,7 +110,7 @@ pub(super) fn handle(epoch: String) -> (Handle, Ends) {
 
 impl Handle {
     /// Write a record; on return it outlives this process, and within 50 ms (lifecycle) or 200 ms the loss of power. With
-    /// `sync = always` a lifecycle record outlives that on return.
+    /// `sync = always` a lifecycle record or a result outlives that on return.
     pub async fn append(&self, class: Class, bytes: Vec<u8>) -> Result<i64, BufferError> {
         self.ask(|reply| Ask::Append { class, bytes, reply }).await
     }

@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 const RETRY: Duration = Duration::from_secs(5);
 /// Questions and offers that are taken at a time.
 const BATCH: usize = 64;
+/// Their records tell how something ended, so whoever appends one with `sync = always` waits for the disk.
+const FOR_GOOD: [Class; 2] = [Class::Lifecycle, Class::Results];
 
 /// Owns the buffer.
 pub struct Part<D: Disk> {
@@ -190,19 +192,18 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
 
 fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     let mut done = Done::default();
-    let mut waiting = Vec::new();
-    let mut close = None;
+    let (mut waiting, mut peeks, mut close) = (Vec::new(), Vec::new(), None);
     for ask in batch.asks {
         match ask {
             Ask::Append { class, bytes, reply } => {
                 let answer = buffer.append(class, &bytes);
                 done.appended(class, &answer);
-                match (always && class == Class::Lifecycle, answer) {
-                    (true, Ok(seq)) => waiting.push((reply, seq)),
+                match (always && FOR_GOOD.contains(&class), answer) {
+                    (true, Ok(seq)) => waiting.push((class, reply, seq)),
                     (_, answer) => drop(reply.send(answer)),
                 }
             }
-            Ask::Peek { class, from, max, reply } => drop(reply.send(buffer.peek(class, from, max))),
+            Ask::Peek { class, from, max, reply } => peeks.push((class, from, max, reply)),
             Ask::Acknowledge { class, seq, reply } => drop(reply.send(buffer.acknowledge(class, seq))),
             Ask::Extents { reply } => drop(reply.send(buffer.extents())),
             Ask::Next { reply } => {
@@ -225,17 +226,21 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     }
     // One sync for all that wait.
     let mut due = batch.sync;
-    if !waiting.is_empty() && !due.contains(&Class::Lifecycle) {
-        due.push(Class::Lifecycle);
-    }
+    due.extend(FOR_GOOD.into_iter().filter(|class| waiting.iter().any(|(of, ..)| of == class)));
+    due.sort_unstable();
+    due.dedup();
     for class in due {
         if let Err(error) = buffer.sync(class) {
             done.refused(class, &error);
         }
     }
-    let refused = done.refused.contains(&Class::Lifecycle);
-    for (reply, seq) in waiting {
+    for (class, reply, seq) in waiting {
+        let refused = done.refused.contains(&class);
         let _ = reply.send(if refused { Err(BufferError::Unsynced { seq }) } else { Ok(seq) });
+    }
+    // Behind the sync: what the gateway has and the disk has not would be told once more after a loss of power.
+    for (class, from, max, reply) in peeks {
+        let _ = reply.send(buffer.peek(class, from, max));
     }
     done.closed = close.map(|reply| Closing { reply, result: buffer.close() });
     done

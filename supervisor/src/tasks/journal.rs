@@ -90,7 +90,7 @@ pub struct Loaded {
 }
 
 impl Journal {
-    /// Open or make `path`, and read it.
+    /// Open or make `path`, and read it. On return it outlives the loss of power under that name.
     pub fn open(path: &Path) -> Result<(Journal, Loaded), JournalError> {
         let failed = |source| JournalError::Open { path: path.into(), source };
         let mut file = File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
@@ -153,8 +153,14 @@ impl Journal {
         self.length = length;
         self.settled = self.length;
         self.torn = false;
-        Ok(())
+        // Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
+        self.path.parent().map_or(Ok(()), sync_folder).map_err(failed)
     }
+}
+
+/// Its names outlive the loss of power.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// A record as a line.

@@ -2,19 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::journal::{Journal, JournalError, Record, SYNC_WITHIN};
+use super::journal::{Journal, JournalError, Record, SYNC_WITHIN, sync_folder};
 use crate::metrics::Metrics;
 
 /// The journal and its sync.
 pub(super) struct Ledger {
     journal: Journal,
     always: bool,
-    /// A group commit is under way; it takes with it whatever is written until it begins.
-    pending: Option<tokio::task::JoinHandle<()>>,
+    /// A group commit of this file is to come; it takes with it whatever is written until it begins.
+    pending: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -26,14 +27,16 @@ impl Ledger {
         metrics: Arc<Metrics>,
     ) -> Result<(Ledger, Vec<Record>), JournalError> {
         if let Some(folder) = path.parent() {
-            crate::state::make_private(folder).map_err(|source| JournalError::Open { path: folder.into(), source })?;
+            let failed = |source| JournalError::Open { path: folder.into(), source };
+            crate::state::make_private(folder).map_err(failed)?;
+            folder.parent().map_or(Ok(()), sync_folder).map_err(failed)?;
         }
         let (journal, loaded) = Journal::open(path)?;
         metrics.journal_damaged.inc_by(loaded.damaged);
         if loaded.damaged > 0 {
             tracing::warn!(lines = loaded.damaged, "damaged lines of the task journal were left out");
         }
-        Ok((Ledger { journal, always, pending: None, metrics }, loaded.records.into_values().collect()))
+        Ok((Ledger { journal, always, pending: Arc::default(), metrics }, loaded.records.into_values().collect()))
     }
 
     /// Record before telling. With `sync = always` on the disk, else there within 50 ms.
@@ -55,26 +58,31 @@ impl Ledger {
 
     /// Rewrite where most of it is history.
     pub(super) fn tidy<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
-        if self.journal.wants_rewriting()
-            && let Err(error) = self.journal.rewrite(records)
-        {
+        if !self.journal.wants_rewriting() {
+            return;
+        }
+        if let Err(error) = self.journal.rewrite(records) {
             tracing::error!(%error, "the task journal could not be rewritten; it goes on growing");
         }
+        // What is to come is of the file that was.
+        self.pending = Arc::default();
     }
 
     fn sync_soon(&mut self) {
-        if self.pending.as_ref().is_some_and(|pending| !pending.is_finished()) {
+        let Ok(file) = self.journal.to_sync() else { return };
+        if self.pending.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Ok(file) = self.journal.to_sync() else { return };
-        let metrics = self.metrics.clone();
+        let (pending, metrics) = (self.pending.clone(), self.metrics.clone());
         // Less than the promise, so that the disk's own time fits in.
-        self.pending = Some(tokio::spawn(async move {
+        tokio::spawn(async move {
             sleep(SYNC_WITHIN / 2).await;
+            // Before it begins: what is written while it lasts needs one of its own.
+            pending.store(false, Ordering::Relaxed);
             if !matches!(spawn_blocking(move || file.sync_data()).await, Ok(Ok(()))) {
                 metrics.journal_sync_failures.inc();
             }
-        }));
+        });
     }
 
     /// All that was written is on the disk when this answers.

@@ -15,6 +15,7 @@ const ALL: [(&str, Measure); 8] = [
     ("endings", |short| endings::measure(if short { 40 } else { 200 })),
     ("kills", |short| kills::measure(if short { 20 } else { 500 })),
     ("link", |short| torture::kills::measure(if short { 20 } else { 1_000 })),
+    ("power", |short| torture::power::measure(if short { 40 } else { 2_000 })),
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
     ("hostile", torture::hostile::measure),
 ];

@@ -35,13 +35,24 @@ impl Account {
 
     /// All of it but the gaps, after these `faults`.
     pub fn lines(&self, faults: &str) -> Vec<Line> {
+        [self.records(faults), self.tasks(faults)].concat()
+    }
+
+    /// What became of records.
+    pub fn records(&self, faults: &str) -> Vec<Line> {
         let tally = &self.tally;
         let of = format!("of {} records in {faults}", tally.delivered);
-        let tasks = format!("of {} tasks that a client saw created in {faults}", self.tasks);
         vec![
             Line::new(format!("neither stored nor in a gap, {of}"), 0.0, tally.lost as f64, "records"),
             Line::new(format!("stored twice, {of}"), 0.0, tally.twice as f64, "records"),
             Line::new(format!("stored and never produced, beside those {of}"), 0.0, tally.invented as f64, "records"),
+        ]
+    }
+
+    /// What became of tasks.
+    pub fn tasks(&self, faults: &str) -> Vec<Line> {
+        let tasks = format!("of {} tasks that a client saw created in {faults}", self.tasks);
+        vec![
             Line::new(format!("without their one last state and one result, {tasks}"), 0.0, self.ends as f64, "tasks"),
             Line::new(format!("told to the gateway otherwise than here, {tasks}"), 0.0, self.altered as f64, "tasks"),
             Line::new(

@@ -99,13 +99,17 @@ impl Sandbox {
         set.map_or_else(|| self.place.path().join("state"), |(_, path)| path.into())
     }
 
-    /// kill -9 of the supervisor; nobody of its trees is left on return.
-    pub fn kill(&mut self) {
+    /// kill -9 of the supervisor, and when; nobody of its trees is left on return.
+    pub fn kill(&mut self) -> Instant {
         let trees = processes::descendants(self.supervisor.pid());
-        self.supervisor.signal(Signal::SIGKILL);
+        let at = Instant::now();
+        if !self.supervisor.has_ended() {
+            self.supervisor.signal(Signal::SIGKILL);
+        }
         self.supervisor.wait_exit();
         self.end_load();
         wait_until("the end of the trees", || !trees.iter().any(|&pid| processes::alive(pid)));
+        at
     }
 
     /// Another supervisor with the same state, under load.

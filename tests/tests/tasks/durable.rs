@@ -93,3 +93,24 @@ fn by_default_the_record_is_written_before_the_answer_and_one_sync_follows_for_m
     let most = begun.elapsed().as_millis() as usize / 25 + 2;
     assert!(syncs <= most, "{syncs} syncs for {} records in {:?}", ids.len(), begun.elapsed());
 }
+
+#[test]
+fn what_is_written_while_a_sync_of_the_group_lasts_is_synced_by_another() {
+    let (supervisor, api) = busy("group");
+    let slow = ["inject=fdatasync:delay_exit=300ms".to_string()];
+    let Some(strace) = Strace::attach_with(supervisor.pid(), CALLS, &slow) else { return };
+    let meanwhile = (0..200).find_map(|number| {
+        let id = format!("task-{number:03}");
+        api.start(json!({"task_id": id, "argv": ["true"]}));
+        let lines = wait_for("its record is seen", || {
+            let lines = strace.lines();
+            recorded(&lines, &id).is_some().then_some(lines)
+        });
+        let record = recorded(&lines, &id)?;
+        let begun = lines[..record].iter().rposition(|line| is_sync(line) && is_journal(line))?;
+        let lasts = lines[begun].is_unfinished() && synced(&lines[..record], begun).is_none();
+        lasts.then_some(record)
+    });
+    let record = meanwhile.expect("a sync lasts longer than a call");
+    wait_for("a sync that began later", || synced(&strace.lines(), record));
+}
