@@ -4,6 +4,8 @@
 //! wrong number or pointer makes the kernel answer `EFAULT` or `EINVAL`, which is what a probe wants to see.
 #![allow(unsafe_code)]
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
 use nix::errno::Errno;
 
 /// One system call by number; unused arguments are 0.
@@ -97,8 +99,23 @@ pub fn ignore(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
     unsafe { set(signal, SigHandler::SigIgn) }.map(drop)
 }
 
-/// From now on these system calls answer `ENOSYS`, as on an older kernel: a filter of one comparison each.
+/// From now on these system calls answer `ENOSYS`, as on an older kernel.
 pub fn forget(calls: &[u32]) -> Result<(), Errno> {
+    nix::sys::prctl::set_no_new_privs()?;
+    filter(calls, 0x0005_0000 | libc::ENOSYS as u32, 0).map(drop)
+}
+
+/// From now on these system calls wait for the answer of whoever has this listener (seccomp_unotify(2)).
+pub fn hear(calls: &[u32]) -> Result<OwnedFd, Errno> {
+    const NEW_LISTENER: u64 = 1 << 3;
+    const WAIT_KILLABLE_RECV: u64 = 1 << 5;
+    let listener = filter(calls, 0x7fc0_0000, NEW_LISTENER | WAIT_KILLABLE_RECV)?;
+    // SAFETY: the kernel has just made it for us, close-on-exec; setting that again could be a call that waits already.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener as RawFd) })
+}
+
+/// A filter of one comparison each that gives this answer.
+fn filter(calls: &[u32], answer: u32, flags: u64) -> Result<i64, Errno> {
     // struct sock_filter: code u16, jump-true u8, jump-false u8, operand u32 (seccomp(2))
     let instruction =
         |code: u16, jt: u8, operand: u32| u64::from(code) | u64::from(jt) << 16 | u64::from(operand) << 32;
@@ -107,10 +124,49 @@ pub fn forget(calls: &[u32]) -> Result<(), Errno> {
         program.push(instruction(0x15, (calls.len() - index) as u8, *call));
     }
     program.push(instruction(0x06, 0, 0x7fff_0000));
-    program.push(instruction(0x06, 0, 0x0005_0000 | libc::ENOSYS as u32));
+    program.push(instruction(0x06, 0, answer));
     let described: [u64; 2] = [program.len() as u64, address(program.as_slice())];
-    nix::sys::prctl::set_no_new_privs()?;
-    call(libc::SYS_seccomp, &[1, 0, address(&described)]).map(drop)
+    call(libc::SYS_seccomp, &[1, flags, address(&described)])
+}
+
+/// A call that waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    id: u64,
+    /// Whose, as this process sees it.
+    pub pid: i32,
+    /// Its number.
+    pub number: u32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// Wait for the next one.
+pub fn asked(listener: &OwnedFd) -> Result<Asked, Errno> {
+    const RECEIVE: u64 = 0xc050_2100;
+    // struct seccomp_notif: id, pid and flags, number and architecture, instruction pointer, six arguments
+    let mut words = [0u64; 10];
+    call(libc::SYS_ioctl, &[listener.as_raw_fd() as u64, RECEIVE, address_mut(&mut words)])?;
+    let [id, pid, number, _, arguments @ ..] = words;
+    Ok(Asked { id, pid: pid as i32, number: number as u32, arguments })
+}
+
+/// Answer it with this value, or let the kernel do it.
+pub fn answer(listener: &OwnedFd, asked: &Asked, value: Option<i64>) -> Result<(), Errno> {
+    const SEND: u64 = 0xc018_2101;
+    const CONTINUE: u64 = 1 << 32;
+    // struct seccomp_notif_resp: id, value, error and flags
+    let words = [asked.id, value.unwrap_or(0) as u64, if value.is_some() { 0 } else { CONTINUE }];
+    call(libc::SYS_ioctl, &[listener.as_raw_fd() as u64, SEND, address(&words)]).map(drop)
+}
+
+/// Own a descriptor that was inherited or made by a raw call; close-on-exec from now on.
+pub fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: F_SETFD only sets a flag of whatever the number is; callers pass numbers that nobody else owns.
+    unsafe {
+        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+        OwnedFd::from_raw_fd(number)
+    }
 }
 
 /// Numbers of calls that only x86 has; elsewhere a number that no kernel has.
@@ -120,6 +176,13 @@ pub mod x86 {
     pub const IOPERM: i64 = libc::SYS_ioperm;
     pub const IOPL: i64 = libc::SYS_iopl;
     pub const MODIFY_LDT: i64 = libc::SYS_modify_ldt;
+    pub const SYSFS: i64 = libc::SYS_sysfs;
+    pub const CHMOD: i64 = libc::SYS_chmod;
+    pub const LCHOWN: i64 = libc::SYS_lchown;
+    pub const CHOWN: i64 = libc::SYS_chown;
+    pub const UTIME: i64 = libc::SYS_utime;
+    pub const UTIMES: i64 = libc::SYS_utimes;
+    pub const FUTIMESAT: i64 = libc::SYS_futimesat;
 }
 
 /// Numbers of calls that only x86 has; elsewhere a number that no kernel has.
@@ -129,4 +192,11 @@ pub mod x86 {
     pub const IOPERM: i64 = -1;
     pub const IOPL: i64 = -1;
     pub const MODIFY_LDT: i64 = -1;
+    pub const SYSFS: i64 = -1;
+    pub const CHMOD: i64 = -1;
+    pub const LCHOWN: i64 = -1;
+    pub const CHOWN: i64 = -1;
+    pub const UTIME: i64 = -1;
+    pub const UTIMES: i64 = -1;
+    pub const FUTIMESAT: i64 = -1;
 }

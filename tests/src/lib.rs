@@ -43,6 +43,7 @@ pub mod gateway;
 pub mod http;
 pub mod issuer;
 pub mod kernel;
+pub mod mutations;
 pub mod needs;
 pub mod openapi;
 pub mod output;

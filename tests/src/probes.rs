@@ -16,14 +16,17 @@ mod files;
 mod memory;
 mod network;
 pub mod outsider;
+mod own;
 mod privileges;
 pub use privileges::setuid_child;
+mod reached;
 mod readonly;
 mod signals;
 pub mod stand_in;
 mod syscalls;
 pub mod terminal;
 mod throttle;
+pub mod trial;
 
 /// One escape.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,8 @@ pub struct Probe {
     pub class: ExecutionClass,
     /// In the control nobody holds the supervisor's port.
     pub free_port: bool,
+    /// What the supervisor is told beside the class.
+    pub settings: &'static [(&'static str, &'static str)],
     /// Known to be open in profile `restricted`, and why; `docs/security.md` says so too.
     pub open_in_restricted: Option<&'static str>,
     /// The attempt.
@@ -92,7 +97,16 @@ impl Target {
 
 const fn probe(name: &'static str, guards: Guarantee, run: fn(&Target) -> Outcome) -> Probe {
     let class = ExecutionClass::Networked;
-    Probe { name, guards, control: Control::User, class, free_port: false, open_in_restricted: None, run }
+    Probe {
+        name,
+        guards,
+        control: Control::User,
+        class,
+        free_port: false,
+        settings: &[],
+        open_in_restricted: None,
+        run,
+    }
 }
 
 impl Probe {
@@ -120,6 +134,11 @@ impl Probe {
         self
     }
 
+    const fn set(mut self, settings: &'static [(&'static str, &'static str)]) -> Probe {
+        self.settings = settings;
+        self
+    }
+
     const fn open_in_restricted(mut self, why: &'static str) -> Probe {
         self.open_in_restricted = Some(why);
         self
@@ -138,7 +157,9 @@ pub fn all() -> impl Iterator<Item = &'static Probe> {
         network::PROBES,
         terminal::PROBES,
         syscalls::PROBES,
+        reached::PROBES,
         descriptors::PROBES,
+        own::PROBES,
     ]
     .into_iter()
     .flatten()

@@ -20,6 +20,12 @@ pub const WORKSPACE_FILE: &str = "/workspace/file";
 pub const OUTSIDE: &str = "/srv/outside";
 /// A readable file in it.
 pub const OUTSIDE_FILE: &str = "/srv/outside/file";
+/// A directory in it.
+pub const OUTSIDE_DIRECTORY: &str = "/srv/outside/directory";
+/// Where a node can be made on a memory file system outside the workspace.
+pub const OUTSIDE_NODE: &str = "/opt/outside/node";
+/// A device that everybody may read, not in `/dev`.
+pub const DEVICE: &str = "/opt/outside/zero";
 /// Where the kubelet reads the termination message.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Where Kubernetes mounts the service account's token.

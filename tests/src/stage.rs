@@ -13,10 +13,12 @@ pub mod container;
 mod inner;
 mod outer;
 pub mod privileges;
+pub mod weaken;
 
 pub use inner::inner;
 pub use outer::outer;
 pub use privileges::Profile;
+pub use weaken::Cut;
 
 /// What a stage offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Stage {
     pub terminal: Option<PathBuf>,
     /// System calls that this "kernel" does not have: they answer ENOSYS.
     pub without: Vec<u32>,
+    /// What it is deaf to when the shim asks for it.
+    pub cuts: Vec<Cut>,
+    /// The inner half's end of the line by which the outer one hears of that.
+    pub ear: Option<i32>,
     /// Start a process of the same ids that is not of ARGV's tree.
     pub outsider: bool,
     /// Where the outer process writes the pid, as it sees it, of the stage's first process.
@@ -74,6 +80,12 @@ impl Stage {
         for call in &self.without {
             out.extend(["--without".into(), call.to_string().into()]);
         }
+        for cut in &self.cuts {
+            out.extend(["--cut".into(), cut.to_string().into()]);
+        }
+        if let Some(ear) = self.ear {
+            out.extend(["--ear".into(), ear.to_string().into()]);
+        }
         if self.outsider {
             out.push("--outsider".into());
         }
@@ -105,6 +117,10 @@ impl Stage {
                 Some("--without") => {
                     let call = value()?.to_str().and_then(|v| v.parse().ok()).ok_or("--without needs a number")?;
                     stage.without.push(call);
+                }
+                Some("--cut") => stage.cuts.push(value()?.to_str().unwrap_or_default().parse()?),
+                Some("--ear") => {
+                    stage.ear = Some(value()?.to_str().and_then(|v| v.parse().ok()).ok_or("--ear needs a number")?);
                 }
                 Some("--outsider") => stage.outsider = true,
                 Some("--pid-file") => stage.pid_file = Some(value()?.into()),

@@ -3,7 +3,7 @@
 //! Each run is the same story: supervisors under [`load`] at a gateway, a fault at an instant that nobody has chosen, again and
 //! again; then [`account`] holds what the gateway has to what was produced, and to what clients were told: produced =
 //! delivered + gaps. [`kills`] are kill -9 of either end, with one gateway or several; [`power`] takes what was not synced along.
-//! [`hostile`] has no records: clients that mean harm, and what others see of it. Instants are [`chance`], and a run can be
+//! [`hostile`] has no records: clients that mean harm, and what others see of it. [`mutations`] are of the confinement. Instants are [`chance`], and a run can be
 //! had again by its seed.
 
 pub mod account;
@@ -12,4 +12,5 @@ mod forgetful;
 pub mod hostile;
 pub mod kills;
 pub mod load;
+pub mod mutations;
 pub mod power;

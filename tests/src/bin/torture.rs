@@ -18,6 +18,7 @@ const ALL: &[(&str, Measure)] = &[
     ("power", |short| torture::power::measure(if short { 40 } else { 2_000 })),
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
     ("hostile", torture::hostile::measure),
+    ("mutations", torture::mutations::measure),
 ];
 
 fn main() -> ExitCode {

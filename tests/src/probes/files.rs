@@ -109,6 +109,28 @@ pub(super) const PROBES: &[Probe] = &[
     probe("socket-outside", FilesConfined, |_| {
         judge(std::os::unix::net::UnixListener::bind(format!("{OUTSIDE}/socket")))
     }),
+    probe("make-directory-outside", FilesConfined, |_| judge(fs::create_dir(format!("{OUTSIDE}/new")))),
+    probe("remove-directory-outside", FilesConfined, |_| judge(fs::remove_dir(crate::scene::OUTSIDE_DIRECTORY))),
+    probe("symlink-outside", FilesConfined, |_| judge(symlink("/etc", format!("{OUTSIDE}/link")))),
+    probe("list-outside-the-root", FilesConfined, |_| judge(fs::read_dir("/"))),
+    probe("regular-node-outside", FilesConfined, |_| {
+        let place = format!("{OUTSIDE}/node");
+        judge(mknod(place.as_str(), SFlag::S_IFREG, Mode::S_IRUSR, 0))
+    }),
+    probe("whiteout-outside", FilesConfined, |_| {
+        // the one character device that needs no privilege (mknod(2)): it hides what lies below it in an overlay
+        judge(mknod(crate::scene::OUTSIDE_NODE, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(0, 0)))
+    }),
+    probe("mknod-disk-outside", FilesConfined, |_| {
+        let place = format!("{OUTSIDE}/disk");
+        judge(mknod(place.as_str(), SFlag::S_IFBLK, Mode::S_IRUSR, makedev(7, 0)))
+    })
+    .root(),
+    probe("device-outside-dev-ioctl", FilesConfined, |_| match File::open(crate::scene::DEVICE) {
+        // a request that no driver has
+        Ok(file) => reaches(kernel::call(libc::SYS_ioctl, &[file.as_raw_fd() as u64, 0x1234, 0]), &[Errno::ENOTTY]),
+        Err(error) => Outcome::Untried(error.to_string()),
+    }),
     probe("write-etc-passwd", FilesConfined, |_| judge(OpenOptions::new().append(true).open("/etc/passwd"))).root(),
     probe("write-own-program", FilesConfined, |_| judge(fs::write("/opt/probe/planted", "x"))).root(),
     probe("mknod-disk", FilesConfined, |_| {

@@ -61,6 +61,10 @@ pub(super) const PROBES: &[Probe] = &[
     probe("kcmp-supervisor", SupervisorNotTraced, |t| {
         at(t, SUPERVISOR, |p| call(libc::SYS_kcmp, &[raw(getpid()), raw(p), 2, 0, 0]))
     }),
+    probe("kcmp-shim", SupervisorNotTraced, |t| {
+        at(t, SHIM, |p| call(libc::SYS_kcmp, &[raw(getpid()), raw(p), 2, 0, 0]))
+    }),
+    probe("process-vm-writev-shim", SupervisorNotTraced, |t| at(t, SHIM, vm_write)),
     probe("get-robust-list-supervisor", SupervisorNotTraced, |t| {
         at(t, SUPERVISOR, |p| {
             let (mut head, mut length) = (0u64, 0u64);

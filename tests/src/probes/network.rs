@@ -9,8 +9,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
-use protocol::guarantee::Guarantee::{AbstractSocketsClosed, NoInet, SupervisorNotSignalled, SyscallsFiltered};
-use protocol::policy::ExecutionClass::Local;
+use protocol::guarantee::Guarantee::{
+    AbstractSocketsClosed, NoInet, SupervisorNotSignalled, SyscallsFiltered, TcpPorts,
+};
+use protocol::policy::ExecutionClass::{Local, Readonly};
 
 use super::{Outcome, Probe, call, judge, probe, reaches};
 use crate::kernel::{self, address};
@@ -40,6 +42,22 @@ pub(super) const PROBES: &[Probe] = &[
     probe("socket-raw", SyscallsFiltered, |_| open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP)).root(),
     probe("socket-raw-icmp", SyscallsFiltered, |_| open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)).root(),
     probe("socket-raw-v6", SyscallsFiltered, |_| open(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)).root(),
+    probe("socket-raw-udp", SyscallsFiltered, |_| open(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP)).root(),
+    probe("socket-raw-v6-tcp", SyscallsFiltered, |_| open(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_TCP)).root(),
+    probe("socket-raw-v6-udp", SyscallsFiltered, |_| open(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_UDP)).root(),
+    probe("socket-sequenced", SyscallsFiltered, |_| sequenced(libc::AF_INET)),
+    probe("socket-sequenced-v6", SyscallsFiltered, |_| sequenced(libc::AF_INET6)),
+    probe("socket-mptcp-v6", SyscallsFiltered, |_| open(libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
+    probe("socket-udplite-v6", SyscallsFiltered, |_| open(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE)),
+    probe("socket-netlink-as-tcp", SyscallsFiltered, |_| {
+        // refused by the kernel for its type, so it has come as far as netlink
+        let made = raw_socket(libc::AF_NETLINK, libc::SOCK_STREAM, libc::IPPROTO_TCP);
+        reaches(made, &[Errno::ESOCKTNOSUPPORT])
+    }),
+    probe("socket-netlink-as-udp", SyscallsFiltered, |_| {
+        let made = raw_socket(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::IPPROTO_UDP);
+        reaches(made, &[Errno::EPROTONOSUPPORT])
+    }),
     probe("socket-packet", SyscallsFiltered, |_| open(libc::AF_PACKET, libc::SOCK_RAW, 0x0300)).root(),
     probe("socket-packet-high-bits", SyscallsFiltered, |_| {
         call(libc::SYS_socket, &[HIGH | libc::AF_PACKET as u64, HIGH | libc::SOCK_DGRAM as u64, 0])
@@ -74,8 +92,12 @@ pub(super) const PROBES: &[Probe] = &[
                 .and_then(|name| UnixStream::connect_addr(&name)),
         )
     }),
+    probe("connect-unlisted-port", TcpPorts, |_| judge(std::net::TcpStream::connect(("::1", PORT))))
+        .set(&[("agent-connect-ports", "9")]),
     probe("local-tcp", NoInet, |_| open(libc::AF_INET, libc::SOCK_STREAM, 0)).class(Local),
     probe("local-tcp-v6", NoInet, |_| open(libc::AF_INET6, libc::SOCK_STREAM, 0)).class(Local),
+    probe("readonly-tcp", NoInet, |_| open(libc::AF_INET, libc::SOCK_STREAM, 0)).class(Readonly),
+    probe("readonly-udp-v6", NoInet, |_| open(libc::AF_INET6, libc::SOCK_DGRAM, 0)).class(Readonly),
     probe("local-udp", NoInet, |_| open(libc::AF_INET, libc::SOCK_DGRAM, 0)).class(Local),
     probe("local-udp-v6", NoInet, |_| open(libc::AF_INET6, libc::SOCK_DGRAM, 0)).class(Local),
     probe("local-tcp-high-bits", NoInet, |_| {
@@ -115,6 +137,11 @@ fn raw_socket(family: i32, kind: i32, protocol: i32) -> nix::Result<i64> {
 
 fn open(family: i32, kind: i32, protocol: i32) -> Outcome {
     judge(raw_socket(family, kind, protocol))
+}
+
+/// Neither TCP nor UDP: what has no other protocol built says that there is no such type.
+fn sequenced(family: i32) -> Outcome {
+    reaches(raw_socket(family, libc::SOCK_SEQPACKET, 0), &[Errno::ESOCKTNOSUPPORT])
 }
 
 fn netlink(protocol: i32) -> Outcome {

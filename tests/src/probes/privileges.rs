@@ -69,6 +69,7 @@ pub(super) const PROBES: &[Probe] = &[
     probe("unshare-ipc", SyscallsFiltered, |_| judge(unshare(CloneFlags::CLONE_NEWIPC))).root(),
     probe("unshare-uts", SyscallsFiltered, |_| judge(unshare(CloneFlags::CLONE_NEWUTS))).root(),
     probe("unshare-cgroup", SyscallsFiltered, |_| judge(unshare(CloneFlags::CLONE_NEWCGROUP))).root(),
+    probe("unshare-time", SyscallsFiltered, |_| call(libc::SYS_unshare, &[NEWTIME])).root(),
     probe("setns", SyscallsFiltered, |_| match std::fs::File::open("/proc/self/ns/uts") {
         Ok(file) => judge(nix::sched::setns(file, CloneFlags::empty())),
         Err(error) => Outcome::Denied(error.to_string()),
@@ -77,10 +78,26 @@ pub(super) const PROBES: &[Probe] = &[
     probe("clone-user-namespace", SyscallsFiltered, |_| {
         judge(kernel::clone_and_exit(libc::CLONE_NEWUSER as u64 | libc::SIGCHLD as u64))
     }),
+    probe("clone-mount-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWNS)).root(),
+    probe("clone-net-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWNET)).root(),
+    probe("clone-pid-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWPID)).root(),
+    probe("clone-ipc-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWIPC)).root(),
+    probe("clone-uts-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWUTS)).root(),
+    probe("clone-cgroup-namespace", SyscallsFiltered, |_| clone(libc::CLONE_NEWCGROUP)).root(),
+    probe("clone-user-namespace-high-bits", SyscallsFiltered, |_| {
+        judge(kernel::clone_and_exit(1 << 32 | libc::CLONE_NEWUSER as u64 | libc::SIGCHLD as u64))
+    }),
     probe("clone3-user-namespace", SyscallsFiltered, |_| judge(kernel::clone3_and_exit(libc::CLONE_NEWUSER as u64))),
     probe("ioperm", SyscallsFiltered, |_| call(x86::IOPERM, &[0x80, 1, 1])).nobody("CONFIG_X86_IOPL_IOPERM is off"),
     probe("iopl", SyscallsFiltered, |_| call(x86::IOPL, &[3])).nobody("CONFIG_X86_IOPL_IOPERM is off"),
 ];
+
+/// The libc crate has no name for it (unshare(2)).
+const NEWTIME: u64 = 0x80;
+
+fn clone(namespace: i32) -> Outcome {
+    judge(kernel::clone_and_exit(namespace as u64 | libc::SIGCHLD as u64))
+}
 
 /// What the set-user-id program does: say by its exit code whether it is root.
 pub fn setuid_child() -> ExitCode {

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use protocol::guarantee::Guarantee::SyscallsFiltered;
+use protocol::policy::ExecutionClass::Readonly;
 
 use super::{Outcome, Probe, probe, reaches};
 use crate::kernel::{self, address, address_mut};
@@ -16,6 +17,7 @@ const HIGH: u64 = 1 << 32;
 /// ioctl_tty(2); C libraries disagree about the type, so the numbers are here.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
+const TIOCSETD: u64 = 0x5423;
 const TIOCSPTLCK: u64 = 0x4004_5431;
 const TIOCGPTN: u64 = 0x8004_5430;
 
@@ -25,6 +27,11 @@ pub(super) const PROBES: &[Probe] = &[
     // a pseudo terminal answers ENOTTY to it, a filter does not
     probe("tioclinux", SyscallsFiltered, |_| type_in(TIOCLINUX)),
     probe("tioclinux-high-bits", SyscallsFiltered, |_| type_in(HIGH | TIOCLINUX)),
+    probe("tiocsetd", SyscallsFiltered, |_| type_in(TIOCSETD)),
+    probe("tiocsetd-high-bits", SyscallsFiltered, |_| type_in(HIGH | TIOCSETD)),
+    probe("readonly-tiocsti", SyscallsFiltered, |_| type_in(TIOCSTI)).class(Readonly),
+    probe("readonly-tioclinux", SyscallsFiltered, |_| type_in(TIOCLINUX)).class(Readonly),
+    probe("readonly-tiocsetd", SyscallsFiltered, |_| type_in(TIOCSETD)).class(Readonly),
 ];
 
 /// A new terminal: its master, and where its other end is.
@@ -55,7 +62,8 @@ fn type_in(request: u64) -> Outcome {
     let _ = nix::unistd::setsid();
     match make().and_then(|(master, path)| Ok((master, open(&path)?))) {
         Ok((master, slave)) => {
-            let byte = [b'x', 0];
+            // a byte to type, or the line discipline that every terminal has
+            let byte = if request as u32 == TIOCSETD as u32 { [0u8; 4] } else { [b'x', 0, 0, 0] };
             let answer = kernel::call(libc::SYS_ioctl, &[slave.as_raw_fd() as u64, request, address(&byte)]);
             let seen = if request as u32 == TIOCLINUX as u32 { &[Errno::ENOTTY][..] } else { &[][..] };
             // its end would hang up on us before the verdict is printed

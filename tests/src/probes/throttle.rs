@@ -58,14 +58,10 @@ pub(super) const PROBES: &[Probe] = &[
     probe("sched-setattr-shim", SupervisorNotThrottled, |t| sched_setattr(raw(t.shim))),
     probe("ioprio-set-supervisor", SupervisorNotThrottled, |t| ioprio(1, raw(t.supervisor))),
     probe("ioprio-set-shim", SupervisorNotThrottled, |t| ioprio(1, raw(t.shim))),
-    probe("ioprio-set-user", SupervisorNotThrottled, |t| {
-        let before = ioprio_of(t.shim);
-        let outcome = ioprio(3, u64::from(getuid().as_raw()));
-        if matches!(outcome, Outcome::Escaped(_)) {
-            effect(before != ioprio_of(t.shim), "the shim's I/O priority")
-        } else {
-            outcome
-        }
+    probe("ioprio-set-user", SupervisorNotThrottled, |t| idle(t.shim, 3, u64::from(getuid().as_raw()))),
+    probe("ioprio-set-user-zero", SupervisorNotThrottled, |t| idle(t.shim, 3, 0)).root(),
+    probe("sched-setaffinity-outsider", SupervisorNotThrottled, |t| {
+        t.outsider().map_or_else(|u| u, |p| affinity(raw(p)))
     }),
     probe("oom-score-adj-supervisor", SupervisorNotThrottled, |t| write_proc(t.supervisor, "oom_score_adj", "1000")),
     probe("oom-score-adj-shim", SupervisorNotThrottled, |t| write_proc(t.shim, "oom_score_adj", "1000")),
@@ -159,6 +155,17 @@ fn sched_setattr(pid: u64) -> Outcome {
 fn ioprio(which: u64, who: u64) -> Outcome {
     // class idle (ioprio_set(2))
     call(libc::SYS_ioprio_set, &[which, who, 3 << 13])
+}
+
+/// Everybody of a user is also we ourselves, so the shim's priority counts.
+fn idle(shim: Pid, which: u64, who: u64) -> Outcome {
+    let before = ioprio_of(shim);
+    let outcome = ioprio(which, who);
+    if matches!(outcome, Outcome::Escaped(_)) {
+        effect(before != ioprio_of(shim), "the shim's I/O priority")
+    } else {
+        outcome
+    }
 }
 
 fn ioprio_of(pid: Pid) -> Option<i64> {

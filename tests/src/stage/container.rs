@@ -116,6 +116,8 @@ fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
         (scene::STATE, 0o700, uid),
         (scene::WORKSPACE, 0o775, agent),
         (scene::OUTSIDE, 0o777, uid),
+        (scene::OUTSIDE_DIRECTORY, 0o777, uid),
+        ("/opt/outside", 0o777, uid),
         ("/home/codex", 0o775, agent),
     ] {
         let path = inside(root, path);
@@ -123,6 +125,9 @@ fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         own(&path, owner);
     }
+    let device = inside(root, scene::DEVICE);
+    let _ = mknod(&device, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5));
+    let _ = fs::set_permissions(&device, Permissions::from_mode(0o666));
     // as kubelet leaves them: secrets by fsGroup, the termination log for anybody
     for (path, mode, owner) in [
         (scene::TOKEN, 0o440, uid),

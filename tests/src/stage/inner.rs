@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use super::{Pids, Stage, container};
+use super::{Pids, Stage, container, weaken};
 use crate::scene::OUTSIDER;
 
 const NOTHING: Option<&str> = None;
@@ -39,6 +39,10 @@ pub fn inner(stage: &Stage) -> Result<i32, String> {
     if stage.pids != Pids::Host && stage.terminal.is_none() {
         // a container's first process leads a session and a group of its own
         setsid().map_err(|e| format!("new session: {e}"))?;
+    }
+    if let Some(ear) = stage.ear {
+        // Root may do so without `no_new_privs`, which is the shim's to set.
+        weaken::hand_over(ear, &stage.cuts).map_err(|e| format!("hand the shim's calls over: {e}"))?;
     }
     stage.profile.take_on()?;
     if stage.pids != Pids::Host {

@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getegid, geteuid};
 
-use super::{Pids, Stage};
+use super::{Pids, Stage, weaken};
 
 /// Make the namespaces and run the inner half in them. Returns only with a problem.
 pub fn outer(stage: &Stage) -> Result<i32, String> {
@@ -34,6 +34,8 @@ pub fn outer(stage: &Stage) -> Result<i32, String> {
     }
 
     let myself = std::env::current_exe().map_err(|e| format!("own path: {e}"))?;
+    let ear = (!stage.cuts.is_empty()).then(weaken::Ear::new).transpose().map_err(|e| format!("an ear: {e}"))?;
+    let stage = Stage { ear: ear.as_ref().map(weaken::Ear::number), ..stage.clone() };
     let mut command = Command::new(myself);
     command.arg0("stage-inner").arg("inner").args(stage.arguments());
     if stage.pids == Pids::Host {
@@ -45,6 +47,9 @@ pub fn outer(stage: &Stage) -> Result<i32, String> {
         fs::write(&whole, child.id().to_string())
             .and_then(|()| fs::rename(&whole, path))
             .map_err(|e| format!("write {}: {e}", path.display()))?;
+    }
+    if let Some(ear) = ear {
+        ear.listen(child.id(), &stage.cuts).map_err(|e| format!("hear the shim: {e}"))?;
     }
     let status = child.wait().map_err(|e| format!("wait: {e}"))?;
     Ok(end_like(status))

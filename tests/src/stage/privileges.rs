@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, setgroups, setresgid, setresuid};
 use crate::scene::RESTRICTED_UID;
 
 /// Ids and capabilities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// As the test itself.
     #[default]
@@ -22,6 +22,9 @@ pub enum Profile {
     /// Pod Security `baseline`: root with SETUID, SETGID, SETPCAP and KILL.
     Baseline,
 }
+
+/// A supplementary group of the supervisor's, as `fsGroup` of a Pod makes it.
+const GROUP: u32 = 30_001;
 
 /// What `baseline` leaves.
 const BASELINE: [Capability; 4] =
@@ -66,15 +69,15 @@ impl Profile {
             Profile::Plain => Ok(()),
             Profile::Restricted => {
                 drop_bounding(&[])?;
-                change_ids()?;
+                change_ids(&[])?;
                 // a second user namespace has filled it again (capabilities(7))
                 drop_bounding(&[])?;
                 set_no_new_privs().map_err(|e| format!("no_new_privs: {e}"))
             }
-            Profile::User => change_ids(),
+            Profile::User => change_ids(&[Gid::from_raw(GROUP)]),
             Profile::Baseline => {
                 drop_bounding(&BASELINE)?;
-                setgroups(&[]).or_else(unless_mapped).map_err(|e| format!("setgroups: {e}"))
+                setgroups(&[Gid::from_raw(GROUP)]).or_else(unless_mapped).map_err(|e| format!("setgroups: {e}"))
             }
         }
     }
@@ -92,10 +95,10 @@ fn drop_bounding(keep: &[Capability]) -> Result<(), String> {
 }
 
 /// Become the uid of a restricted Pod. In a user namespace that maps only root, a second one gives root that number.
-fn change_ids() -> Result<(), String> {
+fn change_ids(groups: &[Gid]) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(RESTRICTED_UID), Gid::from_raw(RESTRICTED_UID));
     let change = || -> nix::Result<()> {
-        setgroups(&[])?;
+        setgroups(groups)?;
         setresgid(gid, gid, gid)?;
         setresuid(uid, uid, uid)
     };

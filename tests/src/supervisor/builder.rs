@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{Paths, Supervisor, inside, make, shell, spawn};
 use crate::gateway::{self, Gateway};
 use crate::output::Output;
-use crate::stage::{Pids, Profile, Stage};
+use crate::stage::{Cut, Pids, Profile, Stage};
 use crate::{binaries, scene};
 
 /// A supervisor that has not been started.
@@ -122,6 +122,12 @@ impl Builder {
     /// As on an older kernel, which does not have this system call.
     pub fn without(mut self, call: i64) -> Builder {
         self.stage.without.push(call as u32);
+        self
+    }
+
+    /// With these things left out of what the shim does.
+    pub fn cut(mut self, cuts: &[Cut]) -> Builder {
+        self.stage.cuts.extend_from_slice(cuts);
         self
     }
 

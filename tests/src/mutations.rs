@@ -1,0 +1,95 @@
+//! The confinement with one rule less: each must let a probe out, or the rule is not proven by any.
+//!
+//! A mutation is made between the shipped shim and the kernel ([`crate::stage::weaken`]). Which probes can see that a
+//! rule of the filter is gone is not written down: each is watched once where nothing confines it, and those whose calls
+//! the two filters answer differently are tried.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::probes::{Outcome, Probe};
+use crate::stage::Cut;
+
+mod ground;
+mod known;
+mod rules;
+mod steps;
+
+pub use ground::Ground;
+pub use rules::rules;
+pub use steps::steps;
+
+/// One thing left out, and where that can be seen.
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    /// What is gone, in words.
+    pub what: String,
+    /// The same, for the stage.
+    pub cuts: Vec<Cut>,
+    /// Who could see it.
+    pub sees: Vec<&'static Probe>,
+    /// Beside what.
+    pub grounds: Option<Vec<Ground>>,
+}
+
+/// What became of a mutation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// This probe got out, which it does not where nothing more is left out.
+    Caught(String),
+    /// The shim saw it itself and started nothing.
+    Refused,
+    /// Nobody can see it here, for this reason.
+    Unseen(&'static str),
+    /// Nobody saw it.
+    Survived(String),
+}
+
+/// How a probe fares on a ground as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alone {
+    Denied,
+    NotStarted,
+    Out,
+}
+
+/// What this run knows already.
+#[derive(Default)]
+pub struct Run {
+    grounds: Mutex<HashMap<(&'static str, Ground), Alone>>,
+}
+
+impl Run {
+    /// Try it.
+    pub fn fate(&self, mutation: &Mutation) -> Fate {
+        let mut said = Vec::new();
+        for probe in &mutation.sees {
+            for &ground in mutation.grounds.as_deref().unwrap_or(Ground::of(probe)) {
+                let outcome = ground.attempt(probe, &mutation.cuts);
+                match (&outcome, self.alone(probe, ground)) {
+                    (Outcome::Escaped(_), Alone::Denied | Alone::NotStarted) => return Fate::Caught(probe.name.into()),
+                    (Outcome::Untried(why), Alone::Denied) if why.contains("not started") => return Fate::Refused,
+                    (_, alone) => said.push(format!("{} {outcome}; without the mutation {alone:?}", probe.name)),
+                }
+            }
+        }
+        match known::reason(&mutation.what) {
+            Some(reason) => Fate::Unseen(reason),
+            None if said.is_empty() => Fate::Survived("no probe tries it".into()),
+            None => Fate::Survived(said.join("; ")),
+        }
+    }
+
+    fn alone(&self, probe: &'static Probe, ground: Ground) -> Alone {
+        let known = self.grounds.lock().expect("no panic holds it").get(&(probe.name, ground)).copied();
+        known.unwrap_or_else(|| {
+            let alone = match ground.attempt(probe, &[]) {
+                Outcome::Denied(_) => Alone::Denied,
+                Outcome::Untried(why) if why.contains("not started") => Alone::NotStarted,
+                _ => Alone::Out,
+            };
+            self.grounds.lock().expect("no panic holds it").insert((probe.name, ground), alone);
+            alone
+        })
+    }
+}

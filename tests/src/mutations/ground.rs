@@ -1,0 +1,70 @@
+//! Beside what a rule is taken away.
+//!
+//! Where two layers deny the same, a rule of one shows only where the other one is not: what root alone could do is
+//! denied to an agent without capabilities whatever the filter says. So the filter is tried by an agent that has kept
+//! them all, and hiding by one that has no Landlock domain. What stands here is left out beside the rule in question,
+//! and alone it must let nobody out.
+
+use crate::probes::trial::confined;
+use crate::probes::{Control, Outcome, Probe};
+use crate::scene::AGENT_UID;
+use crate::stage::weaken::Step;
+use crate::stage::{Cut, Pids, Profile};
+use crate::supervisor::Supervisor;
+
+/// Beside what a rule is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ground {
+    /// Who the supervisor is.
+    pub profile: Profile,
+    /// Whether the agent has a uid of its own.
+    pub own_uid: bool,
+    /// What else is left out.
+    pub without: &'static [Cut],
+}
+
+const fn ground(profile: Profile, without: &'static [Cut]) -> Ground {
+    Ground { profile, own_uid: false, without }
+}
+
+/// A Pod of Pod Security `restricted`, as it is.
+pub(super) const RESTRICTED: Ground = ground(Profile::Restricted, &[]);
+/// The same without a Landlock domain, and nobody hides.
+pub(super) const OPEN: Ground = ground(
+    Profile::Restricted,
+    &[Cut::Step(Step::Domain), Cut::TreePaths, Cut::Step(Step::Hide), Cut::Step(Step::HideSupervisor)],
+);
+/// Root, who keeps every capability, and nothing is read back.
+pub(super) const POWERS: Ground =
+    ground(Profile::Plain, &[Cut::Step(Step::Bounding), Cut::Step(Step::Capabilities), Cut::Step(Step::ReadBack)]);
+/// Both.
+pub(super) const OPEN_POWERS: Ground = ground(
+    Profile::Plain,
+    &[
+        Cut::Step(Step::Bounding),
+        Cut::Step(Step::Capabilities),
+        Cut::Step(Step::ReadBack),
+        Cut::Step(Step::Domain),
+        Cut::TreePaths,
+        Cut::Step(Step::Hide),
+        Cut::Step(Step::HideSupervisor),
+    ],
+);
+
+impl Ground {
+    /// Where a probe can see what holds it, the fullest first: what takes root, beside the capabilities.
+    pub fn of(probe: &Probe) -> &'static [Ground] {
+        if probe.control == Control::Root { &[POWERS, OPEN_POWERS] } else { &[RESTRICTED, OPEN] }
+    }
+
+    /// Try a probe there, with these things left out, too.
+    pub fn attempt(self, probe: &Probe, cuts: &[Cut]) -> Outcome {
+        let builder = Supervisor::new().profile(self.profile).cut(self.without).cut(cuts);
+        // Without Landlock nothing would be started.
+        let old = self.without.iter().any(|cut| matches!(cut, Cut::Abi(_)));
+        let builder = if old { builder.set("enforcement", "best-effort") } else { builder };
+        let builder =
+            if self.own_uid { builder.set("agent-user", format!("{AGENT_UID}:{AGENT_UID}")) } else { builder };
+        confined(probe, builder, Pids::First)
+    }
+}

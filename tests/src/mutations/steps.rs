@@ -1,0 +1,138 @@
+//! The steps beside the filter, one at a time: every Landlock right and scope, every capability, every flag.
+
+use super::Mutation;
+use super::ground::{Ground, OPEN, POWERS, RESTRICTED};
+use crate::probes;
+use crate::stage::weaken::{Scope, Step};
+use crate::stage::{Cut, Profile};
+
+const fn step(step: Step) -> Cut {
+    Cut::Step(step)
+}
+
+/// Landlock's file system rights in the order of their bits (landlock(7)), and who sees that one is not handled. Two are in
+/// [`super::known`].
+const RIGHTS: [(&str, &str, Ground); 16] = [
+    ("EXECUTE", "", RESTRICTED),
+    ("WRITE_FILE", "append-outside", RESTRICTED),
+    ("READ_FILE", "token-read", RESTRICTED),
+    ("READ_DIR", "state-list", RESTRICTED),
+    ("REMOVE_DIR", "remove-directory-outside", RESTRICTED),
+    ("REMOVE_FILE", "delete-outside", RESTRICTED),
+    ("MAKE_CHAR", "whiteout-outside", RESTRICTED),
+    ("MAKE_DIR", "make-directory-outside", RESTRICTED),
+    ("MAKE_REG", "regular-node-outside", RESTRICTED),
+    ("MAKE_SOCK", "socket-outside", RESTRICTED),
+    ("MAKE_FIFO", "fifo-outside", RESTRICTED),
+    ("MAKE_BLOCK", "mknod-disk-outside", POWERS),
+    ("MAKE_SYM", "symlink-outside", RESTRICTED),
+    ("REFER", "", RESTRICTED),
+    ("TRUNCATE", "truncate-outside", RESTRICTED),
+    ("IOCTL_DEV", "device-outside-dev-ioctl", RESTRICTED),
+];
+
+const ROOT: Profile = Profile::Plain;
+const BLIND: Cut = step(Step::ReadBack);
+
+const fn ground(profile: Profile, own_uid: bool, without: &'static [Cut]) -> Ground {
+    Ground { profile, own_uid, without }
+}
+
+/// A flag or a whole step: what is left out, who sees it, and beside what.
+const FLAGS: &[(&str, &[Cut], &str, Ground)] = &[
+    ("the filter", &[step(Step::Filter)], "unshare-user", RESTRICTED),
+    ("the program's Landlock domain", &[step(Step::Domain)], "token-read", RESTRICTED),
+    ("the tree's Landlock domain", &[step(Step::TreeDomain)], "token-read", RESTRICTED),
+    ("TCP ports", &[Cut::Ports], "connect-unlisted-port", RESTRICTED),
+    (
+        "signals kept in the program's domain",
+        &[Cut::Scope(Scope { tree: false, bit: 2 })],
+        "kill-term-shim",
+        RESTRICTED,
+    ),
+    (
+        "signals kept in the tree's domain",
+        &[Cut::Scope(Scope { tree: true, bit: 2 })],
+        "kill-term-outsider",
+        RESTRICTED,
+    ),
+    (
+        "abstract sockets kept in the program's domain",
+        &[Cut::Scope(Scope { tree: false, bit: 1 })],
+        "abstract-socket-of-outsider",
+        ground(Profile::Restricted, false, &[Cut::Scope(Scope { tree: true, bit: 1 })]),
+    ),
+    (
+        "abstract sockets kept in the tree's domain",
+        &[Cut::Scope(Scope { tree: true, bit: 1 })],
+        "abstract-socket-of-outsider",
+        ground(Profile::Restricted, false, &[Cut::Scope(Scope { tree: false, bit: 1 })]),
+    ),
+    (
+        "no_new_privs",
+        &[step(Step::NoNewPrivs)],
+        "setuid-program",
+        ground(ROOT, true, &[step(Step::Filter), step(Step::Domain), BLIND]),
+    ),
+    (
+        "the shim hides",
+        &[step(Step::Hide)],
+        "proc-maps-shim",
+        ground(Profile::Restricted, false, &[step(Step::Domain)]),
+    ),
+    (
+        "the supervisor hides",
+        &[step(Step::HideSupervisor)],
+        "proc-environ-supervisor",
+        ground(Profile::Restricted, false, &[Cut::Abi(0)]),
+    ),
+    ("the bounding set is emptied", &[step(Step::Bounding)], "capability-bounding", ground(ROOT, false, &[BLIND])),
+    (
+        "the other sets are emptied",
+        &[step(Step::Capabilities)],
+        "capability-effective",
+        ground(ROOT, false, &[BLIND, step(Step::Bounding)]),
+    ),
+    ("what was done is read back", &[BLIND], "capability-bounding", ground(ROOT, false, &[step(Step::Bounding)])),
+    ("supplementary groups", &[step(Step::Groups)], "supplementary-groups", ground(Profile::Baseline, true, &[])),
+    ("the group", &[step(Step::Group)], "setgid-root", ground(ROOT, true, &[])),
+    ("the user", &[step(Step::User)], "setuid-root", ground(ROOT, true, &[])),
+    (
+        "descriptors are closed by execve",
+        &[step(Step::CloseOnExec)],
+        "descriptor-beyond-2",
+        ground(Profile::Restricted, false, &[step(Step::OwnControl)]),
+    ),
+    (
+        "the control socket is closed by execve",
+        &[step(Step::OwnControl)],
+        "descriptor-beyond-2",
+        ground(Profile::Restricted, false, &[step(Step::CloseOnExec)]),
+    ),
+    ("a session of its own", &[step(Step::Session)], "session-of-shim", RESTRICTED),
+    ("it dies with its shim", &[step(Step::ParentDeath)], "outlives-shim", RESTRICTED),
+    ("its limits", &[step(Step::Limits)], "limit-of-descriptors", RESTRICTED),
+    ("ambient capabilities", &[step(Step::Ambient)], "", RESTRICTED),
+    ("inherited descriptors are closed", &[step(Step::Close)], "", RESTRICTED),
+    ("no core file of the shim", &[step(Step::Core)], "", OPEN),
+];
+
+/// Every Landlock right and scope, capability and flag.
+pub fn steps() -> Vec<Mutation> {
+    let rights = (0u32..)
+        .zip(RIGHTS)
+        .map(|(bit, (name, probe, ground))| mutation(format!("Landlock {name}"), vec![Cut::Right(bit)], probe, ground));
+    let flags = FLAGS.iter().map(|(what, cuts, probe, ground)| mutation((*what).into(), cuts.to_vec(), probe, *ground));
+    let held = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
+    let mut held: Vec<_> = held.into_iter().collect();
+    held.sort_by_key(|capability| capability.index());
+    let capabilities = held.into_iter().map(|capability| {
+        let cut = Cut::Capability(capability.index().into());
+        mutation(format!("{capability}"), vec![cut], "capability-effective", ground(ROOT, false, &[BLIND]))
+    });
+    rights.chain(flags).chain(capabilities).collect()
+}
+
+fn mutation(what: String, cuts: Vec<Cut>, probe: &str, ground: Ground) -> Mutation {
+    Mutation { what, cuts, sees: probes::find(probe).into_iter().collect(), grounds: Some(vec![ground]) }
+}

@@ -1,0 +1,38 @@
+//! How many rules of the confinement are proven: each taken away alone must let a probe out.
+
+use std::sync::Mutex;
+
+use crate::bench::Line;
+use crate::mutations::{Fate, Mutation, Run, rules, steps};
+use crate::table;
+
+/// Try every mutation, or every tenth; the score, and the survivors on standard error.
+pub fn measure(short: bool) -> Vec<Line> {
+    if !crate::stage::container_available() {
+        return Vec::new();
+    }
+    let filter = std::env::var("CHAPERONE_MUTATION").unwrap_or_default();
+    let mut all: Vec<Mutation> = rules();
+    all.extend(steps());
+    all.retain(|mutation| mutation.what.contains(&filter));
+    let chosen: Vec<&Mutation> = all.iter().step_by(if short { 10 } else { 1 }).collect();
+    let (run, fates) = (Run::default(), Mutex::new(Vec::new()));
+    table::each("mutations", &chosen, |mutation| {
+        let fate = run.fate(mutation);
+        println!("{}: {fate:?}", mutation.what);
+        fates.lock().expect("no panic holds it").push((*mutation, fate));
+        None
+    });
+    let fates = fates.into_inner().expect("no panic held it");
+    let survivors: Vec<_> = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Survived(_))).collect();
+    for (mutation, fate) in &survivors {
+        eprintln!("survivor: {}: {fate:?}", mutation.what);
+    }
+    let unseen = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Unseen(_))).count();
+    let seen = fates.len() - unseen;
+    let score = 100.0 * (seen - survivors.len()) as f64 / seen as f64;
+    let what = format!(
+        "rules of the confinement whose absence is caught, of {seen} that this kernel can show ({unseen} more cannot be seen here, each with a reason)"
+    );
+    vec![Line::at_least(what, 100.0, score, "%")]
+}
