@@ -18,8 +18,10 @@ use crate::wait::LONG;
 
 mod acts;
 pub mod agents;
+mod backlog;
 mod door;
 mod group;
+mod plain;
 mod probes;
 mod real;
 mod sandbox;
@@ -55,6 +57,10 @@ pub struct Plan {
     pub tasks: f64,
     /// For how long all are held.
     pub hold: Duration,
+    /// Whether they dial by TLS; one gateway, which is neither killed nor drained.
+    pub tls: bool,
+    /// KiB that each simulated sandbox keeps while the gateway is away for a while; none for no outage.
+    pub backlog: Option<usize>,
     /// Whether a gateway is killed then.
     pub kill: bool,
     /// Whether a gateway is drained then, beside a successor.
@@ -67,6 +73,9 @@ pub fn run(plan: &Plan, program: &Path) -> Vec<Line> {
     let mut fleet = Fleet::start(plan, site, program);
     let mut lines = vec![fleet.idle()];
     lines.extend(fleet.hold());
+    if let Some(kib) = plan.backlog {
+        lines.extend(fleet.backlog(kib));
+    }
     if plan.kill {
         lines.extend(fleet.kill());
     }
@@ -110,10 +119,11 @@ impl<'p> Fleet<'p> {
             first,
             count: AGENTS.min(simulated - first),
             window_ms: plan.window().as_millis() as u64,
+            authority: site.authority().map(Path::to_path_buf),
         };
         let begun = Instant::now();
         let groups = (0..simulated).step_by(AGENTS).map(|first| Group::start(program, &share(first))).collect();
-        let reals = Reals::start(plan, &site.addresses());
+        let reals = Reals::start(plan, &site);
         let mut fleet = Fleet { plan, begun, told: begun, groups, reals, site, empty };
         fleet.until_sessions_have_begun(plan.links as u64);
         fleet
@@ -133,6 +143,15 @@ impl<'p> Fleet<'p> {
 
     fn tasks(&self) -> u64 {
         self.reals.seen().tasks + self.groups.iter().map(|group| group.heard().now.tasks).sum::<u64>()
+    }
+
+    /// Of all simulated ones.
+    fn seen(&self, of: impl Fn(&words::Now) -> usize) -> usize {
+        self.groups.iter().map(|group| of(&group.heard().now)).sum()
+    }
+
+    fn simulated(&self) -> usize {
+        self.plan.links - self.plan.real
     }
 
     fn returns(&self) -> Vec<Return> {

@@ -17,9 +17,31 @@ fn a_small_fleet_moves_to_the_successor_of_a_gateway_that_is_drained() {
     run(Plan { drain: true, ..small() });
 }
 
+#[test]
+fn a_small_fleet_catches_up_after_an_outage_in_which_it_worked_on() {
+    let lines = run(Plan { backlog: Some(64), ..small() });
+    assert!(lines.iter().any(|line| line.what.contains("backlogs")));
+}
+
+#[test]
+fn a_small_fleet_is_held_by_tls() {
+    run(Plan { tls: true, ..small() });
+}
+
 fn small() -> Plan {
     let hold = Duration::from_secs(3);
-    Plan { links: 50, real: 2, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false }
+    Plan {
+        links: 50,
+        real: 2,
+        gateways: 1,
+        rate: 500,
+        tasks: 20.0,
+        hold,
+        tls: false,
+        backlog: None,
+        kill: false,
+        drain: false,
+    }
 }
 
 /// The numbers, of which those that are counts are as they should be.

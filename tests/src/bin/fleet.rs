@@ -1,4 +1,4 @@
-//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
+//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
 //! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself.
 
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use tests::bench::Line;
 use tests::fleet::{self, Plan, agents};
 use tests::{binaries, evidence};
 
-const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --kill, --drain";
+const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --tls without these and with one gateway";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,7 +31,18 @@ fn main() -> ExitCode {
 
 fn plan(arguments: &[String]) -> Option<Plan> {
     let hold = Duration::from_secs(60);
-    let mut plan = Plan { links: 1000, real: 0, gateways: 1, rate: 500, tasks: 20.0, hold, kill: false, drain: false };
+    let mut plan = Plan {
+        links: 1000,
+        real: 0,
+        gateways: 1,
+        rate: 500,
+        tasks: 20.0,
+        hold,
+        tls: false,
+        backlog: None,
+        kill: false,
+        drain: false,
+    };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);
@@ -42,10 +53,13 @@ fn plan(arguments: &[String]) -> Option<Plan> {
             "--rate" => plan.rate = number()?,
             "--tasks" => plan.tasks = number()? as f64,
             "--hold" => plan.hold = Duration::from_secs(number()? as u64),
+            "--tls" => plan.tls = true,
+            "--backlog" => plan.backlog = Some(number()?),
             "--kill" => plan.kill = true,
             "--drain" => plan.drain = true,
             _ => return None,
         }
     }
-    (plan.real < plan.links).then_some(plan)
+    let replaced = plan.kill || plan.drain || plan.backlog.is_some();
+    (plan.real < plan.links && !(plan.tls && (replaced || plan.gateways > 1))).then_some(plan)
 }

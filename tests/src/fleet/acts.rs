@@ -24,7 +24,8 @@ impl Fleet<'_> {
     pub(super) fn idle(&mut self) -> Line {
         self.hold_for(self.plan.beat() + Duration::from_secs(2), |_| {});
         let each = (self.site.resident() - self.empty) / self.plan.links as f64;
-        Line::new("memory of the gateway for each idle session, plain", 8.0, each, "KiB")
+        let (how, goal) = if self.plan.tls { ("by TLS", 24.0) } else { ("plain", 8.0) };
+        Line::new(format!("memory of the gateway for each idle session, {how}"), goal, each, "KiB")
     }
 
     /// All of them for a while, at work: no session ends, and none is called dead.

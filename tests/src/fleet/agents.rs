@@ -49,6 +49,7 @@ async fn agents(share: &Share, place: &TempDir) -> bool {
             _ = ticks.tick() => fleet.say(),
             order = orders.recv() => match order {
                 Some(Order::Work(tasks)) => drop(work.send_replace(Some(tasks))),
+                Some(Order::Fill(kib)) => drop(tokio::spawn(fill(fleet.sandboxes.clone(), fleet.seen.clone(), kib))),
                 Some(Order::Before(gateways)) => if let Some(door) = &fleet.door { door.now_before(gateways) },
                 Some(Order::Finish) => drop(work.send_replace(None)),
                 None => return false,
@@ -103,10 +104,12 @@ impl Fleet {
         let (metrics, seen) = (Arc::<Metrics>::default(), Arc::<Seen>::default());
         let window = Duration::from_millis(share.window_ms);
         let door = if share.door { Some(Door::before(share.gateways.clone()).await) } else { None };
-        let gateway = format!("ws://{}", door.as_ref().map_or(share.gateways[0], |door| door.address));
+        let scheme = if share.authority.is_some() { "wss" } else { "ws" };
+        let gateway = format!("{scheme}://{}", door.as_ref().map_or(share.gateways[0], |door| door.address));
         let mut sandboxes = Vec::with_capacity(share.count);
         for number in share.first..share.first + share.count {
-            let sandbox = Sandbox::start(&id(number), &gateway, window, place.path(), &metrics).await;
+            let sandbox =
+                Sandbox::start(&id(number), &gateway, window, share.authority.as_deref(), place.path(), &metrics).await;
             tokio::spawn(watch_phase(sandbox.phase(), seen.clone()));
             sandboxes.push(Arc::new(sandbox));
             // Those that were started before have their turn.
@@ -158,6 +161,20 @@ async fn watch_phase(mut phase: watch::Receiver<Phase>, seen: Arc<Seen>) {
                 seen.change(|now| now.connected -= 1);
             }
         }
+    }
+}
+
+/// Each keeps so many KiB; then until the gateway has all of it.
+async fn fill(sandboxes: Arc<Vec<Arc<Sandbox>>>, seen: Arc<Seen>, kib: usize) {
+    for sandbox in sandboxes.iter() {
+        sandbox.fill(kib).await.expect("memory has room for it");
+        seen.change(|now| now.filled += 1);
+    }
+    for sandbox in sandboxes.iter() {
+        while !matches!(sandbox.produced().await, Ok(Some(_))) {
+            sleep(Duration::from_millis(50)).await;
+        }
+        seen.change(|now| now.caught_up += 1);
     }
 }
 

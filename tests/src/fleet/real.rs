@@ -1,6 +1,7 @@
 //! Real supervisors among the simulated sandboxes: the whole program with an agent, which runs a task now and then.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -10,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::site::Site;
 use super::words::{Now, Return};
 use super::{Plan, id};
 use crate::balancer::Balancer;
@@ -39,10 +41,18 @@ pub(super) struct Reals {
 
 struct Real {
     id: String,
-    gateway: SocketAddr,
-    window: Duration,
+    way: Way,
     place: TempDir,
     supervisor: Supervisor,
+}
+
+/// How one comes to its gateway.
+#[derive(Clone)]
+struct Way {
+    gateway: SocketAddr,
+    window: Duration,
+    /// Whom it believes, where it dials by TLS.
+    authority: Option<PathBuf>,
 }
 
 /// What was seen of one at the last look.
@@ -54,11 +64,13 @@ struct Look {
 
 impl Reals {
     /// Those of `plan`, at these gateways.
-    pub(super) fn start(plan: &Plan, gateways: &[SocketAddr]) -> Reals {
+    pub(super) fn start(plan: &Plan, site: &Site) -> Reals {
+        let gateways = &site.addresses()[..];
         let door = (plan.needs_doors() && plan.real > 0).then(|| Balancer::before(gateways));
         let gateway = door.as_ref().map_or(gateways[0], |door| door.address);
         let numbers = plan.links - plan.real..plan.links;
-        let all: Vec<Real> = numbers.map(|number| Real::start(id(number), gateway, plan.window())).collect();
+        let way = Way { gateway, window: plan.window(), authority: site.authority().map(Path::to_path_buf) };
+        let all: Vec<Real> = numbers.map(|number| Real::start(id(number), way.clone())).collect();
         let (seen, over) = (Arc::<Mutex<Now>>::default(), Arc::<AtomicBool>::default());
         let mut reals = Reals { all, door, seen, over, threads: Vec::new() };
         let looks: Vec<Look> =
@@ -149,14 +161,14 @@ fn run_tasks(apis: &[Api], seen: &Mutex<Now>, over: &AtomicBool) {
 }
 
 impl Real {
-    fn start(id: String, gateway: SocketAddr, window: Duration) -> Real {
+    fn start(id: String, way: Way) -> Real {
         let place = binaries::scratch();
         for name in ["state", "workspace"] {
             std::fs::create_dir(place.path().join(name)).expect("our own directory");
         }
         std::fs::write(place.path().join("token"), token_of(&id)).expect("our own directory");
-        let supervisor = supervisor(&id, &place, gateway, window);
-        Real { id, gateway, window, place, supervisor }
+        let supervisor = supervisor(&id, &place, &way);
+        Real { id, way, place, supervisor }
     }
 
     fn finish(mut self) -> (String, Option<Produced>) {
@@ -167,22 +179,26 @@ impl Real {
                 return (self.id, Some(produced));
             }
             // A stop waits for an instant only: what is left goes with the next life.
-            self.supervisor = supervisor(&self.id, &self.place, self.gateway, self.window);
+            self.supervisor = supervisor(&self.id, &self.place, &self.way);
             self.supervisor.wait_log("the link is connected");
         }
         (self.id, None)
     }
 }
 
-fn supervisor(id: &str, place: &TempDir, gateway: SocketAddr, window: Duration) -> Supervisor {
+fn supervisor(id: &str, place: &TempDir, way: &Way) -> Supervisor {
     let at = |name: &str| place.path().join(name);
-    Supervisor::new()
+    let (scheme, builder) = match &way.authority {
+        Some(file) => ("wss", Supervisor::new().set("link-ca-file", file)),
+        None => ("ws", Supervisor::new()),
+    };
+    builder
         .token()
         .set("state-dir", at("state"))
         .set("workspace", at("workspace"))
-        .set("gateway-url", format!("ws://{gateway}"))
+        .set("gateway-url", format!("{scheme}://{}", way.gateway))
         .set("link-token-file", at("token"))
-        .set("link-window", format!("{}ms", window.as_millis()))
+        .set("link-window", format!("{}ms", way.window.as_millis()))
         .set("agent-id", id)
         .agent(["sleep", "100000"])
         .start()

@@ -27,6 +27,8 @@ use crate::tally::Produced;
 const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
 /// Of lines, which no stand-in exceeds.
 const BUDGET: link::lines::Budget = link::lines::Budget { rate: 64 * 1024, burst: 256 * 1024 };
+/// Of a backlog, bytes.
+const RECORD: usize = 2048;
 /// What a task writes.
 const LINES: usize = 3;
 
@@ -55,6 +57,7 @@ impl Sandbox {
         id: &str,
         gateway: &str,
         window: Duration,
+        authority: Option<&Path>,
         place: &Path,
         metrics: &Arc<Metrics>,
     ) -> Sandbox {
@@ -92,7 +95,7 @@ impl Sandbox {
             agent_id: id.into(),
             proxy: None,
             token_file: Some(token),
-            tls: Default::default(),
+            tls: peer::tls::Config { ca_file: authority.map(Path::to_path_buf), identity: None },
             window: Some(window),
             offline: Offline { after_ms: 24 * 3600 * 1000, action: OfflineAction::Keep },
             samples: Duration::from_secs(60),
@@ -147,6 +150,17 @@ impl Sandbox {
     fn state(&self, id: &str, exit_code: Value) -> Value {
         let run = format!("{}-{id}", self.id);
         json!({"task_id": id, "backend_run_id": run, "execution_class": "agent", "exit_code": exit_code, "signal": null})
+    }
+
+    /// Keep so many KiB, as lines that a task wrote.
+    pub(super) async fn fill(&self, kib: usize) -> Result<(), BufferError> {
+        let text = "x".repeat(RECORD - 100);
+        for number in 0..kib * 1024 / RECORD {
+            let body = json!({"stream": "stdout", "task_id": format!("outage-{number}"), "line": text});
+            let record = Record { wall_ms: 0, boot_ms: 0, kind: "line".into(), body };
+            self.buffer.append(Class::Logs, serde_json::to_vec(&record).unwrap_or_default()).await?;
+        }
+        Ok(())
     }
 
     /// What its buffer has given out; `None` where the gateway does not have all of it.

@@ -1,13 +1,17 @@
 //! The gateways of a run: one on SQLite, or several on one PostgreSQL, where one can be replaced while its sandboxes go on.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Plan, id, probes};
+use super::{Plan, id, plain, probes};
+use tempfile::TempDir;
+
 use crate::control_plane::{Builder, Gateway, token_of};
 use crate::postgres::Postgres;
-use crate::processes;
+use crate::tls::Authority;
 use crate::wait::wait_until;
+use crate::{binaries, processes};
 
 /// Why dials are refused.
 const REFUSALS: [&str; 5] = ["rate", "token", "headers", "draining", "lease"];
@@ -16,15 +20,40 @@ const REFUSALS: [&str; 5] = ["rate", "token", "headers", "draining", "lease"];
 pub(super) struct Site {
     pub(super) gateways: Vec<Gateway>,
     server: Option<Postgres>,
+    /// Where sandboxes dial by TLS: the directory of the certificates, whom to believe, and the one gateway's own address. That of its
+    /// [`Gateway`] is a door for clients then.
+    tls: Option<(TempDir, Authority, SocketAddr)>,
 }
 
 impl Site {
     /// `None` where it needs PostgreSQL and this machine has none, which is printed.
     pub(super) fn start(plan: &Plan) -> Option<Site> {
         let server = if plan.needs_doors() { Some(Postgres::start()?) } else { None };
-        let mut site = Site { gateways: Vec::new(), server };
-        (0..plan.gateways).for_each(|_| site.add(plan));
+        let mut site = Site { gateways: Vec::new(), server, tls: None };
+        if plan.tls {
+            site.start_by_tls(plan);
+        } else {
+            (0..plan.gateways).for_each(|_| site.add(plan));
+        }
         Some(site)
+    }
+
+    fn start_by_tls(&mut self, plan: &Plan) {
+        let place = binaries::scratch();
+        let authority = Authority::new(place.path(), "ca.pem");
+        let (certificate, key) = authority.issue("127.0.0.1", place.path());
+        let path = |path: &Path| path.display().to_string();
+        let builder = self.build(plan).set("tls_cert_file", &path(&certificate)).set("tls_key_file", &path(&key));
+        let mut gateway = builder.start();
+        let address = gateway.address;
+        gateway.address = plain::door(address, authority.client());
+        self.gateways.push(gateway);
+        self.tls = Some((place, authority, address));
+    }
+
+    /// Whom sandboxes have to believe, where they dial by TLS.
+    pub(super) fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|(_, authority, _)| authority.file())
     }
 
     /// One more, which all others have seen on return.
@@ -52,8 +81,11 @@ impl Site {
         }
     }
 
-    /// Where they listen.
+    /// Where sandboxes dial.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        if let Some((_, _, address)) = &self.tls {
+            return vec![*address];
+        }
         self.gateways.iter().map(|gateway| gateway.address).collect()
     }
 

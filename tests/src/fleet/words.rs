@@ -1,6 +1,7 @@
 //! What the fleet's processes say to each other: JSON, a line each, by standard input and output.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub(super) struct Share {
     pub(super) count: usize,
     /// In which they begin to dial, milliseconds.
     pub(super) window_ms: u64,
+    /// Whom they believe, where they dial by TLS.
+    pub(super) authority: Option<PathBuf>,
 }
 
 /// To a process of agents.
@@ -27,6 +30,8 @@ pub(super) enum Order {
     Work(f64),
     /// New connections go to these gateways, where there is a door.
     Before(Vec<SocketAddr>),
+    /// Each sandbox keeps so many KiB of records; then it is said of each when the gateway has all that it produced.
+    Fill(usize),
     /// No more tasks; say what was produced once the gateway has it, and end.
     Finish,
 }
@@ -51,6 +56,10 @@ pub(super) struct Now {
     pub(super) begun: u64,
     /// Tasks that have run.
     pub(super) tasks: u64,
+    /// Those that have kept what they were told to.
+    pub(super) filled: usize,
+    /// Those of them of which the gateway has everything.
+    pub(super) caught_up: usize,
     /// Those that came back since it was said last.
     pub(super) returns: Vec<Return>,
 }

@@ -1,0 +1,65 @@
+//! An outage in which every sandbox goes on working, and what it takes to catch up.
+
+use std::time::Instant;
+
+use super::probes::{Probes, percentile};
+use super::words::Order;
+use super::{Fleet, PROGRESS};
+use crate::bench::Line;
+
+/// Until everything is delivered, seconds, for 10,000 sandboxes with 64 KiB each.
+const CAUGHT_UP: f64 = 60.0;
+/// That many KiB in all.
+const GOAL_KIB: f64 = 10_000.0 * 64.0;
+/// Of an answer to a beat meanwhile, milliseconds.
+const LIVE: f64 = 2_000.0;
+
+impl Fleet<'_> {
+    /// kill -9 of the gateway; each sandbox keeps so many KiB of records; then the gateway comes back.
+    pub(super) fn backlog(&mut self, kib: usize) -> Vec<Line> {
+        println!("the gateway is away, and each sandbox keeps {kib} KiB");
+        let sandboxes = self.simulated();
+        self.site.gateways[0].kill();
+        self.order(&Order::Fill(kib));
+        self.until("kept", |fleet| fleet.seen(|now| now.filled) == sandboxes);
+        self.site.gateways[0].start_again();
+        let back = Instant::now();
+        println!("the gateway is back");
+        let probes = Probes::start(&self.site.gateways[0]);
+        self.until("delivered", |fleet| fleet.seen(|now| now.caught_up) == sandboxes);
+        let taken = back.elapsed().as_secs_f64();
+        let times = probes.stop();
+        let all = (sandboxes * kib) as f64;
+        let rate = all / 1024.0 / taken;
+        println!("{all:.0} KiB were delivered in {taken:.1} s, {rate:.1} MiB/s");
+        vec![
+            Line::new(
+                format!(
+                    "until {sandboxes} backlogs of {kib} KiB were delivered, of which the last begins after 1.25 × fleet / rate"
+                ),
+                CAUGHT_UP * (all / GOAL_KIB).max(1.0),
+                taken,
+                "s",
+            ),
+            Line::new(
+                format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
+                LIVE,
+                1000.0 * percentile(&times.beats, 99),
+                "ms",
+            ),
+        ]
+    }
+
+    /// Progress says how far it is.
+    fn until(&mut self, what: &str, done: impl Fn(&Fleet<'_>) -> bool) {
+        let mut told = Instant::now();
+        while !done(self) {
+            self.pause();
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                let (filled, caught_up) = (self.seen(|now| now.filled), self.seen(|now| now.caught_up));
+                println!("      until all is {what}: {filled} kept, {caught_up} delivered");
+            }
+        }
+    }
+}
