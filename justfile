@@ -243,7 +243,8 @@ evidence +RUN:
     #!/usr/bin/env bash
     set -euo pipefail
     revision=$(git rev-parse --short=12 HEAD)
-    [ -z "$(git status --porcelain)" ] || revision+=+
+    # What runs themselves write is no change of what is run.
+    [ -z "$(git status --porcelain -- . ':!docs/evidence*' ':!fuzz/corpus')" ] || revision+=+
     kept=0
     EVIDENCE_DIR="{{ justfile_directory() }}/docs/evidence" EVIDENCE_COMMAND="{{ RUN }}" EVIDENCE_REVISION="$revision" just {{ RUN }} || kept=$?
     just evidence-page

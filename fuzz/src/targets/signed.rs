@@ -32,6 +32,10 @@ fn run(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let (pair, welcome) = &*KEYS;
     assert!(!untrusted::signed(text, welcome), "nobody has signed it");
+    // Signing is what takes time here, and what is no object has no claims.
+    if !text.starts_with('{') {
+        return;
+    }
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let signed = format!("{}.{}", encode(r#"{"alg":"EdDSA","typ":"JWT","kid":"k"}"#), encode(text));
     let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
