@@ -370,6 +370,9 @@ pub struct Pace {
 pub struct Command {
     /// Its sequence.
     pub n: i64,
+    /// The newest before it that the supervisor has, by its hello or by this session: whoever has not that one has missed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
     /// What; a command that is not known is answered with `ok: false, reason: "unsupported"`.
     #[serde(rename = "do")]
     pub verb: String,

@@ -14,6 +14,7 @@
 //! - [`crowd`]: agents that make many processes.
 //! - [`fleet`]: thousands of sandboxes on real gateways. [`tally`]: produced = delivered + gaps.
 //! - [`torture`]: what is done to real programs while they work.
+//! - [`simulation`]: both ends of the session on one thread, in virtual time, with everything going wrong.
 //! - [`tasks`]: a client of the dev-task API.
 //! - [`attach`]: a client that is attached to a dev-task.
 //! - [`issuer`]: as much of a cluster as knows a Pod by its token. [`mod@tls`]: certificates, right and wrong.
@@ -57,6 +58,7 @@ pub mod relay;
 pub mod repository;
 pub mod scene;
 pub mod scripted_model;
+pub mod simulation;
 pub mod stage;
 pub mod strace;
 pub mod supervisor;

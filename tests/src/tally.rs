@@ -69,29 +69,30 @@ impl Tally {
     fn count_class<'e>(&mut self, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
         let mut spans = Vec::new();
         for event in events {
+            let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
             if event["epoch"] != epoch {
                 self.invented += 1;
             } else if let Some(seq) = event["seq"].as_i64() {
                 self.delivered += 1;
                 spans.push((seq, seq));
             } else {
-                let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
-                let (from, to) = (number("from"), number("to"));
-                self.gaps += to - from + 1;
-                spans.push((from, to));
+                self.gaps += number("to") - number("from") + 1;
+                spans.push((number("from"), number("to")));
             }
         }
-        self.produced += last;
-        // In order, so that all below `next` is settled: a gap may be of millions.
+        // A gap may stand for very many numbers, so they are not gone through one by one.
         spans.sort_unstable();
-        let mut next = 1;
+        let (mut next, mut there) = (1, 0);
         for (from, to) in spans {
-            self.lost += from.min(last + 1).saturating_sub(next).max(0);
-            self.twice += (to.min(next - 1) - from + 1).max(0);
-            self.invented += (to - from.max(next).max(last + 1) + 1).max(0);
+            let fresh = from.max(next)..(to + 1).max(next);
+            let is_new = (fresh.end - fresh.start).max(0);
+            self.twice += to - from + 1 - is_new;
+            there += (fresh.end.min(last + 1) - fresh.start).max(0);
+            self.invented += (fresh.end - fresh.start.max(last + 1)).max(0);
             next = next.max(to + 1);
         }
-        self.lost += (last + 1 - next).max(0);
+        self.produced += last;
+        self.lost += last - there;
     }
 }
 

@@ -14,3 +14,4 @@ pub mod kills;
 pub mod load;
 pub mod mutations;
 pub mod power;
+pub mod simulation;

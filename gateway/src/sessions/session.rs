@@ -217,9 +217,9 @@ impl<'p> Session<'p> {
             self.live.tell_of_commands();
         }
         for command in waiting {
-            self.commanded = command.n;
+            let after = Some(std::mem::replace(&mut self.commanded, command.n));
             let body = serde_json::from_str(&command.body).unwrap_or_default();
-            self.outbox.commands.push_back(Command { n: command.n, verb: command.verb, body });
+            self.outbox.commands.push_back(Command { n: command.n, after, verb: command.verb, body });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use protocol::session::Class;
 
+use super::disk::{Blocks, Disk};
 use super::segment::SPAN;
 use super::{Limits, Reason};
 

@@ -184,6 +184,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 applied.into_iter().for_each(|n| self.commands.stored(n));
             }
             Some(FromGateway::Command(command)) => {
+                if command.after.is_some_and(|after| after > self.commanded) {
+                    return Err(End::Missed);
+                }
                 self.commanded = self.commanded.max(command.n);
                 if !self.commands.take(*command) {
                     return Err(End::Commands);

@@ -19,11 +19,15 @@ const ALL: &[(&str, Measure)] = &[
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
     ("hostile", torture::hostile::measure),
     ("mutations", torture::mutations::measure),
+    ("simulation", |short| torture::simulation::measure(if short { 2_000 } else { 100_000 })),
 ];
 
 fn main() -> ExitCode {
     binaries::prefer_dist();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(seed) = number(&arguments, "seed=") {
+        return torture::simulation::replay(seed, arguments.iter().find_map(|a| a.strip_prefix("steps=")));
+    }
     let short = arguments.iter().any(|a| a == "short");
     let what = arguments.iter().find(|a| *a != "short").map_or("all", String::as_str);
     if what != "all" && !ALL.iter().any(|(name, _)| *name == what) {
@@ -35,4 +39,8 @@ fn main() -> ExitCode {
     let chosen = ALL.iter().filter(|(name, _)| what == *name || what == "all");
     let lines: Vec<Line> = chosen.flat_map(|(_, measure)| measure(short)).inspect(Line::print).collect();
     if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn number(arguments: &[String], name: &str) -> Option<u64> {
+    arguments.iter().find_map(|argument| argument.strip_prefix(name)?.parse().ok())
 }

@@ -12,7 +12,7 @@ use super::records::take;
 use super::{SLOW, linked};
 
 fn give(session: &mut Session, n: i64, verb: &str, body: Value) {
-    session.send(&FromGateway::Command(Box::new(Command { n, verb: verb.into(), body })));
+    session.send(&FromGateway::Command(Box::new(Command { n, after: None, verb: verb.into(), body })));
 }
 
 /// The next report of what became of commands.
@@ -147,7 +147,8 @@ fn a_gateway_with_more_commands_under_way_than_may_be_is_left() {
     let mut session = gateway.welcome(SLOW);
     for n in 1..=8 * COMMANDS as i64 {
         // The supervisor may have closed already.
-        let command = FromGateway::Command(Box::new(Command { n, verb: "upgrade".into(), body: Value::Null }));
+        let command =
+            FromGateway::Command(Box::new(Command { n, after: None, verb: "upgrade".into(), body: Value::Null }));
         if !session.try_send(&command) {
             break;
         }

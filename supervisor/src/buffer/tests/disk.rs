@@ -1,17 +1,15 @@
 //! A disk that does what disks do: it forgets what was not synced, tears what is under way, fills up, refuses and rots.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::buffer::disk::{Blocks, Disk};
-
-const SECTOR: usize = 512;
+// Also a part of the simulation in the tests crate, which has these under the same name.
+use super::{Blocks, Disk};
 
 /// One disk, and every handle to it.
 #[derive(Clone, Default)]
-pub(super) struct Simulated(Rc<RefCell<State>>);
+pub(super) struct Simulated(Arc<Mutex<State>>);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +35,7 @@ struct State {
     capacity: Option<u64>,
     faults: Faults,
     random: u64,
+    sector: usize,
     syncs: u64,
 }
 
@@ -62,18 +61,24 @@ pub(super) struct Handle {
 }
 
 impl Simulated {
-    pub(super) fn new(seed: u64) -> Simulated {
+    /// What is under way is torn where a sector of so many bytes ends.
+    pub(super) fn new(seed: u64, sector: usize) -> Simulated {
         let disk = Simulated::default();
-        disk.0.borrow_mut().random = seed | 1;
+        disk.lock().random = seed | 1;
+        disk.lock().sector = sector;
         disk
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that was not synced is there or not, sector by sector and name by name.
     pub(super) fn lose_power(&self) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         let odds = random(&mut state.random, 4);
         for node in &mut state.nodes {
-            keep_some(node, &mut state.random, odds);
+            keep_some(node, state.sector, &mut state.random, odds);
             node.now = node.kept.clone();
             node.reserved = 0;
         }
@@ -87,26 +92,26 @@ impl Simulated {
     }
 
     pub(super) fn break_with(&self, faults: Faults) {
-        self.0.borrow_mut().faults = faults;
+        self.lock().faults = faults;
     }
 
     /// So many bytes fit; `None` is enough.
     pub(super) fn limit(&self, capacity: Option<u64>) {
-        self.0.borrow_mut().capacity = capacity;
+        self.lock().capacity = capacity;
     }
 
     pub(super) fn used(&self) -> u64 {
-        self.0.borrow().used()
+        self.lock().used()
     }
 
     /// Syncs that were asked for.
     pub(super) fn syncs(&self) -> u64 {
-        self.0.borrow().syncs
+        self.lock().syncs
     }
 
     /// Put bytes there, for good.
     pub(super) fn write(&self, name: &str, bytes: Vec<u8>) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         state.nodes.push(Node { now: bytes.clone(), kept: bytes, ..Node::default() });
         let node = state.nodes.len() - 1;
         state.names.insert(name.to_owned(), node);
@@ -115,13 +120,13 @@ impl Simulated {
 
     /// All files with their bytes.
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = self.0.borrow();
+        let state = self.lock();
         state.names.iter().map(|(name, node)| (name.clone(), state.nodes[*node].now.clone())).collect()
     }
 
     /// Another disk with the same bytes.
     pub(super) fn copy(&self) -> Simulated {
-        let copy = Simulated::new(1);
+        let copy = Simulated::new(1, self.lock().sector);
         self.files().into_iter().for_each(|(name, bytes)| copy.write(&name, bytes));
         copy
     }
@@ -163,11 +168,11 @@ impl Change {
 }
 
 /// Each unsynced sector reaches the disk with `odds` in 4.
-fn keep_some(node: &mut Node, random_state: &mut u64, odds: u64) {
+fn keep_some(node: &mut Node, sector: usize, random_state: &mut u64, odds: u64) {
     for (offset, bytes) in std::mem::take(&mut node.unsynced) {
         let mut at = offset;
         while at < offset + bytes.len() {
-            let end = (at / SECTOR * SECTOR + SECTOR).min(offset + bytes.len());
+            let end = (at / sector * sector + sector).min(offset + bytes.len());
             if random(random_state, 4) < odds {
                 put(&mut node.kept, at, &bytes[at - offset..end - offset]);
             }
@@ -197,11 +202,11 @@ impl Disk for Simulated {
     type File = Handle;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.borrow().names.keys().cloned().collect())
+        Ok(self.lock().names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Handle> {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         if state.names.contains_key(name) {
             return Err(refused(libc::EEXIST));
         }
@@ -213,12 +218,12 @@ impl Disk for Simulated {
     }
 
     fn open(&self, name: &str) -> io::Result<Handle> {
-        let node = self.0.borrow().names.get(name).copied().ok_or_else(|| refused(libc::ENOENT))?;
+        let node = self.lock().names.get(name).copied().ok_or_else(|| refused(libc::ENOENT))?;
         Ok(Handle { disk: self.clone(), node })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         let change = Change::Renamed(from.to_owned(), to.to_owned());
         change.clone().apply(&mut state.names);
         state.changes.push(change);
@@ -226,7 +231,7 @@ impl Disk for Simulated {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         if state.fails(|faults| &mut faults.removals) {
             return Err(refused(libc::EIO));
         }
@@ -236,7 +241,7 @@ impl Disk for Simulated {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.lock();
         state.syncs += 1;
         if state.fails(|faults| &mut faults.names) {
             return Err(refused(libc::EIO));
@@ -249,7 +254,7 @@ impl Disk for Simulated {
 
 impl Blocks for Handle {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.0.borrow();
+        let state = self.disk.lock();
         let bytes = state.nodes[self.node].now.get(offset as usize..).unwrap_or_default();
         let length = bytes.len().min(buffer.len());
         buffer[..length].copy_from_slice(&bytes[..length]);
@@ -257,7 +262,7 @@ impl Blocks for Handle {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let state = &mut *self.disk.0.borrow_mut();
+        let state = &mut *self.disk.lock();
         let at = offset as usize;
         let (room, broken) = (state.has_room(self.node, at + bytes.len()), state.fails(|faults| &mut faults.writes));
         let part = if room && !broken { bytes.len() } else { random(&mut state.random, bytes.len() as u64) as usize };
@@ -274,14 +279,14 @@ impl Blocks for Handle {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let state = &mut *self.disk.0.borrow_mut();
+        let state = &mut *self.disk.lock();
         state.syncs += 1;
         if state.fails(|faults| &mut faults.syncs) {
             // What could not be written is clean from now on, and the cache has it or has the old bytes again. The length
             // stays as long as the kernel runs.
             let (reverts, odds) = (random(&mut state.random, 2) == 0, random(&mut state.random, 4));
             let node = &mut state.nodes[self.node];
-            keep_some(node, &mut state.random, odds);
+            keep_some(node, state.sector, &mut state.random, odds);
             if reverts {
                 let length = node.now.len();
                 node.now = node.kept.clone();
@@ -296,14 +301,14 @@ impl Blocks for Handle {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.disk.0.borrow().nodes[self.node].now.len() as u64)
+        Ok(self.disk.lock().nodes[self.node].now.len() as u64)
     }
 
     fn reserve(&mut self, bytes: u64) -> io::Result<()> {
         if bytes == 0 {
             return Err(refused(libc::EINVAL));
         }
-        let state = &mut *self.disk.0.borrow_mut();
+        let state = &mut *self.disk.lock();
         if !state.has_room(self.node, bytes as usize) {
             return Err(refused(libc::ENOSPC));
         }
@@ -312,7 +317,7 @@ impl Blocks for Handle {
     }
 
     fn trim(&mut self) -> io::Result<()> {
-        self.disk.0.borrow_mut().nodes[self.node].reserved = 0;
+        self.disk.lock().nodes[self.node].reserved = 0;
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl World {
     pub(super) fn new(seed: u64, limits: Limits) -> World {
         let received = Received { next: 1, records: BTreeMap::new(), gaps: BTreeMap::new(), told: 0 };
         let gateway = std::array::from_fn(|_| received.clone());
-        let disk = Simulated::new(seed);
+        let disk = Simulated::new(seed, 512);
         let mut world = World {
             disk,
             limits,

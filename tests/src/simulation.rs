@@ -1,0 +1,268 @@
+//! Both ends of the session in one thread and in virtual time, with everything going wrong that a seed says: the supervisor's own link,
+//! buffer, feed and lines on simulated machines, disks and networks, and the gateway's own listener, sessions and store.
+//!
+//! A run has a [`Plan`]. When it is over everything heals, and then it must hold: produced = delivered + gaps, of each log and class,
+//! each number once and in order; what was delivered is byte for byte what was told; nothing is missing that was durable; commands
+//! were applied once and in order; each sandbox has one session, within [`RETURN`]. The same seed gives the same run.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, sleep_until};
+
+mod chance;
+// The one of the buffer's own tests.
+#[allow(dead_code)]
+#[path = "../../supervisor/src/buffer/tests/disk.rs"]
+mod disk;
+mod gateway;
+mod machine;
+mod middlebox;
+mod net;
+mod oracle;
+mod plan;
+mod sandbox;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use ::supervisor::buffer::disk::{Blocks, Disk};
+use chance::Chance;
+use gateway::Gateway;
+use net::{Net, Way};
+pub use plan::Plan;
+use plan::Step;
+use sandbox::Sandbox;
+use trace::Trace;
+
+/// All are connected, and the gateway has everything, within this after everything has healed.
+pub const RETURN: Duration = Duration::from_secs(90);
+
+/// A run that ended as it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Of everything that happened, with its times.
+    pub trace: u64,
+    /// How much of it was noted.
+    pub notes: u64,
+    /// Records that gateways have.
+    pub delivered: i64,
+    /// Numbers that are in gaps.
+    pub gaps: i64,
+    /// Commands that were applied.
+    pub commands: usize,
+}
+
+/// Run it; what did not hold, where something did not. `aloud`: tell what happens.
+pub fn run(plan: &Plan, aloud: bool) -> Result<Done, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a thread");
+    let done =
+        catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { World::new(plan, aloud).await.live(plan).await })));
+    done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into()))
+    })
+}
+
+/// The same run with as few steps as it fails with: their places in the plan.
+pub fn shrink(plan: &Plan) -> Vec<usize> {
+    let mut keep: Vec<usize> = (0..plan.len()).collect();
+    let mut piece = keep.len().div_ceil(2);
+    while piece > 0 {
+        let mut at = 0;
+        while at < keep.len() {
+            let fewer: Vec<usize> =
+                keep.iter().enumerate().filter(|(i, _)| !(at..at + piece).contains(i)).map(|(_, k)| *k).collect();
+            if run(&plan.only(&fewer), false).is_err() {
+                keep = fewer;
+            } else {
+                at += piece;
+            }
+        }
+        piece /= 2;
+    }
+    keep
+}
+
+struct World {
+    place: TempDir,
+    trace: Trace,
+    net: Net,
+    gateway: Option<Gateway>,
+    sandboxes: Vec<Sandbox>,
+    /// What is over at that moment, by its order.
+    pending: BTreeMap<(Instant, usize), Step>,
+    given: Vec<i64>,
+}
+
+impl World {
+    async fn new(plan: &Plan, aloud: bool) -> World {
+        let place = tempfile::Builder::new().tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let place = place.expect("a directory");
+        let trace = Trace::new(aloud);
+        let net = Net::new(plan.sandboxes, Chance::new(plan.seed, 2), trace.clone());
+        gateway::make_store(place.path());
+        let gateway = Gateway::start(place.path(), &net).await;
+        let mut sandboxes = Vec::new();
+        for number in 0..plan.sandboxes {
+            let mut sandbox = Sandbox::new(number, plan.seed, place.path(), net.clone(), trace.clone());
+            gateway.register(&sandbox.id).await;
+            sandbox.start().await;
+            sandboxes.push(sandbox);
+        }
+        let given = vec![0; plan.sandboxes];
+        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given }
+    }
+
+    async fn live(mut self, plan: &Plan) -> Result<Done, String> {
+        let begun = Instant::now();
+        for (number, (at, step)) in plan.steps.iter().enumerate() {
+            let at = begun + Duration::from_millis(*at);
+            self.until(at).await;
+            self.trace.note(format_args!("{step:?}"));
+            self.take(*step).await;
+            if let Some(lasts) = step.lasts() {
+                self.pending.insert((Instant::now() + lasts, number), *step);
+            }
+        }
+        self.until(begun + Duration::from_millis(plan.ends)).await;
+        self.heal().await;
+        self.come_to_rest().await?;
+        self.judge().await
+    }
+
+    /// Until then; what ends before is ended.
+    async fn until(&mut self, moment: Instant) {
+        while let Some(next) = self.pending.first_entry().filter(|next| next.key().0 <= moment) {
+            let ((at, _), step) = next.remove_entry();
+            sleep_until(at).await;
+            self.trace.note(format_args!("over: {step:?}"));
+            self.end(step).await;
+        }
+        sleep_until(moment).await;
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Delay { least, most } => self.net.delay(least, most),
+            Step::Cut { who } => self.net.cut(Some(who)),
+            Step::Swallow { who, way } => self.net.swallow(Some(who), way),
+            Step::Stall { who, way, ms } => self.net.stall(who, way, Duration::from_millis(ms)),
+            Step::Refuse { ms } => self.net.refuse(Duration::from_millis(ms)),
+            Step::Partition { who, ms } => self.net.partition(who, Duration::from_millis(ms)),
+            Step::Meddle { who, way, whim } => self.net.whim(who, way, whim),
+            Step::Kill { who, silent, .. } => {
+                match silent {
+                    true => self.net.swallow(Some(who), Way::Both),
+                    false => self.net.cut(Some(who)),
+                }
+                self.sandboxes[who].kill();
+            }
+            Step::LosePower { who, .. } => {
+                self.net.swallow(Some(who), Way::Both);
+                self.sandboxes[who].lose_power();
+            }
+            Step::KillGateway { silent, .. } => {
+                match silent {
+                    true => self.net.forget_gateway(),
+                    false => self.net.cut(None),
+                }
+                if let Some(gateway) = self.gateway.take() {
+                    gateway.kill(&self.net).await;
+                }
+            }
+            Step::Drain { .. } => {
+                if let Some(gateway) = self.gateway.take() {
+                    gateway.drain(&self.net).await;
+                }
+            }
+            Step::Fill { who, .. } => {
+                self.sandboxes[who].suspect_disk();
+                let disk = &self.sandboxes[who].disk;
+                disk.limit(Some(disk.used() + 4096));
+            }
+            Step::Break { who, faults } => {
+                self.sandboxes[who].suspect_disk();
+                self.sandboxes[who].disk.break_with(faults);
+            }
+            Step::SetWall { who, by_ms } => self.sandboxes[who].machine.set_wall(by_ms),
+            Step::Suspend { who, ms } => self.sandboxes[who].machine.leap(Duration::from_millis(ms)),
+            Step::Command { who, count } => {
+                for _ in 0..count {
+                    if let Some(gateway) = &self.gateway {
+                        self.given[who] = gateway.command(&self.sandboxes[who].id).await;
+                    }
+                }
+            }
+            Step::Flood { who, lines } => self.sandboxes[who].flood(lines),
+        }
+    }
+
+    async fn end(&mut self, step: Step) {
+        match step {
+            Step::Kill { who, .. } | Step::LosePower { who, .. } => self.sandboxes[who].start().await,
+            Step::KillGateway { .. } | Step::Drain { .. } => self.start_gateway().await,
+            Step::Fill { who, .. } => self.sandboxes[who].disk.limit(None),
+            _ => {}
+        }
+    }
+
+    async fn start_gateway(&mut self) {
+        if self.gateway.is_none() {
+            self.gateway = Some(Gateway::start(self.place.path(), &self.net).await);
+        }
+    }
+
+    async fn heal(&mut self) {
+        self.trace.note(format_args!("everything heals"));
+        self.net.heal();
+        self.start_gateway().await;
+        for sandbox in &mut self.sandboxes {
+            sandbox.disk.limit(None);
+            sandbox.disk.break_with(disk::Faults::default());
+            sandbox.start().await;
+        }
+    }
+
+    /// Until the gateway has everything.
+    async fn come_to_rest(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + RETURN;
+        for number in 0..self.sandboxes.len() {
+            self.until_connected(number, deadline).await?;
+            // One more of everything shows what was missed.
+            self.take(Step::Command { who: number, count: 1 }).await;
+            let sandbox = &self.sandboxes[number];
+            sandbox.last_word().await;
+            sandbox.rest();
+            while sandbox.produced().await.is_none() || sandbox.ledger().applied.len() < self.given[number] as usize {
+                if Instant::now() >= deadline {
+                    return Err(format!(
+                        "{}: not all was acknowledged in time: {}",
+                        sandbox.id,
+                        sandbox.extents().await
+                    ));
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_connected(&mut self, number: usize, deadline: Instant) -> Result<(), String> {
+        // A session that seems to be there may be one of which an end does not know yet that it is over.
+        let Some(gateway) = &self.gateway else { return Err("no gateway".into()) };
+        let sandbox = &self.sandboxes[number];
+        loop {
+            if sandbox.is_connected() && gateway.sessions.registry.get(&sandbox.id).is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("{}: not connected in time: {}", sandbox.id, sandbox.extents().await));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The gateway of a simulation: the parts of the real one on a real SQLite file, from its connections on.
+
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use gateway::admission::Admission;
+use gateway::api::{self, Api};
+use gateway::awake::Awake;
+use gateway::lease::Lease;
+use gateway::listener;
+use gateway::metrics::Metrics;
+use gateway::registry::Registry;
+use gateway::sessions::{self, Sessions};
+use gateway::signing::Signer;
+use gateway::store::{self, Event, InPlace, Page, Register, Store};
+use gateway::tokens::Hash;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, unconstrained};
+use tokio::time::{Instant, sleep};
+
+use peer::places::Places;
+
+use super::net::Net;
+use crate::control_plane::token_of;
+
+/// T.
+const BEAT: Duration = Duration::from_secs(5);
+/// Sessions in a second.
+const RATE: u32 = 20;
+/// Of a drain.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// The runtime of everybody's databases: it is no part of a simulation, and its time is real.
+fn databases() -> &'static Runtime {
+    static DATABASES: OnceLock<Runtime> = OnceLock::new();
+    DATABASES.get_or_init(|| {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.expect("a thread and a few descriptors")
+    })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Run it to its end on this thread: virtual time stands still meanwhile. Timers and tasks in there are those of [`databases`].
+fn wait(future: Pin<&mut (dyn Future<Output = ()> + '_)>) {
+    let _there = databases().enter();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    // The budget of the task that we are in is not filled up while we wait here.
+    let mut future = pin!(unconstrained(future));
+    while future.as_mut().poll(&mut context).is_pending() {
+        thread::park();
+    }
+}
+
+/// The same with an answer.
+pub(super) fn in_place<T>(future: impl Future<Output = T>) -> T {
+    let mut answer = None;
+    wait(pin!(async { answer = Some(future.await) }));
+    answer.expect("it has ended")
+}
+
+fn url(place: &Path) -> String {
+    format!("sqlite:{}", place.join("gateway.db").display())
+}
+
+/// An empty store in `place`.
+pub(super) fn make_store(place: &Path) {
+    static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
+    let empty = EMPTY.get_or_init(|| {
+        let place = tempfile::tempdir().expect("a directory");
+        in_place(store::migrate::up(&url(place.path()))).expect("a new database");
+        std::fs::read(place.path().join("gateway.db")).expect("it was just made")
+    });
+    std::fs::write(place.join("gateway.db"), empty).expect("our own directory");
+}
+
+/// One life of it.
+pub(super) struct Gateway {
+    pub(super) sessions: Arc<Sessions>,
+    draining: watch::Sender<bool>,
+    closing: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Serve whoever dials on `net`.
+    pub(super) async fn start(place: &Path, net: &Net) -> Gateway {
+        let metrics = Arc::new(Metrics::default());
+        let in_place_of_waiting: InPlace = Arc::new(wait);
+        let opened = in_place(Store::open_in_place(&url(place), in_place_of_waiting, metrics.clone()));
+        let (store, writer) = opened.expect("the gateway before has let go of it");
+        let mut tasks = vec![tokio::spawn(writer.run())];
+        let awake = Awake::starting_at(store.awake_ms().await.expect("it can be read"));
+        let wake = store::Wake { alone: true, now_ms: 0, awake_ms: awake.now() };
+        store.write(wake).await.expect("it can be written");
+        let (draining, drained) = watch::channel(false);
+        let (closing, closed) = watch::channel(false);
+        let sessions = Arc::new(Sessions {
+            admission: Admission::new(RATE, Instant::now()),
+            registry: Registry::default(),
+            tokens: None,
+            identity: None,
+            signer: Signer::new().expect("random numbers"),
+            metrics,
+            lease: Lease::alone(),
+            awake: awake.clone(),
+            beat: BEAT,
+            draining: drained,
+            begun: AtomicU64::new(0),
+            store,
+        });
+        tasks.push(tokio::spawn(awake.run()));
+        let api = Api { sessions: sessions.clone(), users: None, made: None, others: None };
+        let routes = api::routes(Arc::new(api));
+        let mut dialled = net.listen();
+        tasks.push(tokio::spawn(async move {
+            let places = Places::new(16);
+            while let Some(end) = dialled.recv().await {
+                let Some((place, _)) = places.take() else { continue };
+                let (routes, closed) = (routes.clone(), closed.clone());
+                tokio::spawn(async move { listener::connection(end, routes, &place, closed).await });
+            }
+        }));
+        Gateway { sessions, draining, closing, tasks }
+    }
+
+    /// Let this sandbox dial in.
+    pub(super) async fn register(&self, sandbox: &str) {
+        let token = Hash::of(&token_of(sandbox)).hex();
+        let register = Register { id: sandbox.into(), token, now_ms: 0 };
+        self.sessions.store.write(register).await.expect("it can be written");
+        let fleet = self.sessions.store.fleet().await.expect("it can be read");
+        self.sessions.admission.set_fleet(fleet.unsigned_abs());
+    }
+
+    /// Give a command; its number.
+    pub(super) async fn command(&self, sandbox: &str) -> i64 {
+        let body = r#"{"argv":["true"]}"#.into();
+        let give = store::Give { sandbox: sandbox.into(), verb: "task.create".into(), body, now_ms: 0 };
+        let n = self.sessions.store.write(give).await.expect("it can be written").expect("it is registered");
+        if let Some(live) = self.sessions.registry.get(sandbox) {
+            live.tell_of_commands();
+        }
+        n
+    }
+
+    /// Every event of a sandbox.
+    pub(super) async fn events(&self, sandbox: &str) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event| event.position);
+            let page = Page { class: None, after, limit: 10_000 };
+            let more = self.sessions.store.events(sandbox, page).await.expect("it can be read");
+            if more.is_empty() {
+                return events;
+            }
+            events.extend(more);
+        }
+    }
+
+    /// It stops as an operator stops it.
+    pub(super) async fn drain(self, net: &Net) {
+        self.draining.send_replace(true);
+        sessions::drain(&self.sessions, Instant::now() + GRACE).await;
+        self.closing.send_replace(true);
+        net.close();
+        net.cut(None);
+        self.end().await;
+    }
+
+    /// Its process is killed: nothing that it began goes on. Its connections are the caller's matter.
+    pub(super) async fn kill(self, net: &Net) {
+        net.close();
+        self.closing.send_replace(true);
+        self.end().await;
+    }
+
+    async fn end(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        in_place(self.sessions.store.close());
+        // Its sessions see that their connections and their store are gone.
+        let weak = Arc::downgrade(&self.sessions);
+        drop(self);
+        for _ in 0..1_000 {
+            if weak.strong_count() == 0 {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a session of a gateway that was killed goes on");
+    }
+}

@@ -1,0 +1,367 @@
+//! One sandbox of a simulation: the supervisor's own buffer, feed, lines and link on a simulated machine; and what it has produced.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use protocol::health::SandboxIdentity;
+use protocol::policy::Enforcement;
+use protocol::session::{Class, Offline, OfflineAction, Record};
+use serde_json::{Value, json};
+use supervisor::agent::{self, Status};
+use supervisor::app::Stage;
+use supervisor::buffer::{self, Buffer, Handle, Limits, window};
+use supervisor::http::View;
+use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
+use supervisor::machine::{Machine, StandIn};
+use supervisor::metrics::Metrics;
+use supervisor::state::StateDir;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::chance::Chance;
+use super::disk;
+use super::machine::Simulated;
+use super::net::Net;
+use super::trace::Trace;
+use crate::control_plane::token_of;
+
+/// Small, so that opening it costs little.
+const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
+/// Of lines, which a flood exceeds.
+const BUDGET: link::lines::Budget = link::lines::Budget { rate: 2 * 1024, burst: 8 * 1024 };
+/// What it has produced, and done.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// In the order in which it was told, by class.
+    pub(super) records: Vec<Produced>,
+    /// Keys of commands in the order in which they were applied for the first time.
+    pub(super) applied: Vec<String>,
+}
+
+/// A record that was told.
+pub(super) struct Produced {
+    pub(super) class: Class,
+    pub(super) bytes: Vec<u8>,
+    /// Since when it is known to be written.
+    pub(super) written: Option<Instant>,
+    /// It must arrive, whatever happens from now on.
+    pub(super) safe: bool,
+}
+
+type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// The sandbox, over all its lives.
+pub(super) struct Sandbox {
+    pub(super) id: String,
+    pub(super) machine: Arc<Simulated>,
+    pub(super) disk: disk::Simulated,
+    place: PathBuf,
+    trace: Trace,
+    ledger: SharedLedger,
+    sync_always: bool,
+    boot: u8,
+    chance: Chance,
+    life: Option<Life>,
+    /// Its disk has refused something: what is told from now on may be lost.
+    suspect: Arc<Mutex<bool>>,
+}
+
+/// One process.
+struct Life {
+    buffer: Handle,
+    phase: watch::Receiver<Phase>,
+    tasks: Vec<JoinHandle<()>>,
+    /// What tells.
+    worker: JoinHandle<()>,
+    work: Work,
+    _kept: Kept,
+}
+
+/// What a supervisor's other parts hold: ends of channels that must stay open.
+struct Kept {
+    _link: link::Handle,
+    _stage: watch::Sender<Stage>,
+    _agent: watch::Sender<Status>,
+    _previous: watch::Sender<Option<String>>,
+    _endings: mpsc::Receiver<Ending>,
+}
+
+/// Tells what an agent and tasks would.
+#[derive(Clone)]
+struct Work {
+    feed: Feed,
+    lines: Lines,
+    buffer: Handle,
+    machine: Arc<Simulated>,
+    ledger: SharedLedger,
+    suspect: Arc<Mutex<bool>>,
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sandbox {
+    pub(super) fn new(number: usize, seed: u64, place: &Path, net: Net, trace: Trace) -> Sandbox {
+        let id = format!("sandbox-{number}");
+        let place = place.join(&id);
+        std::fs::create_dir(&place).expect("our own directory");
+        std::fs::write(place.join("token"), token_of(&id)).expect("our own directory");
+        let mut chance = Chance::new(seed, 100 + number as u64);
+        let machine = Simulated::new(number, net.clone(), Chance::new(seed, 200 + number as u64));
+        Sandbox {
+            id,
+            machine: Arc::new(machine),
+            disk: disk::Simulated::new(chance.bits(), if chance.once_in(2) { 512 } else { 4096 }),
+            place,
+            trace,
+            ledger: SharedLedger::default(),
+            sync_always: chance.once_in(2),
+            boot: 1,
+            chance,
+            life: None,
+            suspect: Arc::default(),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Begin a life, where there is none.
+    pub(super) async fn start(&mut self) {
+        if self.life.is_some() {
+            return;
+        }
+        let metrics = Arc::new(Metrics::default());
+        let machine = Machine::simulated(self.machine.clone());
+        let directory = Arc::new(StateDir::open(&self.place.join("state")).expect("our own directory"));
+        let settings = buffer::Config { limits: BUFFER, sync_always: self.sync_always };
+        let Ok(opened) = Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]) else {
+            // As its Pod would: a disk that refuses everything is tried again.
+            self.trace.note(format_args!("{} cannot open its buffer", self.id));
+            return;
+        };
+        let (buffer, part) = buffer::new(opened, &settings, machine.clone(), metrics.clone());
+        let mut tasks = vec![tokio::spawn(part.run())];
+        let (feed, writer) = Feed::new(buffer.clone(), machine.clone()).await.expect("it is open");
+        tasks.push(tokio::spawn(writer.run()));
+        let lines = Lines::new(Some(BUDGET), machine.clone());
+        lines.open(buffer.clone());
+        tasks.push(tokio::spawn(lines.clone().run()));
+        let (link, ends) = link::handle();
+        let (stage, stages) = watch::channel(Stage::Running);
+        let (agent, status) = watch::channel(Status { ready: true, ..Status::new(agent::Phase::Running) });
+        let (previous, before) = watch::channel(None);
+        let (endings_sender, endings) = mpsc::channel(1);
+        let view = Arc::new(View {
+            identity: SandboxIdentity { agent_id: self.id.clone(), ..SandboxIdentity::default() },
+            stage: stages,
+            agent: status,
+            enforcement: Enforcement::Required,
+            previous: before,
+            link: link.phase.clone(),
+            metrics: metrics.clone(),
+        });
+        let inputs = link::Inputs {
+            view,
+            routes: self.routes(),
+            buffer: buffer.clone(),
+            directory,
+            feed: feed.clone(),
+            endings: endings_sender,
+            machine,
+            metrics,
+        };
+        tasks.push(tokio::spawn(Link::new(self.config(), ends, inputs).run()));
+        let phase = link.phase.clone();
+        tasks.push(tokio::spawn(note_phases(self.id.clone(), phase.clone(), self.trace.clone())));
+        let kept = Kept { _link: link, _stage: stage, _agent: agent, _previous: previous, _endings: endings };
+        let work = Work {
+            feed,
+            lines,
+            buffer: buffer.clone(),
+            machine: self.machine.clone(),
+            ledger: self.ledger.clone(),
+            suspect: self.suspect.clone(),
+        };
+        let chance = Chance::new(self.chance.bits(), 0);
+        let worker = tokio::spawn(work.clone().go_on(chance));
+        self.life = Some(Life { buffer, phase, tasks, worker, work, _kept: kept });
+    }
+
+    fn config(&self) -> link::Config {
+        link::Config {
+            gateway: "ws://gateway:1".parse().expect("an address"),
+            agent_id: self.id.clone(),
+            proxy: None,
+            token_file: Some(self.place.join("token")),
+            tls: Default::default(),
+            window: Some(Duration::from_millis(250)),
+            offline: Offline { after_ms: 24 * 3600 * 1000, action: OfflineAction::Keep },
+            samples: Duration::from_secs(60),
+            pod: None,
+            logs: Some(BUDGET),
+        }
+    }
+
+    /// Takes commands as the tasks would: a key that was there before changes nothing.
+    fn routes(&self) -> Router {
+        let ledger = self.ledger.clone();
+        let create = async move |headers: HeaderMap| {
+            let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+            let mut ledger = lock(&ledger);
+            if !ledger.applied.contains(&key) {
+                ledger.applied.push(key.clone());
+            }
+            (StatusCode::CREATED, axum::Json(json!({"task_id": key, "state": "queued"})))
+        };
+        Router::new().route("/dev-tasks", post(create))
+    }
+
+    /// Its process ends without a word.
+    pub(super) fn kill(&mut self) {
+        if let Some(life) = self.life.take() {
+            life.worker.abort();
+            life.tasks.iter().for_each(JoinHandle::abort);
+        }
+    }
+
+    /// Nothing more is told.
+    pub(super) fn rest(&self) {
+        self.life.iter().for_each(|life| life.worker.abort());
+    }
+
+    /// From now on it may refuse anything, and what others may take for room may go.
+    pub(super) fn suspect_disk(&self) {
+        *lock(&self.suspect) = true;
+        let now = Instant::now();
+        for record in &mut self.ledger().records {
+            let synced = record.written.is_some_and(|at| now - at >= window(record.class));
+            record.safe &= synced && record.class == Class::Lifecycle;
+        }
+    }
+
+    /// The machine goes off with everything that no disk has.
+    pub(super) fn lose_power(&mut self) {
+        let now = Instant::now();
+        for record in &mut self.ledger().records {
+            // Without a sync for each, the last moments may be lost.
+            let old = record.written.is_some_and(|at| now - at >= window(record.class));
+            record.safe &= old || (self.sync_always && record.class == Class::Lifecycle);
+        }
+        self.kill();
+        self.disk.lose_power();
+        self.boot = self.boot.wrapping_add(1).max(1);
+        if self.chance.once_in(2) {
+            // Written, and not synced.
+            let _ = std::fs::remove_file(self.place.join("state/link.json"));
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| *life.phase.borrow() == Phase::Connected)
+    }
+
+    /// More lines than its budget has room for.
+    pub(super) fn flood(&self, lines: u64) {
+        if let Some(life) = &self.life {
+            (0..lines).for_each(|_| life.work.line(60));
+        }
+    }
+
+    /// One more of everything, so that there is something that the gateway has to acknowledge.
+    pub(super) async fn last_word(&self) {
+        if let Some(life) = &self.life {
+            life.work.tell_for_good(Class::Lifecycle).await;
+            life.work.tell_for_good(Class::Results).await;
+            life.work.sample();
+            life.work.line(10);
+        }
+    }
+
+    /// The epoch and the last numbers of its buffer, once the gateway has acknowledged all of them.
+    pub(super) async fn produced(&self) -> Option<crate::tally::Produced> {
+        let life = self.life.as_ref()?;
+        let extents = life.buffer.extents().await.ok()?;
+        crate::tally::Produced::of_extents(life.buffer.epoch().into(), &extents)
+    }
+
+    /// For people.
+    pub(super) async fn extents(&self) -> String {
+        match &self.life {
+            Some(life) => format!("{:?}, {:?}", *life.phase.borrow(), life.buffer.extents().await),
+            None => "not alive".into(),
+        }
+    }
+}
+
+async fn note_phases(id: String, mut phase: watch::Receiver<Phase>, trace: Trace) {
+    while phase.changed().await.is_ok() {
+        let now = *phase.borrow_and_update();
+        trace.note(format_args!("{id} is {}", now.name()));
+    }
+}
+
+impl Work {
+    /// Until the end of this life.
+    async fn go_on(self, mut chance: Chance) {
+        loop {
+            sleep(Duration::from_millis(chance.between(20, 1500))).await;
+            match chance.below(6) {
+                0 => self.tell().await,
+                1 => self.tell_for_good(Class::Lifecycle).await,
+                2 => self.tell_for_good(Class::Results).await,
+                3 => self.sample(),
+                _ => (0..chance.between(1, 4)).for_each(|_| self.line(chance.between(1, 100) as usize)),
+            }
+        }
+    }
+
+    fn next(&self) -> usize {
+        lock(&self.ledger).records.len()
+    }
+
+    /// Note a record that is about to be told; its place in the ledger.
+    fn note(&self, class: Class, kind: &str, body: &Value) -> usize {
+        let wall_ms = self.machine.wall().as_millis() as i64;
+        let boot_ms = self.machine.boot().as_millis() as i64;
+        let record = Record { wall_ms, boot_ms, kind: kind.into(), body: body.clone() };
+        let bytes = serde_json::to_vec(&record).expect("plain data");
+        let mut ledger = lock(&self.ledger);
+        ledger.records.push(Produced { class, bytes, written: None, safe: false });
+        ledger.records.len() - 1
+    }
+
+    async fn tell(&self) {
+        let body = json!({"number": self.next()});
+        self.note(Class::Lifecycle, "agent.ready", &body);
+        self.feed.tell("agent.ready", body).await;
+    }
+
+    async fn tell_for_good(&self, class: Class) {
+        let body = json!({"number": self.next(), "text": "x".repeat(self.next() * 37 % 400)});
+        let place = self.note(class, "task.result", &body);
+        self.feed.tell_for_good(class, "task.result", body).await;
+        let record = &mut lock(&self.ledger).records[place];
+        record.written = Some(Instant::now());
+        record.safe = !*lock(&self.suspect);
+    }
+
+    fn sample(&self) {
+        let body = json!({"number": self.next()});
+        let place = self.note(Class::Metrics, "sample", &body);
+        self.buffer.offer(Class::Metrics, lock(&self.ledger).records[place].bytes.clone());
+    }
+
+    fn line(&self, length: usize) {
+        let text = format!("{} {}", self.next(), "x".repeat(length));
+        self.note(Class::Logs, "line", &json!({"source": "agent", "stream": "stdout", "text": text}));
+        self.lines.of(None, "stdout").take(format!("{text}\n").as_bytes());
+    }
+}

@@ -1,0 +1,24 @@
+//! What seeds have found, each as the few steps that it needs.
+
+use super::net::{Way, Whim};
+use super::plan::{Plan, Step};
+use super::run;
+
+fn holds(steps: Vec<(u64, Step)>) {
+    let plan = Plan { seed: 1, sandboxes: 1, ends: 5_000, steps };
+    run(&plan, false).unwrap_or_else(|error| panic!("{plan}{error}"));
+}
+
+/// A box on the way lost a frame, and the supervisor took the next command for the first.
+#[test]
+fn a_command_that_was_lost_on_the_way_is_sent_again_before_the_next_one() {
+    let meddle = Step::Meddle { who: 0, way: Way::Down, whim: Whim::Lose };
+    holds(vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
+}
+
+/// A later command came first, and the earlier one was taken for one that is behind us.
+#[test]
+fn commands_that_overtake_each_other_are_applied_in_their_order() {
+    let meddle = Step::Meddle { who: 0, way: Way::Down, whim: Whim::Overtake };
+    holds(vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
+}
