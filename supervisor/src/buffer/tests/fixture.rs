@@ -17,7 +17,7 @@ fn folder() -> PathBuf {
 
 #[test]
 fn a_buffer_of_the_first_version_loads_for_ever() {
-    let disk = Simulated::new(1);
+    let disk = Simulated::new(1, 512);
     for entry in folder().read_dir().expect("the fixture").flatten() {
         let name = entry.file_name().into_string().expect("a name");
         disk.write(&name, std::fs::read(entry.path()).expect("a file"));
