@@ -102,26 +102,42 @@ pub fn ignore(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
 /// From now on these system calls answer `ENOSYS`, as on an older kernel.
 pub fn forget(calls: &[u32]) -> Result<(), Errno> {
     nix::sys::prctl::set_no_new_privs()?;
-    filter(calls, 0x0005_0000 | libc::ENOSYS as u32, 0).map(drop)
+    filter(NUMBER, calls, 0x0005_0000 | libc::ENOSYS as u32, 0).map(drop)
 }
 
 /// From now on these system calls wait for the answer of whoever has this listener (seccomp_unotify(2)).
 pub fn hear(calls: &[u32]) -> Result<OwnedFd, Errno> {
+    listen(NUMBER, calls)
+}
+
+/// The same for every call whose sixth argument is [`MARK`].
+pub fn hear_marked() -> Result<OwnedFd, Errno> {
+    listen(SIXTH_ARGUMENT, &[MARK])
+}
+
+/// The sixth argument of calls that are only to be heard.
+pub const MARK: u32 = 0x5eed_ca11;
+
+fn listen(word: u32, values: &[u32]) -> Result<OwnedFd, Errno> {
     const NEW_LISTENER: u64 = 1 << 3;
     const WAIT_KILLABLE_RECV: u64 = 1 << 5;
-    let listener = filter(calls, 0x7fc0_0000, NEW_LISTENER | WAIT_KILLABLE_RECV)?;
+    let listener = filter(word, values, 0x7fc0_0000, NEW_LISTENER | WAIT_KILLABLE_RECV)?;
     // SAFETY: the kernel has just made it for us, close-on-exec; setting that again could be a call that waits already.
     Ok(unsafe { OwnedFd::from_raw_fd(listener as RawFd) })
 }
 
-/// A filter of one comparison each that gives this answer.
-fn filter(calls: &[u32], answer: u32, flags: u64) -> Result<i64, Errno> {
+/// Places in `struct seccomp_data` (seccomp(2)); of the argument the lower half.
+const NUMBER: u32 = 0;
+const SIXTH_ARGUMENT: u32 = 16 + 5 * 8;
+
+/// A filter of one comparison each, of the word at this place, that gives this answer.
+fn filter(word: u32, values: &[u32], answer: u32, flags: u64) -> Result<i64, Errno> {
     // struct sock_filter: code u16, jump-true u8, jump-false u8, operand u32 (seccomp(2))
     let instruction =
         |code: u16, jt: u8, operand: u32| u64::from(code) | u64::from(jt) << 16 | u64::from(operand) << 32;
-    let mut program = vec![instruction(0x20, 0, 0)];
-    for (index, call) in calls.iter().enumerate() {
-        program.push(instruction(0x15, (calls.len() - index) as u8, *call));
+    let mut program = vec![instruction(0x20, 0, word)];
+    for (index, value) in values.iter().enumerate() {
+        program.push(instruction(0x15, (values.len() - index) as u8, *value));
     }
     program.push(instruction(0x06, 0, 0x7fff_0000));
     program.push(instruction(0x06, 0, answer));

@@ -6,7 +6,8 @@
 //! - [`dev`]: `gateway dev` and its command-line client, in a home of its own.
 //! - [`balancer`]: one address before several gateways. [`proxy`]: between a supervisor and its gateway.
 //! - [`front`]: stands before a supervisor as a gateway would, and goes away when asked to.
-//! - [`probes`]: the escapes that an agent might try. [`kernel`] has the raw entries that they need.
+//! - [`probes`]: the escapes that an agent might try. [`mutations`]: the confinement with one rule less. [`sweep`]: every number.
+//!   [`kernel`] has the raw entries that they need.
 //! - [`scripted_model`]: the model that a real agent works against, offline.
 //! - [`gateway`]: a gateway that does what a test says.
 //! - [`codex`]: a real coding agent. [`relay`]: where approved patches are applied.
@@ -62,6 +63,7 @@ pub mod simulation;
 pub mod stage;
 pub mod strace;
 pub mod supervisor;
+pub mod sweep;
 pub mod table;
 pub mod tally;
 pub mod tasks;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use protocol::policy::ExecutionClass;
 use tests::probes::{self, Outcome, Target, outsider, stand_in};
 use tests::scene::OUTSIDER;
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             probes::all().for_each(|p| println!("{} ({})", p.name, p.guards.name()));
             Ok(())
         }
+        "sweep" => return sweep(&operand),
         "setuid-child" => return probes::setuid_child(),
         "open-terminal" => return tell(&probes::terminal::open_another(&operand)),
         _ => return attempt(&name),
@@ -37,6 +39,18 @@ fn attempt(name: &str) -> ExitCode {
         return ExitCode::from(64);
     };
     tell(&(probe.run)(&Target::look()))
+}
+
+/// See `tests::sweep`.
+fn sweep(class: &str) -> ExitCode {
+    let all = [ExecutionClass::Networked, ExecutionClass::Local, ExecutionClass::Readonly];
+    let Some(class) = all.into_iter().find(|known| known.name() == class) else { return ExitCode::from(64) };
+    println!(
+        "# number name: answer to zeros, then where another argument:value changes it; 2^32 is a bit that the kernel drops"
+    );
+    tests::sweep::lines(class).iter().for_each(|line| println!("{line}"));
+    println!("# end");
+    ExitCode::SUCCESS
 }
 
 fn tell(outcome: &Outcome) -> ExitCode {

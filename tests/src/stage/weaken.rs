@@ -20,7 +20,7 @@ use crate::kernel::{self, Asked};
 mod cut;
 pub mod filter;
 
-pub use cut::{Cut, Gate, Scope, Step};
+pub use cut::{CAUGHT, Cut, Gate, Scope, Step};
 
 /// The outer half's end of a line to the inner one, over which the listener comes.
 pub(super) struct Ear {
@@ -67,7 +67,7 @@ pub(super) fn hand_over(ear: RawFd, cuts: &[Cut]) -> std::io::Result<()> {
     let mut calls: Vec<u32> = cuts.iter().flat_map(Cut::calls).collect();
     calls.sort_unstable();
     calls.dedup();
-    let listener = kernel::hear(&calls)?;
+    let listener = if cuts.contains(&Cut::Catch) { kernel::hear_marked() } else { kernel::hear(&calls) }?;
     ear.write_all(&listener.as_raw_fd().to_ne_bytes())?;
     ear.read_exact(&mut [0u8])
 }
@@ -97,6 +97,9 @@ impl Process<'_> {
     /// What to say instead of doing it; `None` lets the kernel do it.
     fn answer(&self, cuts: &[Cut], asked: &Asked) -> std::io::Result<Option<i64>> {
         for cut in cuts {
+            if *cut == Cut::Catch {
+                return Ok(Some(CAUGHT));
+            }
             if *cut == Cut::Record {
                 self.record(asked);
             } else if self.name() == cut.whose()
@@ -147,7 +150,7 @@ impl Process<'_> {
                 _ => None,
             },
             Cut::Abi(abi) => (third == 1).then_some(i64::from(*abi)),
-            Cut::Record | Cut::TreePaths => None,
+            Cut::Record | Cut::Catch | Cut::TreePaths => None,
             _ if call == libc::SYS_seccomp && first == SET_MODE_FILTER && third != 0 => {
                 self.refilter(third, cut)?;
                 None

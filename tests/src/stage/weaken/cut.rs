@@ -34,7 +34,12 @@ pub enum Cut {
     Step(Step),
     /// Nothing: what the probe asks of the kernel is written to standard error.
     Record,
+    /// Nothing: calls that are marked ([`crate::kernel::MARK`]) and let through are not done, and answered [`CAUGHT`].
+    Catch,
 }
+
+/// The answer to a marked call that every filter lets through. No call answers so, and no errno is that large.
+pub const CAUGHT: i64 = 0x00ca_0047;
 
 /// What keeps foreign numbers out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,6 +186,7 @@ impl Cut {
             Cut::Capability(_) => &[libc::SYS_prctl, libc::SYS_capset],
             Cut::Step(step) => &[step.call()],
             Cut::Record => return super::filter::judged(),
+            Cut::Catch => &[],
         };
         calls.iter().map(|&call| call as u32).collect()
     }
@@ -209,6 +215,7 @@ impl fmt::Display for Cut {
             Cut::Abi(abi) => write!(f, "abi:{abi}"),
             Cut::Step(step) => write!(f, "step:{}", step.name()),
             Cut::Record => write!(f, "record"),
+            Cut::Catch => write!(f, "catch"),
         }
     }
 }
@@ -234,6 +241,7 @@ impl FromStr for Cut {
             ["tree-paths"] => Cut::TreePaths,
             ["abi", abi] => Cut::Abi(number(abi)?),
             ["record"] => Cut::Record,
+            ["catch"] => Cut::Catch,
             ["step", word] => Step::ALL
                 .iter()
                 .find(|step| step.name() == word)
