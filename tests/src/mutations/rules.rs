@@ -7,7 +7,7 @@ use shim::syscalls::profile::{Action, Architecture, Clause, Entry, Op, Value};
 
 use super::Mutation;
 use crate::probes::trial::{self, Asked};
-use crate::probes::{self, Control, Probe};
+use crate::probes::{Control, Probe};
 use crate::stage::weaken::{Gate, filter};
 use crate::stage::{Cut, Profile};
 use crate::table;
@@ -21,9 +21,9 @@ const PROTECTED: Protected = Protected { supervisor: 1, supervisor_group: 1, shi
 /// A rule in words, and how to leave it out.
 type Rule = (String, Cut);
 
-/// Every rule of the filter, each with the probes that can see that it is gone.
-pub fn rules() -> Vec<Mutation> {
-    let watched = watch();
+/// Every rule of the filter, each with those of these probes that can see that it is gone.
+pub fn rules(probes: &[&'static Probe]) -> Vec<Mutation> {
+    let watched = watch(probes);
     let gates = [Gate::Architecture, Gate::X32, Gate::Unknown].map(Cut::Gate);
     let gates = gates.into_iter().map(|cut| (ExecutionClass::Networked, (cut.to_string(), cut)));
     let rules = CLASSES.into_iter().flat_map(|class| {
@@ -102,9 +102,9 @@ fn answer(program: &Program, (number, arguments): &Asked) -> Action {
 }
 
 /// What each probe asks of the kernel where nothing confines it.
-fn watch() -> Vec<(&'static Probe, Vec<Asked>)> {
+fn watch(probes: &[&'static Probe]) -> Vec<(&'static Probe, Vec<Asked>)> {
     let found = std::sync::Mutex::new(Vec::new());
-    table::each("watching", probes::all(), |probe| {
+    table::each("watching", probes, |&probe| {
         let profile = match probe.control {
             Control::User => Profile::User,
             Control::Root => Profile::Plain,
