@@ -4,6 +4,8 @@
 //! A run has a [`Plan`]. When it is over everything heals, and then it must hold: produced = delivered + gaps, of each log and class,
 //! each number once and in order; what was delivered is byte for byte what was told; nothing is missing that was durable; commands
 //! were applied once and in order; each sandbox has one session, within [`RETURN`]. The same seed gives the same run.
+//!
+//! [`cuts`] has the buffer alone, on a disk that loses power again and again.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
 mod chance;
+pub mod cuts;
 // The one of the buffer's own tests.
 #[allow(dead_code)]
 #[path = "../../supervisor/src/buffer/tests/disk.rs"]
@@ -57,14 +60,19 @@ pub struct Done {
 
 /// Run it; what did not hold, where something did not. `aloud`: tell what happens.
 pub fn run(plan: &Plan, aloud: bool) -> Result<Done, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a thread");
+    let runtime = runtime();
     let done =
         catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { World::new(plan, aloud).await.live(plan).await })));
     done.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into()))
     })
+}
+
+/// One thread, on which time passes only where nobody has anything to do.
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a thread")
 }
 
 /// The same run with as few steps as it fails with: their places in the plan.

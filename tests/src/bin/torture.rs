@@ -19,6 +19,7 @@ const ALL: &[(&str, Measure)] = &[
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
     ("hostile", torture::hostile::measure),
     ("mutations", torture::mutations::measure),
+    ("cuts", |short| torture::simulation::measure_cuts(if short { 10_000 } else { 100_000 })),
     ("simulation", |short| torture::simulation::measure(if short { 2_000 } else { 100_000 })),
 ];
 

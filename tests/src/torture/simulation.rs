@@ -1,68 +1,104 @@
 //! Simulated runs of both ends of the session, many of them, and one of them again.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
 use crate::bench::Line;
-use crate::simulation::{Plan, run, shrink};
+use crate::simulation::cuts::{self, Lost};
+use crate::simulation::{Done, Plan, run, shrink};
 
 /// Runs that failed, and that are told in full.
 const TOLD: usize = 5;
 
 /// The seeds 1 to `seeds`, on all processors.
 pub fn measure(seeds: u64) -> Vec<Line> {
-    let (next, failed) = (AtomicU64::new(1), Mutex::new(Vec::new()));
-    let (delivered, gaps, commands) = (AtomicI64::new(0), AtomicI64::new(0), AtomicUsize::new(0));
-    let begun = Instant::now();
+    let all = Mutex::new(Done::default());
+    let failed = on_all_processors(seeds, |seed| {
+        let done = run(&Plan::of(seed), false)?;
+        let mut all = all.lock().expect("nobody panics with it");
+        all.delivered += done.delivered;
+        all.gaps += done.gaps;
+        all.commands += done.commands;
+        Ok(())
+    });
+    failed.keys().take(TOLD).for_each(|seed| tell(*seed));
+    let Done { delivered, gaps, commands, .. } = all.into_inner().expect("nobody panics with it");
+    eprintln!("{delivered} records delivered, {gaps} numbers in gaps, {commands} commands applied");
+    let what = "simulated runs of both ends of a session with everything going wrong";
+    let violated = "of these, runs in which a record was lost, doubled, altered or out of order, a command was, or a sandbox did \
+                    not come back in time";
+    vec![
+        Line::at_least(what, seeds as f64, seeds as f64, "seeds"),
+        Line::new(violated, 0.0, failed.len() as f64, "violations"),
+    ]
+}
+
+/// So many losses of power, ten in the life of each buffer.
+pub fn measure_cuts(losses: u64) -> Vec<Line> {
+    let all = Mutex::new(Lost::default());
+    let failed = on_all_processors(losses / cuts::CUTS, |seed| {
+        let lost = cuts::run(seed)?;
+        let mut all = all.lock().expect("nobody panics with it");
+        all.written += lost.written;
+        all.acknowledged += lost.acknowledged;
+        all.old += lost.old;
+        all.young += lost.young;
+        match lost.acknowledged + lost.old {
+            0 => Ok(()),
+            count => Err(format!("{count} records lost")),
+        }
+    });
+    failed.iter().take(TOLD).for_each(|(seed, error)| println!("seed {seed}: {error}"));
+    let lost = all.into_inner().expect("nobody panics with it");
+    eprintln!("{} records written; {} lost that were younger than their window", lost.written, lost.young);
+    let cuts = "simulated losses of power, torn at 512 B and 4 KiB, un-synced writes in any order, names lost";
+    vec![
+        Line::at_least(cuts, losses as f64, losses as f64, "losses"),
+        Line::new(
+            "lifecycle records lost by power after they were acknowledged, sync = always",
+            0.0,
+            lost.acknowledged as f64,
+            "records",
+        ),
+        Line::new(
+            "records lost by power that were older than 50 ms (lifecycle) or 200 ms, sync = group",
+            0.0,
+            lost.old as f64,
+            "records",
+        ),
+        Line::new(
+            "buffers with a number doubled, missing or altered after losses of power",
+            0.0,
+            failed.len() as f64,
+            "buffers",
+        ),
+    ]
+}
+
+/// What did not hold, by its seed.
+fn on_all_processors(seeds: u64, work: impl Fn(u64) -> Result<(), String> + Sync) -> BTreeMap<u64, String> {
+    let (next, failed, begun) = (AtomicU64::new(1), Mutex::new(BTreeMap::new()), Instant::now());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Relaxed);
             if seed > seeds {
                 return;
             }
-            match run(&Plan::of(seed), false) {
-                Ok(done) => {
-                    delivered.fetch_add(done.delivered, Relaxed);
-                    gaps.fetch_add(done.gaps, Relaxed);
-                    commands.fetch_add(done.commands, Relaxed);
-                }
-                Err(_) => failed.lock().expect("nobody panics with it").push(seed),
+            if let Err(error) = work(seed) {
+                failed.lock().expect("nobody panics with it").insert(seed, error);
             }
             if seed % 1_000 == 0 {
                 eprintln!("{seed} seeds in {} s", begun.elapsed().as_secs());
             }
         }
     };
-    thread::scope(|scope| {
-        (0..thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(work)))
-    });
-    let mut failed = failed.into_inner().expect("nobody panics with it");
-    failed.sort_unstable();
-    failed.iter().take(TOLD).for_each(|seed| tell(*seed));
-    eprintln!(
-        "{} records delivered, {} numbers in gaps, {} commands applied, in {} s; failed: {failed:?}",
-        delivered.into_inner(),
-        gaps.into_inner(),
-        commands.into_inner(),
-        begun.elapsed().as_secs()
-    );
-    vec![
-        Line::at_least(
-            "simulated runs of both ends of a session with everything going wrong",
-            seeds as f64,
-            seeds as f64,
-            "seeds",
-        ),
-        Line::new(
-            "simulated runs in which a record was lost, doubled, altered or out of order, a command was, or a sandbox did not come back",
-            0.0,
-            failed.len() as f64,
-            "violations",
-        ),
-    ]
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..processors).for_each(|_| drop(scope.spawn(work))));
+    failed.into_inner().expect("nobody panics with it")
 }
 
 /// What went wrong, with as few steps as it needs.
