@@ -1,19 +1,35 @@
 //! Stands before several servers: each new connection goes to the next of them, and past one that does not take it. It can be told to
-//! drop everything without a word, as a network may.
+//! drop everything without a word, to reset what is open, and to be slow, as a network may.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+/// The first byte of a connection by TLS: a handshake's (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+/// What passes at once where it is slow.
+const SLOW: usize = 1024;
 
 /// It goes on for as long as the test's process.
 pub struct Balancer {
     /// Where it listens.
     pub address: SocketAddr,
     servers: Arc<Mutex<Vec<SocketAddr>>>,
-    cut: Arc<AtomicBool>,
+    way: Arc<Way>,
+}
+
+/// How bytes pass.
+#[derive(Default)]
+struct Way {
+    cut: AtomicBool,
+    /// Between two pieces; 0 where it is not slow.
+    lag_ms: AtomicU64,
+    taken: AtomicUsize,
+    plain: AtomicUsize,
+    open: Mutex<Vec<TcpStream>>,
 }
 
 impl Balancer {
@@ -21,8 +37,8 @@ impl Balancer {
     pub fn before(servers: &[SocketAddr]) -> Balancer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (servers, cut) = (Arc::new(Mutex::new(servers.to_vec())), Arc::new(AtomicBool::new(false)));
-        let (behind, silent, turn) = (servers.clone(), cut.clone(), AtomicUsize::new(0));
+        let (servers, way) = (Arc::new(Mutex::new(servers.to_vec())), Arc::new(Way::default()));
+        let (behind, passing, turn) = (servers.clone(), way.clone(), AtomicUsize::new(0));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let behind = behind.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -30,11 +46,12 @@ impl Balancer {
                 let mut next = (0..behind.len()).map(|n| behind[(first + n) % behind.len()]);
                 // A client whose connection nobody takes sees it closed.
                 if let Some(server) = next.find_map(|address| TcpStream::connect(address).ok()) {
-                    let _ = join(client, server, &silent);
+                    passing.taken.fetch_add(1, Ordering::Relaxed);
+                    let _ = join(client, server, &passing);
                 }
             }
         });
-        Balancer { address, servers, cut }
+        Balancer { address, servers, way }
     }
 
     /// From now on before these; what is connected stays.
@@ -44,25 +61,49 @@ impl Balancer {
 
     /// Connections are taken, and nothing passes any more.
     pub fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+        self.way.cut.store(true, Ordering::Relaxed);
     }
 
-    /// What was held back passes, and all that comes.
+    /// Each KiB takes so long.
+    pub fn slow_down(&self, lag: Duration) {
+        self.way.lag_ms.store(lag.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// What was held back passes, and all that comes, at once.
     pub fn mend(&self) {
-        self.cut.store(false, Ordering::Relaxed);
+        self.way.cut.store(false, Ordering::Relaxed);
+        self.slow_down(Duration::ZERO);
+    }
+
+    /// Everything that is open ends, in the midst of whatever it is.
+    pub fn reset(&self) {
+        for stream in self.way.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// How many connections came through.
+    pub fn taken(&self) -> usize {
+        self.way.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many connections did not begin as TLS does.
+    pub fn plain(&self) -> usize {
+        self.way.plain.load(Ordering::Relaxed)
     }
 }
 
 /// Bytes both ways, until one side has ended.
-fn join(client: TcpStream, server: TcpStream, cut: &Arc<AtomicBool>) -> io::Result<()> {
+fn join(client: TcpStream, server: TcpStream, way: &Arc<Way>) -> io::Result<()> {
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
+        way.open.lock().unwrap_or_else(PoisonError::into_inner).push(stream.try_clone()?);
     }
-    let both = [(client.try_clone()?, server.try_clone()?), (server, client)];
-    for (mut from, mut to) in both {
-        let cut = cut.clone();
+    let both = [(client.try_clone()?, server.try_clone()?, true), (server, client, false)];
+    for (mut from, mut to, is_client) in both {
+        let way = way.clone();
         thread::spawn(move || {
-            let _ = pass(&mut from, &mut to, &cut);
+            let _ = pass(&mut from, &mut to, &way, is_client);
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
         });
@@ -70,12 +111,20 @@ fn join(client: TcpStream, server: TcpStream, cut: &Arc<AtomicBool>) -> io::Resu
     Ok(())
 }
 
-fn pass(from: &mut TcpStream, to: &mut TcpStream, cut: &AtomicBool) -> io::Result<()> {
+fn pass(from: &mut TcpStream, to: &mut TcpStream, way: &Way, is_client: bool) -> io::Result<()> {
     let mut bytes = [0; 64 * 1024];
+    let mut first = is_client;
     loop {
-        let count = from.read(&mut bytes)?;
+        let lag = way.lag_ms.load(Ordering::Relaxed);
+        let most = if lag > 0 { SLOW } else { bytes.len() };
+        let count = from.read(&mut bytes[..most])?;
+        if first && count > 0 && bytes[0] != HANDSHAKE {
+            way.plain.fetch_add(1, Ordering::Relaxed);
+        }
+        first = false;
+        thread::sleep(Duration::from_millis(lag));
         // Neither bytes nor an end pass.
-        while cut.load(Ordering::Relaxed) {
+        while way.cut.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));
         }
         if count == 0 {

@@ -169,6 +169,16 @@ impl Gateway {
         kill(self.pid(), signal).expect("our own child");
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
+    }
+
+    /// Without this setting from its next start on.
+    pub fn unset(&mut self, name: &str) {
+        self.settings.remove(&format!("GATEWAY_{}", name.to_uppercase()));
+    }
+
     /// Wait for its end; the exit code, or 128 + signal.
     pub fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;

@@ -65,6 +65,16 @@ impl Tally {
         }
     }
 
+    /// What another one has found, too.
+    pub fn add(&mut self, other: &Tally) {
+        self.produced += other.produced;
+        self.delivered += other.delivered;
+        self.gaps += other.gaps;
+        self.lost += other.lost;
+        self.twice += other.twice;
+        self.invented += other.invented;
+    }
+
     /// Each number from 1 to `last` once.
     fn count_class<'e>(&mut self, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
         let mut spans = Vec::new();

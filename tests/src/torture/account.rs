@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::session::Class;
 use serde_json::Value;
 
 use super::load::Sandbox;
@@ -22,10 +23,41 @@ pub struct Account {
 impl Account {
     /// End the load of these sandboxes, and hold what the gateway has of them to what they and their clients know.
     pub fn settle(&mut self, sandboxes: &mut [Sandbox], gateway: &Gateway) {
+        self.settle_by(sandboxes, |id| gateway.events(id));
+    }
+
+    /// The same with the events that somebody else finds, once everything is delivered.
+    pub fn settle_by(&mut self, sandboxes: &mut [Sandbox], mut events: impl FnMut(&str) -> Vec<Value>) {
+        sandboxes.iter_mut().for_each(Sandbox::end_load);
+        let ends: Vec<_> = sandboxes.iter_mut().map(|sandbox| (sandbox.tasks(), sandbox.produced())).collect();
+        for (sandbox, (tasks, produced)) in sandboxes.iter().zip(ends) {
+            let events = events(sandbox.id);
+            self.tally.count(&events, &produced);
+            self.check(sandbox, &tasks, &events);
+        }
+    }
+
+    /// Of records alone, where tasks may have lost their last words, and have told them once more.
+    pub fn settle_records(&mut self, sandboxes: &mut [Sandbox], gateway: &Gateway) {
         sandboxes.iter_mut().for_each(Sandbox::end_load);
         for sandbox in sandboxes {
-            self.check(sandbox, gateway);
+            let produced = sandbox.produced();
+            self.tally.count(&gateway.events(sandbox.id), &produced);
         }
+    }
+
+    /// What another one has found, too.
+    pub fn add(&mut self, other: &Account) {
+        self.tally.add(&other.tally);
+        self.tasks += other.tasks;
+        self.ends += other.ends;
+        self.altered += other.altered;
+        self.taken_back += other.taken_back;
+    }
+
+    /// Whether a goal is missed.
+    pub fn is_wrong(&self) -> bool {
+        !self.lines("").iter().all(Line::kept)
     }
 
     /// Numbers that are in gaps.
@@ -64,11 +96,7 @@ impl Account {
         ]
     }
 
-    fn check(&mut self, sandbox: &mut Sandbox, gateway: &Gateway) {
-        let tasks = sandbox.tasks();
-        let produced = sandbox.produced();
-        let events = gateway.events(sandbox.id);
-        self.tally.count(&events, &produced);
+    fn check(&mut self, sandbox: &Sandbox, tasks: &BTreeMap<String, Value>, events: &[Value]) {
         self.tasks += sandbox.told.len();
         for (id, told) in &sandbox.told {
             match tasks.get(id) {
@@ -79,17 +107,19 @@ impl Account {
                 Some(_) => {}
             }
         }
+        let mut excused = Refused::of(events);
         let mut by_task: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
         for record in events.iter().map(|event| &event["record"]) {
             by_task.entry(record["body"]["task_id"].as_str().unwrap_or_default()).or_default().push(record);
         }
-        for (id, task) in &tasks {
-            self.check_task(id, task, by_task.get(id.as_str()).map(Vec::as_slice).unwrap_or_default());
+        for (id, task) in tasks {
+            let records = by_task.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+            self.check_task(id, task, records, &mut excused);
         }
     }
 
     /// One last state and one result, both as it is told here.
-    fn check_task(&mut self, id: &str, task: &Value, records: &[&Value]) {
+    fn check_task(&mut self, id: &str, task: &Value, records: &[&Value], refused: &mut Refused) {
         let told = |kind: &dyn Fn(&str) -> bool| -> Vec<&Value> {
             records.iter().filter(|record| kind(record["kind"].as_str().unwrap_or_default())).copied().collect()
         };
@@ -97,12 +127,37 @@ impl Account {
         let open = ["task.starting", "task.running", "task.result", "line"];
         let last = told(&|kind| !open.contains(&kind));
         let results = told(&|kind| kind == "task.result");
+        if (last.is_empty() && refused.takes(Class::Lifecycle)) || (results.is_empty() && refused.takes(Class::Results))
+        {
+            return;
+        }
         if last.len() != 1 || results.len() != 1 {
             let has = format!("has {} last states and {} results", last.len(), results.len());
             self.ends += noted(id, &format!("is told here as {task}, and {has}"));
         } else if last[0]["kind"] != format!("task.{word}") || results[0]["body"] != *task {
             self.altered += noted(id, &format!("is told here as {task}, and is {} and {}", last[0], results[0]));
         }
+    }
+}
+
+/// Numbers by class that are gaps because a disk refused their records. Each stands for one record that nobody can have.
+struct Refused(BTreeMap<Class, i64>);
+
+impl Refused {
+    fn of(events: &[Value]) -> Refused {
+        let of = |class: Class| {
+            let gaps = events.iter().filter(|event| event["class"] == class.name() && event["gap"]["reason"] == "disk");
+            let number = |gap: &Value, name: &str| gap["gap"][name].as_i64().unwrap_or_default();
+            (class, gaps.map(|gap| number(gap, "to") - number(gap, "from") + 1).sum())
+        };
+        Refused(Class::ALL.map(of).into())
+    }
+
+    /// One of them.
+    fn takes(&mut self, class: Class) -> bool {
+        let left = self.0.entry(class).or_default();
+        *left -= 1;
+        *left >= 0
     }
 }
 

@@ -10,8 +10,10 @@ use std::ffi::{OsStr, OsString};
 
 use super::chance::Chance;
 
+mod fault;
 mod mount;
 
+pub(super) use fault::{Call, Damage, Fault};
 pub(super) use mount::Forgetful;
 
 /// Number of the folder that is mounted.

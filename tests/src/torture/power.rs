@@ -115,7 +115,11 @@ impl World {
             found.cuts += 1;
         }
         let (mut sandboxes, disks): (Vec<_>, Vec<_>) = self.sandboxes.into_iter().unzip();
-        found.account.settle(&mut sandboxes, &self.gateway.0);
+        if self.always {
+            found.account.settle(&mut sandboxes, &self.gateway.0);
+        } else {
+            found.account.settle_records(&mut sandboxes, &self.gateway.0);
+        }
         // Disks go after all who use them.
         drop((sandboxes, self.gateway));
         drop(disks);

@@ -15,6 +15,7 @@ use fuser::{
 };
 use tempfile::TempDir;
 
+use super::fault::{Call, Fault, Faults, suffer};
 use super::{Body, Chance, Change, File, Folder, Node, Tree};
 use crate::binaries;
 
@@ -29,6 +30,7 @@ const BLOCKS: u64 = 1 << 20;
 /// A file system that forgets, mounted until this value goes.
 pub(in crate::torture) struct Forgetful {
     tree: Arc<Mutex<Tree>>,
+    faults: Arc<Mutex<Faults>>,
     // Before the directory that it is mounted on.
     _session: BackgroundSession,
     place: TempDir,
@@ -39,10 +41,11 @@ impl Forgetful {
     pub(in crate::torture) fn mount() -> Option<Forgetful> {
         let place = binaries::scratch();
         let tree = Arc::new(Mutex::new(Tree::new()));
+        let faults: Arc<Mutex<Faults>> = Arc::default();
         let mut config = Config::default();
         config.acl = SessionACL::All;
-        match fuser::spawn_mount(Shown(tree.clone()), place.path(), &config) {
-            Ok(_session) => Some(Forgetful { tree, _session, place }),
+        match fuser::spawn_mount(Shown { tree: tree.clone(), faults: faults.clone() }, place.path(), &config) {
+            Ok(_session) => Some(Forgetful { tree, faults, _session, place }),
             Err(error) => {
                 eprintln!("skipped: no file system in user space can be mounted here: {error}");
                 None
@@ -55,21 +58,50 @@ impl Forgetful {
         self.place.path()
     }
 
+    /// From now on calls are counted, up to this fault.
+    pub(in crate::torture) fn expect(&self, fault: Fault) {
+        lock(&self.faults).expect(fault);
+    }
+
+    /// From now on every call is done.
+    pub(in crate::torture) fn heal(&self) {
+        lock(&self.faults).forget();
+    }
+
+    /// How many calls have met it.
+    pub(in crate::torture) fn met(&self) -> usize {
+        lock(&self.faults).met()
+    }
+
     /// Power is lost and comes back. Whoever used it has ended.
     pub(in crate::torture) fn cut(&self, chance: &mut Chance) {
         lock(&self.tree).cut(chance);
     }
 }
 
-fn lock(tree: &Mutex<Tree>) -> MutexGuard<'_, Tree> {
-    tree.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Shown(Arc<Mutex<Tree>>);
+struct Shown {
+    tree: Arc<Mutex<Tree>>,
+    faults: Arc<Mutex<Faults>>,
+}
 
 impl Shown {
     fn tree(&self) -> MutexGuard<'_, Tree> {
-        lock(&self.0)
+        lock(&self.tree)
+    }
+
+    /// Whether this call may be done; it may take its time.
+    fn may(&self, call: Call) -> Result<(), Errno> {
+        self.takes(call, 0).map(drop)
+    }
+
+    /// How many of so many bytes it takes.
+    fn takes(&self, call: Call, length: usize) -> Result<usize, Errno> {
+        let damage = lock(&self.faults).meets(call);
+        suffer(damage, length)
     }
 
     fn make(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, body: Body) -> Result<FileAttr, Errno> {
@@ -193,6 +225,11 @@ impl Filesystem for Shown {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if size.is_some()
+            && let Err(errno) = self.may(Call::Length)
+        {
+            return reply.error(errno);
+        }
         let mut tree = self.tree();
         if let Some(node) = tree.nodes.get_mut(&number.0) {
             node.mode = mode.map_or(node.mode, |mode| mode & 0o7777);
@@ -206,7 +243,11 @@ impl Filesystem for Shown {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        entry(self.make(request, parent, name, mode & !umask, Body::Folder(Folder::default())), reply);
+        let may = self.may(Call::Name);
+        entry(
+            may.and_then(|()| self.make(request, parent, name, mode & !umask, Body::Folder(Folder::default()))),
+            reply,
+        );
     }
 
     fn create(
@@ -219,7 +260,8 @@ impl Filesystem for Shown {
         _: i32,
         reply: ReplyCreate,
     ) {
-        match self.make(request, parent, name, mode & !umask, Body::File(File::default())) {
+        let may = self.may(Call::Open);
+        match may.and_then(|()| self.make(request, parent, name, mode & !umask, Body::File(File::default()))) {
             Ok(made) => {
                 let flags = FopenFlags::FOPEN_DIRECT_IO;
                 reply.created(&FORGOTTEN, &made, Generation(0), FileHandle(0), flags);
@@ -229,11 +271,11 @@ impl Filesystem for Shown {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(self.remove(parent, name), reply);
+        done(self.may(Call::Name).and_then(|()| self.remove(parent, name)), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(self.remove(parent, name), reply);
+        done(self.may(Call::Name).and_then(|()| self.remove(parent, name)), reply);
     }
 
     fn rename(
@@ -246,10 +288,14 @@ impl Filesystem for Shown {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        done(self.rename((parent.0, name), (newparent.0, newname), flags), reply);
+        let may = self.may(Call::Rename);
+        done(may.and_then(|()| self.rename((parent.0, name), (newparent.0, newname), flags)), reply);
     }
 
     fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if let Err(errno) = self.may(Call::Open) {
+            return reply.error(errno);
+        }
         if let Some(file) = self.tree().file(number.0)
             && flags.0 & libc::O_TRUNC != 0
         {
@@ -288,6 +334,10 @@ impl Filesystem for Shown {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let data = match self.takes(Call::Write, data.len()) {
+            Ok(taken) => &data[..taken],
+            Err(errno) => return reply.error(errno),
+        };
         let mut tree = self.tree();
         let Some(file) = tree.file(number.0) else { return reply.error(Errno::ENOENT) };
         let end = file.seen.len();
@@ -301,6 +351,9 @@ impl Filesystem for Shown {
 
     fn fsync(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         sleep(SYNC);
+        if let Err(errno) = self.may(Call::Sync) {
+            return reply.error(errno);
+        }
         if let Some(file) = self.tree().file(number.0) {
             file.sync();
         }
@@ -324,6 +377,9 @@ impl Filesystem for Shown {
 
     fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         sleep(SYNC);
+        if let Err(errno) = self.may(Call::SyncFolder) {
+            return reply.error(errno);
+        }
         self.tree().sync_folder(number.0);
         reply.ok();
     }
@@ -338,6 +394,7 @@ impl Filesystem for Shown {
 
     fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, mode: i32, reply: ReplyEmpty) {
         // Room is always there; a longer length is not asked for.
-        if mode & libc::FALLOC_FL_KEEP_SIZE != 0 { reply.ok() } else { reply.error(Errno::EOPNOTSUPP) }
+        let known = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        done(self.may(Call::Length).and(if known { Ok(()) } else { Err(Errno::EOPNOTSUPP) }), reply);
     }
 }

@@ -1,0 +1,177 @@
+//! What a network, a scheduler and a neighbour do, one after the other under load: nothing passes, connections end in the midst, everything
+//! is slow; either end stands still; either end's disk is full. Each lasts for a while, and then everything works again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use tempfile::TempDir;
+
+use super::account::Account;
+use super::chance::Chance;
+use super::load::{Sandbox, Settings};
+use crate::balancer::Balancer;
+use crate::bench::Line;
+use crate::binaries;
+use crate::control_plane::Gateway;
+use crate::wait::{LONG, within};
+
+/// Each has a supervisor.
+const SANDBOXES: [&str; 2] = ["a", "b"];
+/// Of each end's disk.
+const DISK: &str = "size=32m,mode=0777";
+/// As long as most of them last, and as one of ten may.
+const SHORT_MS: u64 = 4_000;
+const LONG_MS: u64 = 40_000;
+
+/// What goes wrong for a while.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Nothing passes, and nobody is told.
+    Blackhole,
+    /// Connections end, again and again.
+    Resets,
+    /// Each KiB takes its time.
+    Slow,
+    /// The gateway's process does not run.
+    GatewayStands,
+    /// A supervisor's does not.
+    SupervisorStands,
+    /// Others have filled the disk of the gateway's database.
+    GatewayFull,
+    /// The same of a state directory.
+    SupervisorFull,
+}
+
+const ALL: [Fault; 7] = [
+    Fault::Blackhole,
+    Fault::Resets,
+    Fault::Slow,
+    Fault::GatewayStands,
+    Fault::SupervisorStands,
+    Fault::GatewayFull,
+    Fault::SupervisorFull,
+];
+
+/// So many of them. `long` are those that last up to 40 s.
+pub fn measure(faults: usize, long: bool) -> Vec<Line> {
+    let mut chance = Chance::seeded(0xa54f_f53a_5f1d_36f1);
+    let Some(mut site) = Site::start() else { return Vec::new() };
+    let (mut stuck, first) = (0, chance.below(ALL.len()));
+    for round in 0..faults {
+        chance.pause(500);
+        let fault = ALL[(first + round) % ALL.len()];
+        let most = if long && round % 10 == 9 { LONG_MS } else { SHORT_MS };
+        let lasts = Duration::from_millis(if long { 1000 } else { 200 }) + chance.millis(most);
+        println!("{fault:?} for {} ms", lasts.as_millis());
+        site.suffer(fault, lasts, round % SANDBOXES.len());
+        if !site.works() {
+            println!("{fault:?} has left something that does not work");
+            stuck += 1;
+        }
+    }
+    let faults = format!("{faults} faults of network, disk and scheduler");
+    let mut account = Account::default();
+    account.settle(&mut site.sandboxes, &site.gateway);
+    let mut lines = account.lines(&faults);
+    lines.push(Line::new(format!("of {faults}, those after which not all works again"), 0.0, stuck as f64, "faults"));
+    lines
+}
+
+struct Site {
+    gateway: Gateway,
+    front: Balancer,
+    sandboxes: [Sandbox; 2],
+    disks: [Disk; 3],
+}
+
+impl Site {
+    /// `None` where nobody may mount a disk, which is printed.
+    fn start() -> Option<Site> {
+        let disks = [Disk::mount()?, Disk::mount()?, Disk::mount()?];
+        let database = format!("sqlite:{}", disks[2].path().join("gateway.db").display());
+        let gateway = Gateway::build().set("database_url", &database).start();
+        let front = Balancer::before(&[gateway.address]);
+        let mut states = disks.iter().map(|disk| disk.path().join("state"));
+        let sandboxes = SANDBOXES.map(|id| {
+            let settings = Settings::default().set("state-dir", states.next().unwrap_or_default());
+            Sandbox::start_with(
+                id,
+                &format!("ws://{}", front.address),
+                settings.set("buffer-size", "4MiB").set("buffer-reserve", "1MiB"),
+            )
+        });
+        Some(Site { gateway, front, sandboxes, disks })
+    }
+
+    fn suffer(&mut self, fault: Fault, lasts: Duration, which: usize) {
+        let wait = || std::thread::sleep(lasts);
+        match fault {
+            Fault::Blackhole => {
+                self.front.cut();
+                wait();
+            }
+            Fault::Resets => {
+                for _ in 0..10 {
+                    self.front.reset();
+                    std::thread::sleep(lasts / 10);
+                }
+            }
+            Fault::Slow => {
+                self.front.slow_down(Duration::from_millis(50));
+                wait();
+            }
+            Fault::GatewayStands => stand(self.gateway.pid(), wait),
+            Fault::SupervisorStands => stand(self.sandboxes[which].supervisor.pid(), wait),
+            Fault::GatewayFull => self.disks[2].fill(wait),
+            Fault::SupervisorFull => self.disks[which].fill(wait),
+        }
+        self.front.mend();
+    }
+
+    /// Tasks run, and all are at the gateway.
+    fn works(&self) -> bool {
+        let there = || self.gateway.metric("gateway_sessions") == SANDBOXES.len() as f64;
+        self.sandboxes.iter().all(Sandbox::works) && within(LONG, || there().then_some(())).is_some()
+    }
+}
+
+fn stand(pid: nix::unistd::Pid, wait: impl Fn()) {
+    kill(pid, Signal::SIGSTOP).expect("our own child");
+    wait();
+    kill(pid, Signal::SIGCONT).expect("our own child");
+}
+
+/// A small one, in memory, until this value goes.
+struct Disk(TempDir);
+
+impl Disk {
+    fn mount() -> Option<Disk> {
+        let place = binaries::scratch();
+        let mounted = mount(Some("tmpfs"), place.path(), Some("tmpfs"), MsFlags::MS_NOSUID, Some(DISK));
+        mounted.inspect_err(|error| eprintln!("skipped: no small disk can be mounted here: {error}")).ok()?;
+        Some(Disk(place))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Full, for as long as that takes.
+    fn fill(&self, wait: impl Fn()) {
+        let ballast: PathBuf = self.path().join("ballast");
+        let filled = File::create(&ballast).and_then(|mut file| std::io::copy(&mut std::io::repeat(0), &mut file));
+        filled.expect_err("it is small");
+        wait();
+        fs::remove_file(&ballast).expect("made above");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount(self.path());
+    }
+}
