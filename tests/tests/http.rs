@@ -118,6 +118,31 @@ fn requests_that_are_not_http_start_nothing() {
 }
 
 #[test]
+fn connections_that_ask_for_nothing_keep_nobody_out_and_who_has_asked_stays() {
+    let (supervisor, api) = supervisor();
+    let id = api.start(json!({"script": "read line; echo last", "stdin_open": true}));
+    let (_, mut followed) = api.open("GET", &format!("/dev-tasks/{id}/logs?follow=true"), &[], b"").expect("an answer");
+    // More than there are places, and none of them ends its head.
+    let held: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(api.address).expect("it listens");
+            // One that has gone already was let in and had to go.
+            let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHo");
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(http::get(api.address, "/readyz").expect("a place").status, 200);
+    }
+    assert!(supervisor.metric("supervisor_connections_refused_total") >= Some(172.0), "they had to go for others");
+    drop(held);
+    assert_eq!(api.post(&format!("/dev-tasks/{id}/stdin"), "x\n").status(), 200);
+    let mut rest = String::new();
+    followed.read_to_string(&mut rest).expect("it was never closed");
+    assert_eq!(rest, "last\n");
+}
+
+#[test]
 fn health_answers_while_connections_are_held_open_and_tasks_flood() {
     let (_supervisor, api) = supervisor();
     let ids: Vec<String> = (0..2).map(|_| api.start(json!({"script": "head -c 60000000 /dev/zero"}))).collect();
