@@ -21,8 +21,8 @@ use crate::wait::{LONG, within};
 
 /// Each has a supervisor.
 const SANDBOXES: [&str; 2] = ["a", "b"];
-/// Of each end's disk.
-const DISK: &str = "size=32m,mode=0777";
+/// Of each end's disk: more than a long run keeps of its own.
+const DISK: &str = "size=256m,mode=0777";
 /// As long as most of them last, and as one of ten may.
 const SHORT_MS: u64 = 4_000;
 const LONG_MS: u64 = 40_000;
