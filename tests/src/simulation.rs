@@ -33,7 +33,7 @@ mod trace;
 
 use ::supervisor::buffer::disk::{Blocks, Disk};
 use chance::Chance;
-use gateway::Gateway;
+use gateway::{Gateway, Slow};
 use net::{Net, Way};
 pub use plan::Plan;
 use plan::Step;
@@ -104,6 +104,7 @@ struct World {
     /// What is over at that moment, by its order.
     pending: BTreeMap<(Instant, usize), Step>,
     given: Vec<i64>,
+    slow: Slow,
 }
 
 impl World {
@@ -113,7 +114,8 @@ impl World {
         let trace = Trace::new(aloud);
         let net = Net::new(plan.sandboxes, Chance::new(plan.seed, 2), trace.clone());
         gateway::make_store(place.path());
-        let gateway = Gateway::start(place.path(), &net).await;
+        let slow = Slow::new();
+        let gateway = Gateway::start(place.path(), &net, &slow).await;
         let mut sandboxes = Vec::new();
         for number in 0..plan.sandboxes {
             let mut sandbox = Sandbox::new(number, plan.seed, place.path(), net.clone(), trace.clone());
@@ -122,7 +124,7 @@ impl World {
             sandboxes.push(sandbox);
         }
         let given = vec![0; plan.sandboxes];
-        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given }
+        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given, slow }
     }
 
     async fn live(mut self, plan: &Plan) -> Result<Done, String> {
@@ -205,6 +207,7 @@ impl World {
                     }
                 }
             }
+            Step::Slow { ms } => self.slow.until(Instant::now() + Duration::from_millis(ms)),
             Step::Flood { who, lines } => self.sandboxes[who].flood(lines),
         }
     }
@@ -220,13 +223,14 @@ impl World {
 
     async fn start_gateway(&mut self) {
         if self.gateway.is_none() {
-            self.gateway = Some(Gateway::start(self.place.path(), &self.net).await);
+            self.gateway = Some(Gateway::start(self.place.path(), &self.net, &self.slow).await);
         }
     }
 
     async fn heal(&mut self) {
         self.trace.note(format_args!("everything heals"));
         self.net.heal();
+        self.slow.until(Instant::now());
         self.start_gateway().await;
         for sandbox in &mut self.sandboxes {
             sandbox.disk.limit(None);

@@ -1,10 +1,11 @@
 //! The gateway of a simulation: the parts of the real one on a real SQLite file, from its connections on.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Wake, Waker, ready};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -87,6 +88,35 @@ pub(super) fn make_store(place: &Path) {
     std::fs::write(place.join("gateway.db"), empty).expect("our own directory");
 }
 
+/// A database that takes its time: until when nothing is written.
+#[derive(Clone)]
+pub(super) struct Slow(Arc<Mutex<Instant>>);
+
+impl Slow {
+    pub(super) fn new() -> Slow {
+        Slow(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Until then.
+    pub(super) fn until(&self, moment: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    }
+
+    /// Goes on with the work only while it is not slow.
+    async fn hold_up(self, work: impl Future<Output = ()>) {
+        let (mut work, mut timer) = (pin!(work), pin!(sleep(Duration::ZERO)));
+        poll_fn(|context| {
+            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if until > Instant::now() {
+                timer.as_mut().reset(until);
+                ready!(timer.as_mut().poll(context));
+            }
+            work.as_mut().poll(context)
+        })
+        .await;
+    }
+}
+
 /// One life of it.
 pub(super) struct Gateway {
     pub(super) sessions: Arc<Sessions>,
@@ -97,12 +127,12 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Serve whoever dials on `net`.
-    pub(super) async fn start(place: &Path, net: &Net) -> Gateway {
+    pub(super) async fn start(place: &Path, net: &Net, slow: &Slow) -> Gateway {
         let metrics = Arc::new(Metrics::default());
         let in_place_of_waiting: InPlace = Arc::new(wait);
         let opened = in_place(Store::open_in_place(&url(place), in_place_of_waiting, metrics.clone()));
         let (store, writer) = opened.expect("the gateway before has let go of it");
-        let mut tasks = vec![tokio::spawn(writer.run())];
+        let mut tasks = vec![tokio::spawn(slow.clone().hold_up(writer.run()))];
         let awake = Awake::starting_at(store.awake_ms().await.expect("it can be read"));
         let wake = store::Wake { alone: true, now_ms: 0, awake_ms: awake.now() };
         store.write(wake).await.expect("it can be written");

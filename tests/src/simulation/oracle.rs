@@ -120,7 +120,10 @@ fn were_applied_once(ledger: &Ledger, given: i64) -> Result<usize, String> {
 /// The one with the newest fence.
 async fn has_one_session(gateway: &super::gateway::Gateway, sandbox: &Sandbox) -> Result<(), String> {
     let row = gateway.sessions.store.sandbox(&sandbox.id).await.map_err(|error| error.to_string())?;
-    let newest = row.map(|row| row.fence);
+    let newest = row.as_ref().map(|row| row.fence);
+    if row.is_some_and(|row| row.ended_ms.is_some()) {
+        return Err("the store says that its session has ended".into());
+    }
     match gateway.sessions.registry.get(&sandbox.id) {
         Some(live) if Some(live.fence) == newest => Ok(()),
         Some(live) => Err(format!("the session {} is live, and the newest is {newest:?}", live.fence)),

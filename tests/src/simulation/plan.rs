@@ -54,6 +54,8 @@ pub(super) enum Step {
     Suspend { who: usize, ms: u64 },
     /// The gateway is given commands.
     Command { who: usize, count: u64 },
+    /// The gateway's database writes nothing.
+    Slow { ms: u64 },
     /// More lines are written than the budget has room for.
     Flood { who: usize, lines: u64 },
 }
@@ -101,7 +103,7 @@ impl Step {
         let way = chance.one_of(&[Way::Up, Way::Down, Way::Both]);
         let ms = chance.one_of(&[5, 50, 500, 3_000, 12_000]);
         let ms = chance.between(1, ms);
-        match chance.below(if bad_disk { 20 } else { 17 }) {
+        match chance.below(if bad_disk { 22 } else { 19 }) {
             0 => Step::Delay { least: chance.between(0, 20), most: chance.between(20, 400) },
             1 | 2 => Step::Cut { who },
             3 => Step::Swallow { who, way },
@@ -117,7 +119,8 @@ impl Step {
             14 => Step::Suspend { who, ms: chance.between(1, 6 * 3_600_000) },
             15 => Step::Command { who, count: chance.between(1, 20) },
             16 => Step::Flood { who, lines: chance.between(1, 600) },
-            17 | 18 => Step::Fill { who, ms },
+            17 | 18 => Step::Slow { ms },
+            19 | 20 => Step::Fill { who, ms },
             _ => {
                 let mut few = || chance.below(3) as u32;
                 let faults = Faults { writes: few(), syncs: few(), names: few(), removals: few() };
