@@ -18,7 +18,7 @@ use supervisor::http::View;
 use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
 use supervisor::machine::{Machine, StandIn};
 use supervisor::metrics::Metrics;
-use supervisor::state::StateDir;
+use supervisor::state::{StateDir, StateError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -140,7 +140,7 @@ impl Sandbox {
         }
         let metrics = Arc::new(Metrics::default());
         let machine = Machine::simulated(self.machine.clone());
-        let directory = Arc::new(StateDir::open(&self.place.join("state")).expect("our own directory"));
+        let directory = Arc::new(self.state().await);
         let settings = buffer::Config { limits: BUFFER, sync_always: self.sync_always };
         let Ok(opened) = Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]) else {
             // As its Pod would: a disk that refuses everything is tried again.
@@ -193,6 +193,17 @@ impl Sandbox {
         let chance = Chance::new(self.chance.bits(), 0);
         let worker = tokio::spawn(work.clone().go_on(chance));
         self.life = Some(Life { buffer, phase, tasks, worker, work, _kept: kept });
+    }
+
+    /// What the life before holds is let go of when its tasks see that it is over.
+    async fn state(&self) -> StateDir {
+        loop {
+            match StateDir::open(&self.place.join("state")) {
+                Ok(directory) => return directory,
+                Err(StateError::InUse { .. }) => sleep(Duration::from_millis(1)).await,
+                Err(error) => panic!("our own directory: {error}"),
+            }
+        }
     }
 
     fn config(&self) -> link::Config {
