@@ -6,7 +6,7 @@
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
 //! Of several gateways behind one address, each has the places that it gave away, and whoever was refused comes to any of them. So a place
-//! whose owner has not come at its time goes to somebody else: as many who come elsewhere come here.
+//! whose owner is late goes to somebody else: as many who come elsewhere come here. Whoever is later still begins anew.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,8 +21,9 @@ const BURST: Duration = Duration::from_millis(100);
 const KEPT: Duration = Duration::from_secs(60);
 /// Clocks and timers of both sides are so coarse.
 const EARLY: Duration = Duration::from_millis(10);
-/// Where there are several gateways, a place that is late by so much is anybody's; by more, nobody's, so that there is no burst of them.
-const LATE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
+/// Where there are several gateways, whoever is later than this, the time of some handshakes, has probably come to another one: its place is
+/// anybody's. One that nobody has taken by the second is nobody's, so that there is no burst of them.
+const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 /// Bounds of P.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
 
@@ -58,7 +59,9 @@ impl Admission {
     /// Whether this sandbox may begin a session `now`; else after how long.
     pub fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
         let step = Duration::from_secs(1) / self.rate;
+        let several = self.gateways.load(Ordering::Relaxed) > 1;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.tidy(now, if several { LATE.1 } else { KEPT });
         if let Some(&slot) = book.reserved.get(sandbox) {
             if now + EARLY < slot {
                 return Err(slot - now);
@@ -66,10 +69,9 @@ impl Admission {
             book.give_up(slot);
             return Ok(());
         }
-        book.tidy(now);
         let slot = book.free.max(now.checked_sub(BURST).unwrap_or(now));
         if slot > now
-            && self.gateways.load(Ordering::Relaxed) > 1
+            && several
             && let Some(late) = book.late(now)
         {
             book.give_up(late);
@@ -122,9 +124,10 @@ impl Book {
         self.due.range(from..=to).next().map(|(slot, _)| *slot)
     }
 
-    fn tidy(&mut self, now: Instant) {
+    /// Times that are over for so long are nobody's.
+    fn tidy(&mut self, now: Instant, kept: Duration) {
         while let Some((&slot, _)) = self.due.first_key_value()
-            && slot + KEPT <= now
+            && slot + kept <= now
         {
             self.give_up(slot);
         }
@@ -167,7 +170,7 @@ mod tests {
     }
 
     /// Thousands who come at once, each time to any of three gateways behind one address.
-    fn seconds_until_all_are_in(gateways: usize, told: usize) -> (f64, usize) {
+    fn seconds_until_all_are_in(told: usize) -> (f64, usize) {
         let now = Instant::now();
         let admissions: Vec<Admission> = (0..3).map(|_| Admission::new(100, now)).collect();
         admissions.iter().for_each(|admission| admission.set_gateways(told));
@@ -177,13 +180,13 @@ mod tests {
         while let Some(((at, who), random)) = waiting.pop_first() {
             // Any of them, as by chance (Knuth's multiplier).
             let random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let turn = (random >> 33) as usize % gateways;
+            let turn = (random >> 33) as usize % admissions.len();
             match admissions[turn].admit(&who.to_string(), now + at) {
                 Ok(()) => {
                     last = at;
                     *seconds.entry(at.as_secs()).or_default() += 1;
                 }
-                Err(wait) => drop(waiting.insert((at + wait + Duration::from_millis(1), who), random)),
+                Err(wait) => drop(waiting.insert((at + wait + Duration::from_millis(30 + random % 70), who), random)),
             }
         }
         (last.as_secs_f64(), seconds.values().copied().max().unwrap_or(0))
@@ -191,11 +194,11 @@ mod tests {
 
     #[test]
     fn places_of_those_who_came_to_another_gateway_are_not_wasted() {
-        let (all, busiest) = seconds_until_all_are_in(3, 3);
+        let (all, busiest) = seconds_until_all_are_in(3);
         // 3,000 at 300 a second take 10 s.
         assert!(all < 14.0, "{all} s");
         assert!(busiest <= 375, "{busiest} in one second, where 300 may come");
-        let (kept, _) = seconds_until_all_are_in(3, 1);
+        let (kept, _) = seconds_until_all_are_in(1);
         assert!(kept > 1.3 * all, "{kept} s where each place is kept, {all} s where it is given on");
     }
 

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use peer::places::{Place, Places};
+use peer::places::{Place, Places, Taken};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::tls::Identity;
 
 /// Connections at once that are no sessions.
-const CONNECTIONS: u32 = 4096;
+const CONNECTIONS: usize = 4096;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// From the connection to TLS.
@@ -65,10 +65,10 @@ pub async fn serve(
             }
         };
         let taken = places.take();
-        if taken.as_ref().is_none_or(|(_, from_another)| *from_another) {
+        if !matches!(taken, Taken::Free(_)) {
             metrics.connections_refused.inc();
         }
-        let Some((place, _)) = taken else { continue };
+        let (Taken::Free(place) | Taken::Anothers(place)) = taken else { continue };
         // Answers are small; waiting for more of them would only add delay.
         let _ = stream.set_nodelay(true);
         let (routes, stop) = (routes.clone(), stop.clone());
@@ -85,8 +85,9 @@ pub async fn serve(
                 }
             };
             tokio::select! {
-                () = served => {}
+                biased;
                 () = place.given_away() => {}
+                () = served => {}
             }
         });
     }
@@ -101,8 +102,14 @@ where
 {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        place.keep();
-        routes.call(request)
+        let answer = place.keep().then(|| routes.call(request));
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                // It has lost its place, and is about to be closed.
+                None => std::future::pending().await,
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,22 +1,32 @@
 //! So many connections at once, and who goes when another one comes.
 //!
-//! Promises: never more than so many; whoever has asked for something keeps its place; where all are taken, the one that has been there for
-//! longest without asking gives its place to whoever comes. So connections that are held open on purpose keep nobody out who asks at
-//! once, as probes do.
+//! Promises: no more than so many, but for the instant in which one goes for another; whoever has asked for something keeps its place; where all
+//! are taken, the one that has been there for longest without asking gives its place to whoever comes. So connections on which nothing
+//! is said keep nobody out who asks at once, as probes do.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 /// All places of a listener.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct Places {
-    most: u32,
-    free: Arc<Semaphore>,
-    /// Who has not asked yet, as far as they are known to be there; oldest first.
-    newcomers: Mutex<VecDeque<Weak<Seat>>>,
+struct Shared {
+    most: usize,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Who has not asked yet, in the order of their coming.
+    silent: BTreeMap<u64, Arc<Notify>>,
+    /// Of the next one that comes.
+    turn: u64,
 }
 
 /// One connection's place: free again when its last clone is dropped.
@@ -25,66 +35,80 @@ pub struct Place(Arc<Seat>);
 
 #[derive(Debug)]
 struct Seat {
-    /// Taken out when the place goes to somebody else.
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
-    asked: AtomicBool,
-    given_away: Notify,
+    shared: Arc<Shared>,
+    turn: u64,
+    given_away: Arc<Notify>,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Silent,
+    Asked,
+    Gone,
+}
+
+/// What a connection that came gets.
+#[derive(Debug)]
+pub enum Taken {
+    /// One that was free.
+    Free(Place),
+    /// That of one that goes now.
+    Anothers(Place),
+    /// None: all have asked for something.
+    None,
 }
 
 impl Places {
     /// So many, all of them free.
-    pub fn new(most: u32) -> Places {
-        Places { most, free: Arc::new(Semaphore::new(most as usize)), newcomers: Mutex::default() }
+    pub fn new(most: usize) -> Places {
+        let state = State { free: most, silent: BTreeMap::new(), turn: 0 };
+        Places(Arc::new(Shared { most, state: Mutex::new(state), freed: Notify::new() }))
     }
 
-    /// A place, and whether somebody had to go for it; `None` where all have asked for something.
-    pub fn take(&self) -> Option<(Place, bool)> {
-        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (permit, taken_from) = match self.free.clone().try_acquire_owned() {
-            Ok(permit) => (permit, false),
-            Err(_) => (next(&mut newcomers)?.give_away()?, true),
-        };
-        // Those at the front that are no newcomers any more; others behind them wait at most as long as a head may take.
-        while newcomers.front().is_some_and(|seat| seat.upgrade().is_none_or(|seat| !seat.is_newcomer())) {
-            newcomers.pop_front();
+    /// A place for one that comes.
+    pub fn take(&self) -> Taken {
+        let mut state = self.0.lock();
+        let oldest = if state.free > 0 { None } else { state.silent.pop_first() };
+        match &oldest {
+            Some((_, given_away)) => given_away.notify_one(),
+            None if state.free == 0 => return Taken::None,
+            None => state.free -= 1,
         }
-        let seat = Arc::new(Seat {
-            permit: Mutex::new(Some(permit)),
-            asked: AtomicBool::new(false),
-            given_away: Notify::new(),
-        });
-        newcomers.push_back(Arc::downgrade(&seat));
-        Some((Place(seat), taken_from))
+        let (turn, given_away) = (state.turn, Arc::<Notify>::default());
+        state.turn += 1;
+        state.silent.insert(turn, given_away.clone());
+        let standing = Mutex::new(Standing::Silent);
+        let place = Place(Arc::new(Seat { shared: self.0.clone(), turn, given_away, standing }));
+        if oldest.is_some() { Taken::Anothers(place) } else { Taken::Free(place) }
     }
 
     /// Until nobody has a place.
     pub async fn all_free(&self) {
-        // It is never closed.
-        let _ = self.free.acquire_many(self.most).await;
+        while self.0.lock().free < self.0.most {
+            self.0.freed.notified().await;
+        }
     }
 }
 
-/// The oldest newcomer.
-fn next(newcomers: &mut VecDeque<Weak<Seat>>) -> Option<Arc<Seat>> {
-    std::iter::from_fn(|| newcomers.pop_front()).filter_map(|seat| seat.upgrade()).find(|seat| seat.is_newcomer())
-}
-
-impl Seat {
-    fn is_newcomer(&self) -> bool {
-        !self.asked.load(Ordering::Relaxed)
-    }
-
-    fn give_away(&self) -> Option<OwnedSemaphorePermit> {
-        let permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.given_away.notify_one();
-        permit
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// Something was asked for: nobody gets this place any more.
-    pub fn keep(&self) {
-        self.0.asked.store(true, Ordering::Relaxed);
+    /// Something is asked for: nobody gets this place any more. False where somebody else has it already; then nothing is to be done for
+    /// whoever asks.
+    #[must_use]
+    pub fn keep(&self) -> bool {
+        let mut standing = self.0.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *standing == Standing::Silent {
+            // Taken out by one of the two, this or whoever gives it away.
+            let still = self.0.shared.lock().silent.remove(&self.0.turn).is_some();
+            *standing = if still { Standing::Asked } else { Standing::Gone };
+        }
+        *standing == Standing::Asked
     }
 
     /// Until it is somebody else's; then the connection is to be closed.
@@ -93,32 +117,49 @@ impl Place {
     }
 }
 
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let asked = *self.standing.get_mut().unwrap_or_else(PoisonError::into_inner) == Standing::Asked;
+        let mut state = self.shared.lock();
+        if asked || state.silent.remove(&self.turn).is_some() {
+            state.free += 1;
+            self.shared.freed.notify_one();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_has_waited_longest_without_asking_goes_and_who_has_asked_stays() {
-        let places = Places::new(3);
-        let take = || places.take();
-        let (asked, _) = take().expect("free");
-        asked.keep();
-        let ((old, _), (young, _)) = (take().expect("free"), take().expect("free"));
-        let given_away = |place: &Place| place.0.permit.lock().expect("no panic").is_none();
-        let (fourth, taken_from) = take().expect("the old one's");
-        assert!(taken_from && given_away(&old) && !given_away(&young) && !given_away(&asked));
-        fourth.keep();
-        young.keep();
-        assert!(take().is_none(), "all have asked");
-        drop(young);
-        assert!(take().is_some_and(|(_, taken_from)| !taken_from), "a place that is free is taken from nobody");
+    fn free(places: &Places) -> Place {
+        match places.take() {
+            Taken::Free(place) => place,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
-    fn places_of_those_who_have_gone_are_forgotten() {
+    fn who_has_waited_longest_without_asking_goes_and_who_has_asked_stays() {
+        let places = Places::new(3);
+        let (asked, old, young) = (free(&places), free(&places), free(&places));
+        assert!(asked.keep());
+        let Taken::Anothers(fourth) = places.take() else { panic!("the old one's place") };
+        assert!(!old.keep(), "it has gone, also where it asks now");
+        assert!(fourth.keep() && young.keep() && asked.keep());
+        assert!(matches!(places.take(), Taken::None), "all have asked");
+        drop((old, asked));
+        assert_eq!(places.0.lock().free, 1, "one that gave its place away frees none");
+        drop(free(&places));
+    }
+
+    #[test]
+    fn places_of_those_who_have_gone_are_forgotten_behind_one_that_stays() {
         let places = Places::new(8);
-        (0..1000).for_each(|_| drop(places.take()));
-        assert!(places.newcomers.lock().expect("no panic").len() <= 2);
-        assert_eq!(places.free.available_permits(), 8);
+        let stays = free(&places);
+        (0..1000).for_each(|_| drop(free(&places)));
+        assert_eq!(places.0.lock().silent.len(), 1);
+        drop(stays);
+        assert_eq!(places.0.lock().free, 8);
     }
 }

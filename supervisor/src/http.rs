@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use peer::places::{Place, Places};
+use peer::places::{Place, Places, Taken};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,7 +51,7 @@ pub use signed::Signed;
 use crate::metrics::Metrics;
 
 /// Connections at once, from each side; the kubelet and a scraper need a handful.
-const CONNECTIONS: u32 = 128;
+const CONNECTIONS: usize = 128;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A peer that takes nothing for so long is cut: also one whose window stays closed (`TCP_USER_TIMEOUT`, tcp(7)).
@@ -113,10 +113,10 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
         };
         let places = if is_inside(&stream, peer) { &inside } else { &outside };
         let taken = places.take();
-        if taken.as_ref().is_none_or(|(_, from_another)| *from_another) {
+        if !matches!(taken, Taken::Free(_)) {
             metrics.connections_refused.inc();
         }
-        let Some((place, _)) = taken else { continue };
+        let (Taken::Free(place) | Taken::Anothers(place)) = taken else { continue };
         // A panic in there ends this task and no other; the hook counts it.
         tokio::spawn(connection(stream, routes.clone(), place));
     }
@@ -151,26 +151,33 @@ async fn connection(stream: TcpStream, routes: Router, place: Place) {
     let _ = stream.set_nodelay(true);
     let _ = nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &STALL_MILLIS);
     let mark = |request: &mut hyper::Request<Incoming>| {
-        place.keep();
         // One that becomes something else than HTTP has its place for as long as it lives.
         request.extensions_mut().insert(place.clone());
+        place.keep()
     };
     tokio::select! {
-        () = answer(stream, routes, mark) => {}
+        biased;
         () = place.given_away() => {}
+        () = answer(stream, routes, mark) => {}
     }
 }
 
-/// Answer on one connection until it ends; `mark` puts on each request what belongs to the connection.
+/// Answer on one connection until it ends; `mark` puts on each request what belongs to the connection, and says whether there is to be
+/// an answer: a connection that has lost its place is about to be closed.
 pub(crate) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: Router,
-    mark: impl Fn(&mut hyper::Request<Incoming>),
+    mark: impl Fn(&mut hyper::Request<Incoming>) -> bool,
 ) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        mark(&mut request);
-        routes.call(request)
+        let answer = mark(&mut request).then(|| routes.call(request));
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                None => std::future::pending().await,
+            }
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

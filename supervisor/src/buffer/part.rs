@@ -229,16 +229,17 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     due.extend(FOR_GOOD.into_iter().filter(|class| waiting.iter().any(|(of, ..)| of == class)));
     due.sort_unstable();
     due.dedup();
+    let mut unsynced = Vec::new();
     for class in due {
         if let Err(error) = buffer.sync(class) {
             done.refused(class, &error);
+            unsynced.push(class);
         }
     }
     for (class, reply, seq) in waiting {
-        let refused = done.refused.contains(&class);
-        let _ = reply.send(if refused { Err(BufferError::Unsynced { seq }) } else { Ok(seq) });
+        let _ = reply.send(if unsynced.contains(&class) { Err(BufferError::Unsynced { seq }) } else { Ok(seq) });
     }
-    // Behind the sync: what the gateway has and the disk has not would be told once more after a loss of power.
+    // Behind the sync, where there was one: what the gateway has and the disk has not would be told once more after a loss of power.
     for (class, from, max, reply) in peeks {
         let _ = reply.send(buffer.peek(class, from, max));
     }

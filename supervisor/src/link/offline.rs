@@ -37,8 +37,8 @@ pub(super) async fn watch(
         let until = machine.now().saturating_add(after);
         let expired = tokio::select! {
             biased;
-            () = machine.until(until) => true,
             _ = phase.wait_for(|phase| *phase == Phase::Connected) => false,
+            () = machine.until(until) => true,
         };
         if expired {
             expire(offline.action, after, &feed, &endings, &metrics).await;

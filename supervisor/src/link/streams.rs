@@ -82,6 +82,7 @@ impl Streams {
             // A panic in there ends this task and no other; the hook counts it.
             let trusted = |request: &mut hyper::Request<_>| {
                 request.extensions_mut().insert(http::Trusted);
+                true
             };
             tokio::spawn(http::answer(stream, self.routes.clone(), trusted));
         }

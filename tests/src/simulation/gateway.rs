@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::{Instant, sleep};
 
-use peer::places::Places;
+use peer::places::{Places, Taken};
 
 use super::net::Net;
 use crate::control_plane::token_of;
@@ -159,7 +159,7 @@ impl Gateway {
         tasks.push(tokio::spawn(async move {
             let places = Places::new(16);
             while let Some(end) = dialled.recv().await {
-                let Some((place, _)) = places.take() else { continue };
+                let Taken::Free(place) = places.take() else { continue };
                 let (routes, closed) = (routes.clone(), closed.clone());
                 tokio::spawn(async move { listener::connection(end, routes, &place, closed).await });
             }
