@@ -136,7 +136,7 @@ fn connections_that_ask_for_nothing_keep_nobody_out_and_who_has_asked_stays() {
     }
     assert!(supervisor.metric("supervisor_connections_refused_total") >= Some(172.0), "they had to go for others");
     drop(held);
-    assert_eq!(api.post(&format!("/dev-tasks/{id}/stdin"), "x\n").status(), 200);
+    assert_eq!(api.post(&format!("/dev-tasks/{id}/stdin"), "x\n").status(), 204);
     let mut rest = String::new();
     followed.read_to_string(&mut rest).expect("it was never closed");
     assert_eq!(rest, "last\n");
