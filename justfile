@@ -217,7 +217,7 @@ bench *ARGS: dist
 # every number of the promises, the long ones included: about half an hour; `just torture WHAT short` is a tenth of the long ones
 numbers: bench torture
 
-# reaping, ending, killing and truth under load, and the confinement with one rule less: [orphans|stop|row|endings|kills|link|gateways|hostile|mutations|cuts|simulation|all] [short], or `simulation seed=N`: docs/simulation.md
+# reaping, ending, confinement and truth under load and faults: a name of its table (`just torture help` lists them) or all, [short]
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}
 
