@@ -1,7 +1,7 @@
 //! The listener: every connection is HTTP/1.1 with time limits; sessions leave it by their upgrade.
 //!
-//! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at once that are no sessions ([`peer::places`]); a panic in a request
-//! closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
+//! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at
+//! once that are no sessions ([`peer::places`]); a panic in a request closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

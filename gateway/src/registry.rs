@@ -187,7 +187,7 @@ impl Registry {
         self.lock().get(sandbox).cloned()
     }
 
-    /// All of them, by name.
+    /// All of them, by name: the same in each run of a simulation.
     pub fn all(&self) -> Vec<Arc<Live>> {
         let mut all: Vec<_> = self.lock().values().cloned().collect();
         all.sort_unstable_by(|one, other| one.sandbox.cmp(&other.sandbox));

@@ -3,9 +3,9 @@
 //! The map, in start order. [`config`] holds every setting; [`app`] builds the parts, joins them and stops them.
 //! [`init`] takes signals in and zombies out; [`launch`] starts any child through the shim; [`agent`] is the one
 //! program that this is all about; [`http`] answers the kubelet; [`state`] and [`termination`] are what is left for
-//! those who come later; [`buffer`] keeps what the gateway does not have yet. [`machine`] is what they stand on in a simulation.
+//! those who come later; [`buffer`] keeps what the gateway does not have yet. [`machine`] is what link and buffer stand on.
 //!
-//! [`untrusted`] names every parser of bytes that others write, for those who try them with any bytes.
+//! [`untrusted`] names the parsers of bytes that others write, for `fuzz/`, which tries them with any.
 //!
 //! One start: block signals → settings → listener → state directory → defaults → agent.
 //! One stop: not ready → the agent is told → grace → its tree is killed → everything is reaped → last word → exit as

@@ -1,4 +1,4 @@
-//! Every parser of bytes that somebody else writes, each as a function of those bytes: for `fuzz/`, which tries them with any.
+//! Parsers of bytes that somebody else writes, each as a function of those bytes: those that `fuzz/` tries with any.
 //!
 //! Each answers with what it made of them, so that it can be held to its promises. The buffer ([`crate::buffer`]) and the frames of the
 //! session (`protocol`) are public as they are.

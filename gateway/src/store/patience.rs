@@ -29,9 +29,7 @@ impl Pool {
     }
 }
 
-/// Work on a connection of the pool. Where nothing comes in time, or nobody waits any more, the connection is closed and does not
-/// go back: the pool would wait for what is under way on it. Nor where something failed: SQLite ends a transaction by itself where the
-/// disk refuses its commit, sqlx does not learn of it, and would make the next one a part of a transaction that nobody ever commits.
+/// Work on a connection of the pool, waited for as the pool says.
 pub(super) async fn on<T>(
     pool: &Pool,
     work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, sqlx::Error>,
@@ -43,6 +41,9 @@ pub(super) async fn on<T>(
     done.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
 
+/// Where nothing comes in time, or nobody waits any more, the connection is closed and does not go back: the pool would wait for what is
+/// under way on it. Nor where something failed: SQLite ends a transaction by itself where the disk refuses its commit, sqlx does not learn
+/// of it, and would make the next one a part of a transaction that nobody ever commits.
 async fn patiently<T>(
     pool: &AnyPool,
     work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T, sqlx::Error>,

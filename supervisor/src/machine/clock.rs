@@ -1,5 +1,5 @@
 //! The boot clock (`CLOCK_BOOTTIME`): it goes on while the machine is suspended or this process is stopped, and nobody can
-//! set it. Every span that link and buffer measure is measured on it.
+//! set it. What the link has to do at its time, after a suspension too, is measured on it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -93,7 +93,7 @@ impl Site {
     fn start() -> Option<Site> {
         let disks = [Disk::mount()?, Disk::mount()?, Disk::mount()?];
         let database = format!("sqlite:{}", disks[2].path().join("gateway.db").display());
-        let gateway = Gateway::build().set("database_url", &database).start();
+        let gateway = Gateway::build().set("database_url", &database).set("events_keep_count", "10000000").start();
         let front = Balancer::before(&[gateway.address]);
         let mut states = disks.iter().map(|disk| disk.path().join("state"));
         let sandboxes = SANDBOXES.map(|id| {

@@ -81,7 +81,8 @@ struct Site {
 
 impl Site {
     fn start() -> Site {
-        let builder = Gateway::build();
+        // All of a long run.
+        let builder = Gateway::build().set("events_keep_count", "10000000");
         let place = builder.directory().to_path_buf();
         let authority = Authority::new(&place, "authority-0");
         let (certificate, key) = authority.issue(NAME, &place);
