@@ -67,6 +67,24 @@ pub struct Plan {
     pub drain: bool,
 }
 
+impl Default for Plan {
+    /// A thousand at one gateway, for a minute.
+    fn default() -> Plan {
+        Plan {
+            links: 1000,
+            real: 0,
+            gateways: 1,
+            rate: 500,
+            tasks: 20.0,
+            hold: Duration::from_secs(60),
+            tls: false,
+            backlog: None,
+            kill: false,
+            drain: false,
+        }
+    }
+}
+
 /// Run it with `program`, which is `fleet`; the numbers. None where this machine lacks what it needs.
 pub fn run(plan: &Plan, program: &Path) -> Vec<Line> {
     let Some(site) = Site::start(plan) else { return Vec::new() };

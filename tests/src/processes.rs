@@ -63,3 +63,9 @@ pub fn status(pid: Pid, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(|v| v.trim().to_string()))
 }
+
+/// What it has in memory, KiB.
+pub fn resident_kib(pid: Pid) -> f64 {
+    let text = status(pid, "VmRSS").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+}

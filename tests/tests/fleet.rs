@@ -29,19 +29,7 @@ fn a_small_fleet_is_held_by_tls() {
 }
 
 fn small() -> Plan {
-    let hold = Duration::from_secs(3);
-    Plan {
-        links: 50,
-        real: 2,
-        gateways: 1,
-        rate: 500,
-        tasks: 20.0,
-        hold,
-        tls: false,
-        backlog: None,
-        kill: false,
-        drain: false,
-    }
+    Plan { links: 50, real: 2, hold: Duration::from_secs(3), ..Plan::default() }
 }
 
 /// The numbers, of which those that are counts are as they should be.

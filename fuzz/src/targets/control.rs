@@ -2,6 +2,8 @@
 
 use protocol::control::{Command, Decoder, Exit, Report, encode};
 use protocol::policy::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::Target;
 
@@ -29,17 +31,11 @@ fn run(data: &[u8]) {
 }
 
 /// What was read is written so that it is read as the same.
-fn same<T: serde_like::Both>(message: &T) {
+fn same<T: Serialize + DeserializeOwned + PartialEq>(message: &T) {
     let mut decoder = Decoder::default();
     decoder.push(&encode(message).expect("it came in a frame"));
     let again = decoder.next::<T>().expect("our own frame").expect("a whole one");
     assert!(again == *message, "it is read as another message");
-}
-
-/// What a message is.
-mod serde_like {
-    pub(super) trait Both: serde::Serialize + serde::de::DeserializeOwned + PartialEq {}
-    impl<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq> Both for T {}
 }
 
 fn seeds() -> Vec<Vec<u8>> {

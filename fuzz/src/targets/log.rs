@@ -4,15 +4,12 @@
 //! what went in, or a gap; numbers are in order, each once; and the log takes records again. An input that begins with 255 is a whole
 //! file instead.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
-use std::rc::Rc;
 use std::sync::LazyLock;
 
 use protocol::session::Class;
-use supervisor::buffer::disk::{Blocks, Disk};
 use supervisor::buffer::{Buffer, Limits, Piece};
+use tests::memory_disk::MemoryDisk;
 
 use crate::Target;
 
@@ -26,7 +23,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 /// A log as our own code writes it, and its records.
 static WRITTEN: LazyLock<(Files, BTreeMap<i64, Vec<u8>>)> = LazyLock::new(|| {
-    let memory = Memory::default();
+    let memory = MemoryDisk::default();
     let mut buffer = Buffer::open(memory.clone(), LIMITS, BOOT).expect("an empty disk");
     let mut records = BTreeMap::new();
     for number in 0..24_usize {
@@ -39,7 +36,7 @@ static WRITTEN: LazyLock<(Files, BTreeMap<i64, Vec<u8>>)> = LazyLock::new(|| {
 
 fn run(data: &[u8]) {
     let (files, records) = &*WRITTEN;
-    let memory = Memory::default();
+    let memory = MemoryDisk::default();
     *memory.0.borrow_mut() = files.clone();
     let whole = data.strip_prefix(&[255]);
     for file in memory.0.borrow_mut().values_mut() {
@@ -93,77 +90,4 @@ fn seeds() -> Vec<Vec<u8>> {
         .into_iter()
         .chain(whole)
         .collect()
-}
-
-/// A disk that never refuses.
-#[derive(Clone, Debug, Default)]
-struct Memory(Rc<RefCell<Files>>);
-
-struct File(Memory, String);
-
-impl Disk for Memory {
-    type File = File;
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.borrow().keys().cloned().collect())
-    }
-
-    fn create(&self, name: &str) -> io::Result<File> {
-        self.0.borrow_mut().insert(name.into(), Vec::new());
-        Ok(File(self.clone(), name.into()))
-    }
-
-    fn open(&self, name: &str) -> io::Result<File> {
-        let known = self.0.borrow().contains_key(name);
-        if known { Ok(File(self.clone(), name.into())) } else { Err(io::ErrorKind::NotFound.into()) }
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let file = self.0.borrow_mut().remove(from).ok_or(io::ErrorKind::NotFound)?;
-        self.0.borrow_mut().insert(to.into(), file);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.borrow_mut().remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Blocks for File {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let files = self.0.0.borrow();
-        let bytes = files.get(&self.1).and_then(|bytes| bytes.get(offset as usize..)).unwrap_or_default();
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut files = self.0.0.borrow_mut();
-        let file = files.entry(self.1.clone()).or_default();
-        let end = offset as usize + bytes.len();
-        file.resize(file.len().max(end), 0);
-        file[offset as usize..end].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.0.0.borrow().get(&self.1).map_or(0, |bytes| bytes.len() as u64))
-    }
-
-    fn reserve(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn trim(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

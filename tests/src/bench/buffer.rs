@@ -1,17 +1,14 @@
 //! The buffer: how soon a record is on the disk, and that neither kill -9 nor rot makes it lose, double or alter one.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::session::Class;
-use supervisor::buffer::disk::{Blocks, Disk};
 use supervisor::buffer::{self, Buffer, Config, Limits, Piece};
 use supervisor::machine::Machine;
 use supervisor::metrics::Metrics;
@@ -19,6 +16,7 @@ use supervisor::state::StateDir;
 
 use super::Line;
 use crate::binaries;
+use crate::memory_disk::MemoryDisk;
 
 const LIMITS: Limits = Limits { size: 64 * 1024 * 1024, reserve: 4 * 1024 * 1024 };
 const APPENDS: usize = 2_000;
@@ -200,7 +198,7 @@ impl Seen {
     fn look(&mut self, name: &str, bytes: Vec<u8>, records: &BTreeMap<i64, Vec<u8>>) {
         self.opened += 1;
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let disk = Memory::default();
+            let disk = MemoryDisk::default();
             disk.0.borrow_mut().insert(name.to_owned(), bytes);
             let mut buffer = Buffer::open(disk, LIMITS, [0; 16]).ok()?;
             buffer.peek(Class::Logs, 1, usize::MAX).ok()
@@ -230,7 +228,7 @@ impl Seen {
 }
 
 fn log() -> (String, Vec<u8>, BTreeMap<i64, Vec<u8>>) {
-    let disk = Memory::default();
+    let disk = MemoryDisk::default();
     let mut buffer = Buffer::open(disk.clone(), LIMITS, [1; 16]).expect("it can be opened");
     let mut records = BTreeMap::new();
     for n in 0.. {
@@ -246,80 +244,4 @@ fn log() -> (String, Vec<u8>, BTreeMap<i64, Vec<u8>>) {
     let files = disk.0.borrow();
     let (name, bytes) = files.iter().find(|(name, _)| name.ends_with(".seg")).expect("a segment");
     (name.clone(), bytes.clone(), records)
-}
-
-/// A disk of memory.
-#[derive(Clone, Default)]
-struct Memory(Rc<RefCell<BTreeMap<String, Vec<u8>>>>);
-
-struct InMemory(Memory, String);
-
-impl Disk for Memory {
-    type File = InMemory;
-
-    fn list(&self) -> std::io::Result<Vec<String>> {
-        Ok(self.0.borrow().keys().cloned().collect())
-    }
-
-    fn create(&self, name: &str) -> std::io::Result<InMemory> {
-        self.0.borrow_mut().insert(name.to_owned(), Vec::new());
-        self.open(name)
-    }
-
-    fn open(&self, name: &str) -> std::io::Result<InMemory> {
-        let there = self.0.borrow().contains_key(name);
-        there
-            .then(|| InMemory(self.clone(), name.to_owned()))
-            .ok_or_else(|| std::io::Error::from_raw_os_error(libc::ENOENT))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
-        let bytes = self.0.borrow_mut().remove(from).unwrap_or_default();
-        self.0.borrow_mut().insert(to.to_owned(), bytes);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> std::io::Result<()> {
-        self.0.borrow_mut().remove(name);
-        Ok(())
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Blocks for InMemory {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        let files = self.0.0.borrow();
-        let bytes = files.get(&self.1).and_then(|file| file.get(offset as usize..)).unwrap_or_default();
-        let length = bytes.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&bytes[..length]);
-        Ok(length)
-    }
-
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-        let mut files = self.0.0.borrow_mut();
-        let file = files.entry(self.1.clone()).or_default();
-        let end = offset as usize + bytes.len();
-        file.resize(file.len().max(end), 0);
-        file[offset as usize..end].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn length(&self) -> std::io::Result<u64> {
-        Ok(self.0.0.borrow().get(&self.1).map_or(0, |file| file.len() as u64))
-    }
-
-    fn reserve(&mut self, _: u64) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn trim(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

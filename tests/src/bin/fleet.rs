@@ -30,19 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn plan(arguments: &[String]) -> Option<Plan> {
-    let hold = Duration::from_secs(60);
-    let mut plan = Plan {
-        links: 1000,
-        real: 0,
-        gateways: 1,
-        rate: 500,
-        tasks: 20.0,
-        hold,
-        tls: false,
-        backlog: None,
-        kill: false,
-        drain: false,
-    };
+    let mut plan = Plan::default();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok()).filter(|number| *number > 0);

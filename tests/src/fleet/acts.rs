@@ -6,10 +6,10 @@ use nix::sys::signal::Signal;
 
 use super::Fleet;
 use super::group::Group;
-use super::probes::{Probes, Times, percentile};
+use super::probes::{Probes, Times};
 use super::storm::Storm;
 use super::words::Order;
-use crate::bench::{Line, now_ns};
+use crate::bench::{Line, now_ns, percentile};
 use crate::tally::Tally;
 
 /// Between two looks at what the gateways say of the sandboxes.
@@ -63,7 +63,7 @@ impl Fleet<'_> {
     fn answers(&self, times: &Times) -> [Line; 2] {
         let beats = self.plan.links as f64 / self.plan.beat().as_secs_f64();
         [("the answer to a beat", &times.beats), ("the ack of a record", &times.records)].map(|(what, times)| {
-            let (p50, p99) = (1000.0 * percentile(times, 50), 1000.0 * percentile(times, 99));
+            let (p50, p99) = (1000.0 * percentile(times.clone(), 0.5), 1000.0 * percentile(times.clone(), 0.99));
             let what = format!("p99 of {what} at {beats:.0} beats/s, of {} (p50 {p50:.2} ms)", times.len());
             Line::new(what, SOON, p99, "ms")
         })

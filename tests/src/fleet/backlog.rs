@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::probes::{Probes, percentile};
+use super::probes::Probes;
 use super::words::Order;
 use super::{Fleet, PROGRESS};
-use crate::bench::Line;
+use crate::bench::{Line, percentile};
 
 /// Until everything is delivered, seconds, for 10,000 sandboxes with 64 KiB each.
 const CAUGHT_UP: f64 = 60.0;
@@ -44,7 +44,7 @@ impl Fleet<'_> {
             Line::new(
                 format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
                 LIVE,
-                1000.0 * percentile(&times.beats, 99),
+                1000.0 * percentile(times.beats.clone(), 0.99),
                 "ms",
             ),
         ]

@@ -77,10 +77,3 @@ fn ask(session: &mut Dialler, over: &AtomicBool) -> Times {
     }
     times
 }
-
-/// So many of a hundred are not longer.
-pub(super) fn percentile(times: &[f64], percent: usize) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-}

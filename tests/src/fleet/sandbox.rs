@@ -6,21 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use protocol::health::SandboxIdentity;
-use protocol::policy::Enforcement;
-use protocol::session::{Class, Offline, OfflineAction, Record};
+use protocol::session::{Class, Record};
 use serde_json::{Value, json};
-use supervisor::agent::{self, Status};
-use supervisor::app::Stage;
 use supervisor::buffer::{self, BufferError, Handle, Limits};
-use supervisor::http::View;
-use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
+use supervisor::link::{self, Feed, Lines, Link, Phase};
 use supervisor::machine::Machine;
 use supervisor::metrics::Metrics;
 use supervisor::state::StateDir;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::control_plane::token_of;
+use crate::surroundings::{self, Open, Surroundings};
 use crate::tally::Produced;
 
 /// As many segments as a real one has, of the least size: thousands lie in memory.
@@ -39,16 +35,7 @@ pub(super) struct Sandbox {
     feed: Feed,
     lines: Lines,
     phase: watch::Receiver<Phase>,
-    _kept: Kept,
-}
-
-/// What a supervisor's other parts hold: ends of channels that must stay open.
-struct Kept {
-    _link: link::Handle,
-    _stage: watch::Sender<Stage>,
-    _agent: watch::Sender<Status>,
-    _previous: watch::Sender<Option<String>>,
-    _endings: mpsc::Receiver<Ending>,
+    _open: Open,
 }
 
 impl Sandbox {
@@ -76,46 +63,21 @@ impl Sandbox {
         lines.open(buffer.clone());
         tokio::spawn(lines.clone().run());
 
-        let (link, ends) = link::handle();
-        let (stage, stages) = watch::channel(Stage::Running);
-        let (agent, status) = watch::channel(Status { ready: true, ..Status::new(agent::Phase::Running) });
-        let (previous, before) = watch::channel(None);
-        let (endings_sender, endings) = mpsc::channel(1);
-        let view = Arc::new(View {
-            identity: SandboxIdentity { agent_id: id.into(), ..SandboxIdentity::default() },
-            stage: stages,
-            agent: status,
-            enforcement: Enforcement::Required,
-            previous: before,
-            link: link.phase.clone(),
-            metrics: metrics.clone(),
-        });
-        let config = link::Config {
-            gateway: gateway.parse().expect("an address"),
-            agent_id: id.into(),
-            proxy: None,
-            token_file: Some(token),
-            tls: peer::tls::Config { ca_file: authority.map(Path::to_path_buf), identity: None },
-            window: Some(window),
-            offline: Offline { after_ms: 24 * 3600 * 1000, action: OfflineAction::Keep },
-            samples: Duration::from_secs(60),
-            pod: None,
-            logs: Some(BUDGET),
-        };
+        let around = Surroundings::of(id, metrics);
+        let tls = peer::tls::Config { ca_file: authority.map(Path::to_path_buf), identity: None };
+        let config = link::Config { tls, ..surroundings::config(id, gateway, token, window, BUDGET) };
         let inputs = link::Inputs {
-            view,
+            view: around.view,
             routes: Router::new(),
             buffer: buffer.clone(),
             directory,
             feed: feed.clone(),
-            endings: endings_sender,
+            endings: around.endings,
             machine: Machine::default(),
             metrics: metrics.clone(),
         };
-        tokio::spawn(Link::new(config, ends, inputs).run());
-        let phase = link.phase.clone();
-        let kept = Kept { _link: link, _stage: stage, _agent: agent, _previous: previous, _endings: endings };
-        Sandbox { id: id.into(), buffer, feed, lines, phase, _kept: kept }
+        tokio::spawn(Link::new(config, around.ends, inputs).run());
+        Sandbox { id: id.into(), buffer, feed, lines, phase: around.phase, _open: around.open }
     }
 
     /// Whose.

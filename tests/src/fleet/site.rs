@@ -91,10 +91,7 @@ impl Site {
 
     /// KiB that they have in memory.
     pub(super) fn resident(&self) -> f64 {
-        let of = |gateway: &Gateway| -> f64 {
-            let text = processes::status(gateway.pid(), "VmRSS").unwrap_or_default();
-            text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN)
-        };
+        let of = |gateway: &Gateway| processes::resident_kib(gateway.pid());
         self.gateways.iter().map(of).sum()
     }
 

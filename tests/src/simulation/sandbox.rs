@@ -7,19 +7,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use protocol::health::SandboxIdentity;
-use protocol::policy::Enforcement;
-use protocol::session::{Class, Offline, OfflineAction, Record};
+use protocol::session::{Class, Record};
 use serde_json::{Value, json};
-use supervisor::agent::{self, Status};
-use supervisor::app::Stage;
 use supervisor::buffer::{self, Buffer, Handle, Limits, window};
-use supervisor::http::View;
-use supervisor::link::{self, Ending, Feed, Lines, Link, Phase};
+use supervisor::link::{self, Feed, Lines, Link, Phase};
 use supervisor::machine::{Machine, StandIn};
 use supervisor::metrics::Metrics;
 use supervisor::state::{StateDir, StateError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -29,6 +24,7 @@ use super::machine::Simulated;
 use super::net::Net;
 use super::trace::Trace;
 use crate::control_plane::token_of;
+use crate::surroundings::{self, Open, Surroundings};
 
 /// Small, so that opening it costs little.
 const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
@@ -79,16 +75,7 @@ struct Life {
     /// What tells.
     worker: JoinHandle<()>,
     work: Work,
-    _kept: Kept,
-}
-
-/// What a supervisor's other parts hold: ends of channels that must stay open.
-struct Kept {
-    _link: link::Handle,
-    _stage: watch::Sender<Stage>,
-    _agent: watch::Sender<Status>,
-    _previous: watch::Sender<Option<String>>,
-    _endings: mpsc::Receiver<Ending>,
+    _open: Open,
 }
 
 /// Tells what an agent and tasks would.
@@ -154,34 +141,20 @@ impl Sandbox {
         let lines = Lines::new(Some(BUDGET), machine.clone());
         lines.open(buffer.clone());
         tasks.push(tokio::spawn(lines.clone().run()));
-        let (link, ends) = link::handle();
-        let (stage, stages) = watch::channel(Stage::Running);
-        let (agent, status) = watch::channel(Status { ready: true, ..Status::new(agent::Phase::Running) });
-        let (previous, before) = watch::channel(None);
-        let (endings_sender, endings) = mpsc::channel(1);
-        let view = Arc::new(View {
-            identity: SandboxIdentity { agent_id: self.id.clone(), ..SandboxIdentity::default() },
-            stage: stages,
-            agent: status,
-            enforcement: Enforcement::Required,
-            previous: before,
-            link: link.phase.clone(),
-            metrics: metrics.clone(),
-        });
+        let around = Surroundings::of(&self.id, &metrics);
         let inputs = link::Inputs {
-            view,
+            view: around.view,
             routes: self.routes(),
             buffer: buffer.clone(),
             directory,
             feed: feed.clone(),
-            endings: endings_sender,
+            endings: around.endings,
             machine,
             metrics,
         };
-        tasks.push(tokio::spawn(Link::new(self.config(), ends, inputs).run()));
-        let phase = link.phase.clone();
+        tasks.push(tokio::spawn(Link::new(self.config(), around.ends, inputs).run()));
+        let phase = around.phase;
         tasks.push(tokio::spawn(note_phases(self.id.clone(), phase.clone(), self.trace.clone())));
-        let kept = Kept { _link: link, _stage: stage, _agent: agent, _previous: previous, _endings: endings };
         let work = Work {
             feed,
             lines,
@@ -192,7 +165,7 @@ impl Sandbox {
         };
         let chance = Chance::new(self.chance.bits(), 0);
         let worker = tokio::spawn(work.clone().go_on(chance));
-        self.life = Some(Life { buffer, phase, tasks, worker, work, _kept: kept });
+        self.life = Some(Life { buffer, phase, tasks, worker, work, _open: around.open });
     }
 
     /// What the life before holds is let go of when its tasks see that it is over.
@@ -207,18 +180,8 @@ impl Sandbox {
     }
 
     fn config(&self) -> link::Config {
-        link::Config {
-            gateway: "ws://gateway:1".parse().expect("an address"),
-            agent_id: self.id.clone(),
-            proxy: None,
-            token_file: Some(self.place.join("token")),
-            tls: Default::default(),
-            window: Some(Duration::from_millis(250)),
-            offline: Offline { after_ms: 24 * 3600 * 1000, action: OfflineAction::Keep },
-            samples: Duration::from_secs(60),
-            pod: None,
-            logs: Some(BUDGET),
-        }
+        let token = self.place.join("token");
+        surroundings::config(&self.id, "ws://gateway:1", token, Duration::from_millis(250), BUDGET)
     }
 
     /// Takes commands as the tasks would: a key that was there before changes nothing.

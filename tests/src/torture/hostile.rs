@@ -9,7 +9,6 @@ use nix::unistd::Pid;
 
 use crate::bench::{Line, percentile};
 use crate::control_plane::Gateway;
-use crate::processes;
 use crate::supervisor::Supervisor;
 
 mod flood;
@@ -60,11 +59,6 @@ fn ask(victim: &Victim, over: &AtomicBool) -> f64 {
         std::thread::sleep(Duration::from_millis(10));
     }
     percentile(waits, 0.99)
-}
-
-fn resident_kib(pid: Pid) -> f64 {
-    let text = processes::status(pid, "VmRSS").unwrap_or_default();
-    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// Seconds of a core that the process has used (proc_pid_stat(5): utime and stime, in ticks of 10 ms).

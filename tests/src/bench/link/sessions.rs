@@ -50,8 +50,7 @@ pub(super) fn measure(short: bool) -> Vec<Line> {
 }
 
 fn resident(gateway: &Gateway) -> f64 {
-    let text = processes::status(gateway.pid(), "VmRSS").unwrap_or_default();
-    text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN)
+    processes::resident_kib(gateway.pid())
 }
 
 fn supervisor(id: &str, gateway: &Gateway) -> Supervisor {

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use super::{Victim, ask, core_seconds, resident_kib};
+use super::{Victim, ask, core_seconds};
 use crate::attach::{UPGRADE, handshake};
 use crate::bench::Line;
 use crate::control_plane::Gateway;
 use crate::dialler::Dialler;
+use crate::processes::resident_kib;
 use crate::supervisor::Supervisor;
 use crate::tasks::Api;
 

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Victim, ask, resident_kib};
+use super::{Victim, ask};
 use crate::bench::Line;
+use crate::processes::resident_kib;
 
 /// A head has this long, and the machine as much again to get round to thousands of them.
 const HEAD: Duration = Duration::from_secs(5);
