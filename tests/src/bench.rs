@@ -1,8 +1,10 @@
 //! The numbers that are promised, each printed as `goal=… measured=…`, ratios taken in one run.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 pub mod buffer;
 pub mod endings;
@@ -17,24 +19,25 @@ pub mod stop;
 pub mod tasks;
 
 /// What was promised and what was seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The promise in a few words.
     pub what: String,
     /// At most this; with `at_least`, not less.
     pub goal: f64,
     /// More is better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_least: bool,
     /// What was seen.
     pub measured: f64,
     /// Of both.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
 }
 
 impl Line {
     /// A line.
     pub fn new(what: impl Into<String>, goal: f64, measured: f64, unit: &'static str) -> Line {
-        Line { what: what.into(), goal, at_least: false, measured, unit }
+        Line { what: what.into(), goal, at_least: false, measured, unit: unit.into() }
     }
 
     /// A line of which more is better.

@@ -37,34 +37,7 @@ pub struct Run {
     /// What else went on: processes that wanted a core in the minute before it began.
     pub load: f64,
     /// What was seen.
-    pub numbers: Vec<Number>,
-}
-
-/// One promise, and what was seen of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Number {
-    /// The promise.
-    pub what: String,
-    /// At most this; with `at_least`, not less.
-    pub goal: f64,
-    /// More is better.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub at_least: bool,
-    /// What was seen.
-    pub measured: f64,
-    /// Of both.
-    pub unit: String,
-}
-
-impl Number {
-    fn of(line: &Line) -> Number {
-        let Line { what, goal, at_least, measured, unit } = line.clone();
-        Number { what, goal, at_least, measured, unit: unit.into() }
-    }
-
-    fn kept(&self) -> bool {
-        if self.at_least { self.measured >= self.goal } else { self.measured <= self.goal }
-    }
+    pub numbers: Vec<Line>,
 }
 
 /// A run that has begun.
@@ -95,7 +68,7 @@ impl Begun {
                 seconds: self.at.elapsed().as_secs(),
                 machine: machine(),
                 load: self.load,
-                numbers: lines.iter().map(Number::of).collect(),
+                numbers: lines.to_vec(),
             };
             keep(Path::new(&directory), &run);
         }

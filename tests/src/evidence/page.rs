@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Number, Run};
+use super::Run;
+use crate::bench::Line;
 
 const HEAD: &str = "# Evidence\n\n\
     What was promised, what was run, and what was seen. This page is made by `just evidence-page` from the files in `docs/evidence`, which \
@@ -28,7 +29,7 @@ pub fn page(runs: &[Run]) -> String {
     page
 }
 
-fn row(page: &mut String, number: &Number) {
+fn row(page: &mut String, number: &Line) {
     let bound = if number.at_least { "≥" } else { "≤" };
     let verdict = if number.kept() { "kept" } else { "**missed**" };
     let what = number.what.replace('|', "\\|");
