@@ -133,9 +133,8 @@ impl Store {
     ) -> Result<(Store, Writer), StoreError> {
         require_database(url)?;
         let lock = lock(url, several).await?;
-        let connections = connect(url, false, READERS).await?;
-        migrate::require_current(&connections).await?;
-        let readers = Pool { connections, in_place: in_place.clone() };
+        let readers = Pool { connections: connect(url, false, READERS).await?, in_place: in_place.clone() };
+        migrate::require_current(&readers.connections).await?;
         let followers = Followers::default();
         let pool = Pool { connections: connect(url, false, 1).await?, in_place };
         let (writes, writer) = Writer::new(pool.clone(), metrics);

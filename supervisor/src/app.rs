@@ -140,7 +140,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         .map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let init = tokio::spawn(init.run());
 
-    let lines = Lines::new(config.link.as_ref().and_then(|link| link.logs), Machine::default());
+    let machine = Machine::default();
+    let lines = Lines::new(config.link.as_ref().and_then(|link| link.logs), machine.clone());
     let (outputs, ends) =
         outputs(&edges, &lines, config.launch.user.is_some()).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let shim = find_shim().map_err(|e| Fault::new(exit::INTERNAL, &e))?;
@@ -196,9 +197,9 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
     previous_sender.send_replace(lost);
     let (feed, buffer) = match config.link.clone() {
         Some(settings) => {
-            let buffer = open_buffer(&config, &state, &metrics).await?;
+            let buffer = open_buffer(&config, &state, machine.clone(), &metrics).await?;
             let (feed, writer) =
-                Feed::new(buffer.clone(), Machine::default()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+                Feed::new(buffer.clone(), machine.clone()).await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
             tokio::spawn(writer.run());
             lines.open(buffer.clone());
             tokio::spawn(lines.clone().run());
@@ -211,7 +212,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
                 directory: state.directory.clone(),
                 feed: feed.clone(),
                 endings: ending_sender,
-                machine: Machine::default(),
+                machine,
                 metrics: metrics.clone(),
             };
             tokio::spawn(Link::new(settings, link_ends, inputs).run());
@@ -330,7 +331,12 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
 }
 
 /// Records that wait for the gateway, in the state directory.
-async fn open_buffer(config: &Config, state: &State, metrics: &Arc<Metrics>) -> Result<buffer::Handle, Fault> {
+async fn open_buffer(
+    config: &Config,
+    state: &State,
+    machine: Machine,
+    metrics: &Arc<Metrics>,
+) -> Result<buffer::Handle, Fault> {
     let (limits, directory) = (config.buffer.limits, state.directory.clone());
     let opened = spawn_blocking(move || {
         let disk =
@@ -339,7 +345,7 @@ async fn open_buffer(config: &Config, state: &State, metrics: &Arc<Metrics>) -> 
     });
     let opened = opened.await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let buffer = opened.map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
-    let (handle, part) = buffer::new(buffer, &config.buffer, Machine::default(), metrics.clone());
+    let (handle, part) = buffer::new(buffer, &config.buffer, machine, metrics.clone());
     tokio::spawn(part.run());
     Ok(handle)
 }

@@ -19,22 +19,22 @@ pub(crate) enum End {
 }
 
 impl End {
-    pub(crate) fn close(code: u16, reason: impl Into<String>) -> End {
+    pub(super) fn close(code: u16, reason: impl Into<String>) -> End {
         End::Close(code, reason.into())
     }
 
     /// Another session has the sandbox.
-    pub(crate) fn fenced() -> End {
+    pub(super) fn fenced() -> End {
         End::close(close::FENCED, "a newer session of this agent has taken over")
     }
 
     /// Not a frame, or a frame where none of its kind may come.
-    pub(crate) fn malformed(reason: impl Into<String>) -> End {
+    pub(super) fn malformed(reason: impl Into<String>) -> End {
         End::close(close::MALFORMED, reason)
     }
 
     /// The word in metrics.
-    pub(crate) fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         match self {
             End::Close(code, _) => code.to_string(),
             End::Bye { .. } => "bye".into(),
@@ -43,7 +43,7 @@ impl End {
     }
 
     /// For the log.
-    pub(crate) fn reason(&self) -> &str {
+    pub(super) fn reason(&self) -> &str {
         match self {
             End::Close(_, reason) => reason,
             End::Bye { last: true } => "the supervisor ended it for good",
@@ -53,7 +53,7 @@ impl End {
     }
 
     /// Whether somebody should look at it.
-    pub(crate) fn is_trouble(&self) -> bool {
+    pub(super) fn is_trouble(&self) -> bool {
         matches!(self, End::Close(code, _) if *code != close::GOING_AWAY)
     }
 }

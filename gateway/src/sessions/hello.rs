@@ -51,7 +51,7 @@ fn check(hello: &Hello) -> Result<(), End> {
 
 /// Sequences that the supervisor was told are stored, and that this gateway does not have: its store was lost or is an older
 /// copy. They will never come, and a gap says so.
-pub(crate) fn lost_here(hello: &Hello, next: &BTreeMap<Class, i64>) -> Vec<(Class, i64, i64)> {
+pub(super) fn lost_here(hello: &Hello, next: &BTreeMap<Class, i64>) -> Vec<(Class, i64, i64)> {
     let lost = |(class, extent): (&Class, &protocol::session::Extent)| {
         let expected = next.get(class).copied().unwrap_or(1);
         (extent.first_unacked > expected).then_some((*class, expected, extent.first_unacked - 1))

@@ -64,17 +64,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Whether something may be put in.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.buffered < FULL
     }
 
     /// Since when the peer has not taken all that was put in.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.since
     }
 
     /// Put a message in; [`Wire::event`] sends it.
-    pub(crate) fn put(&mut self, message: Message) -> Result<(), End> {
+    pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
         self.buffered += message.len().max(1);
         self.since.get_or_insert_with(Instant::now);
         Pin::new(&mut self.socket).start_send(message).map_err(end_of)
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Say why it is over, and let the peer read that: closing a socket while bytes come in would make the kernel reset the
     /// connection, and the peer would lose what we said last. Our side ends at once: a peer that has said goodbye waits for that.
-    pub(crate) async fn close(mut self, end: &End) {
+    pub(super) async fn close(mut self, end: &End) {
         let last_words = async {
             let frame = match end {
                 End::Close(code, reason) => Some((*code, reason.as_str())),

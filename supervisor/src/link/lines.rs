@@ -75,15 +75,7 @@ impl Lines {
 
     /// The lines of one stream; `task` is whose, where it is not the agent.
     pub fn of(&self, task: Option<&str>, stream: &'static str) -> Copier {
-        let machine = self.0.as_ref().map_or_else(Machine::default, |shared| shared.machine.clone());
-        Copier {
-            lines: self.clone(),
-            machine,
-            task: task.map(str::to_owned),
-            stream,
-            partial: Vec::new(),
-            dropping: false,
-        }
+        Copier { lines: self.clone(), task: task.map(str::to_owned), stream, partial: Vec::new(), dropping: false }
     }
 
     /// Declare what was over the budget and has no numbers yet.
@@ -138,7 +130,6 @@ impl Meter {
 /// Copies the lines of one stream.
 pub struct Copier {
     lines: Lines,
-    machine: Machine,
     task: Option<String>,
     stream: &'static str,
     /// The beginning of a line.
@@ -158,7 +149,7 @@ impl Copier {
             let end = memchr::memchr(b'\n', bytes);
             let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
             bytes = rest;
-            self.piece(piece, &mut meter, buffer);
+            self.piece(piece, &mut meter, buffer, &shared.machine);
         }
         if !bytes.is_empty() {
             self.skip(bytes, &mut meter);
@@ -169,7 +160,7 @@ impl Copier {
     }
 
     /// Bytes up to the end of a line, or without one.
-    fn piece(&mut self, piece: &[u8], meter: &mut Meter, buffer: &Handle) {
+    fn piece(&mut self, piece: &[u8], meter: &mut Meter, buffer: &Handle, machine: &Machine) {
         let ends = piece.last() == Some(&b'\n');
         if self.dropping {
             return self.skip(piece, meter);
@@ -178,11 +169,11 @@ impl Copier {
         while self.partial.len() > LONGEST {
             let rest = self.partial.split_off(boundary(&self.partial));
             let text = std::mem::replace(&mut self.partial, rest);
-            self.send(&text, true, meter, buffer);
+            self.send(&text, true, meter, buffer, machine);
         }
         if ends {
             let text = std::mem::take(&mut self.partial);
-            self.send(&text, false, meter, buffer);
+            self.send(&text, false, meter, buffer, machine);
         }
     }
 
@@ -195,7 +186,7 @@ impl Copier {
         self.dropping = bytes.last() != Some(&b'\n');
     }
 
-    fn send(&mut self, text: &[u8], more: bool, meter: &mut Meter, buffer: &Handle) {
+    fn send(&self, text: &[u8], more: bool, meter: &mut Meter, buffer: &Handle, machine: &Machine) {
         if !meter.take(text.len()) {
             meter.dropped.0 += 1;
             meter.dropped.1 += text.len() as u64;
@@ -215,7 +206,7 @@ impl Copier {
         if let Some(task) = &self.task {
             body["task_id"] = task.as_str().into();
         }
-        buffer.offer(Class::Logs, serde_json::to_vec(&record(&self.machine, "line".into(), body)).unwrap_or_default());
+        buffer.offer(Class::Logs, serde_json::to_vec(&record(machine, "line".into(), body)).unwrap_or_default());
     }
 }
 
