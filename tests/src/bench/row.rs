@@ -61,8 +61,7 @@ fn run(api: &Api, count: usize) {
 fn resident(supervisor: &Supervisor, api: &Api, tasks: usize) -> f64 {
     let look = |_| {
         run(api, tasks / LOOKS);
-        let text = processes::status(supervisor.pid(), "VmRSS").unwrap_or_default();
-        text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN)
+        processes::resident_kib(supervisor.pid())
     };
     let seen: Vec<f64> = (0..LOOKS).map(look).collect();
     println!("resident KiB: {seen:?}");

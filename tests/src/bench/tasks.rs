@@ -32,9 +32,9 @@ pub fn measure() -> Vec<Line> {
     print_ready_shims(&supervisor);
     println!("a bare spawn of `true` in the same run: {bare:.3} ms; through the API p99 {p99:.3} ms");
     let rate = rate(&api);
-    let before = resident_kib(&supervisor);
+    let before = processes::resident_kib(supervisor.pid());
     let speed = follow(&api);
-    let growth = resident_kib(&supervisor).saturating_sub(before);
+    let growth = (processes::resident_kib(supervisor.pid()) - before).max(0.0);
     let flood = flood(&api);
     vec![
         Line::new("`true` through the API, median, in bare spawns", 2.5, p50 / bare, "spawns"),
@@ -42,7 +42,7 @@ pub fn measure() -> Vec<Line> {
         Line::new("the same, 99th percentile", 4.0, p99, "ms"),
         Line::at_least(format!("tasks a second from {CLIENTS} clients"), 1000.0, rate, "1/s"),
         Line::at_least(format!("{MEGABYTES} MB of output to a follower"), 400.0, speed, "MB/s"),
-        Line::new("growth of the resident set by that follower", 4096.0, growth as f64, "KiB"),
+        Line::new("growth of the resident set by that follower", 4096.0, growth, "KiB"),
         Line::new("/readyz while a task floods and clients run tasks, 99th percentile", 10.0, flood, "ms"),
     ]
 }
@@ -156,9 +156,4 @@ fn flood(api: &Api) -> f64 {
     });
     api.wait_end(&id);
     percentile(asked, 0.99)
-}
-
-fn resident_kib(supervisor: &Supervisor) -> u64 {
-    let text = processes::status(supervisor.pid(), "VmRSS").unwrap_or_default();
-    text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use protocol::session::{FromGateway, FromSupervisor};
 use super::super::Line;
 use crate::control_plane::{Gateway, token_of};
 use crate::dialler::{Dialler, Received, hello};
-use crate::processes;
+use crate::processes::resident_kib;
 use crate::supervisor::Supervisor;
 use crate::wait::wait_until;
 
@@ -25,7 +25,7 @@ pub(super) fn measure(short: bool) -> Vec<Line> {
     let gateway = builder.start();
     let (light, real) = names.split_at(LIGHT);
     let supervisors: Vec<Supervisor> = real.iter().map(|id| supervisor(id, &gateway)).collect();
-    let before = resident(&gateway);
+    let before = resident_kib(gateway.pid());
     let lost: usize = std::thread::scope(|scope| {
         let part = |ids: &[String]| {
             let (ids, gateway) = (ids.to_vec(), &gateway);
@@ -33,7 +33,7 @@ pub(super) fn measure(short: bool) -> Vec<Line> {
         };
         let threads: Vec<_> = light.chunks(LIGHT.div_ceil(THREADS)).map(|ids| scope.spawn(part(ids))).collect();
         wait_until("all are connected", || gateway.metric("gateway_sessions") as usize == LIGHT + REAL);
-        let each = (resident(&gateway) - before) / LIGHT as f64;
+        let each = (resident_kib(gateway.pid()) - before) / LIGHT as f64;
         println!("a light session takes {each:.1} KiB of the gateway's memory");
         threads.into_iter().map(|thread| thread.join().expect("they hold")).sum()
     });
@@ -47,10 +47,6 @@ pub(super) fn measure(short: bool) -> Vec<Line> {
         Line::at_least(what, (LIGHT + REAL) as f64, (LIGHT - lost + steady) as f64, "sessions"),
         Line::new("closes of those that nobody asked for", 0.0, (lost + REAL - steady) as f64, "closes"),
     ]
-}
-
-fn resident(gateway: &Gateway) -> f64 {
-    processes::resident_kib(gateway.pid())
 }
 
 fn supervisor(id: &str, gateway: &Gateway) -> Supervisor {
