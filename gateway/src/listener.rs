@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use peer::places::{Place, Places, Taken};
+use peer::places::{Place, Places};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -64,11 +64,8 @@ pub async fn serve(
                 continue;
             }
         };
-        let taken = places.take();
-        if !matches!(taken, Taken::Free(_)) {
-            metrics.connections_refused.inc();
-        }
-        let (Taken::Free(place) | Taken::Anothers(place)) = taken else { continue };
+        let admitted = places.admit(|| _ = metrics.connections_refused.inc()).await;
+        let Some(place) = admitted else { continue };
         // Answers are small; waiting for more of them would only add delay.
         let _ = stream.set_nodelay(true);
         let (routes, stop) = (routes.clone(), stop.clone());

@@ -1,13 +1,20 @@
 //! So many connections at once, and who goes when another one comes.
 //!
 //! Promises: no more than so many, but for the instant in which one goes for another; whoever has asked for something keeps its place; where all
-//! are taken, the one that has been there for longest without asking gives its place to whoever comes. So connections on which nothing
-//! is said keep nobody out who asks at once, as probes do.
+//! are taken, the one that has been there for longest without asking gives its place to whoever comes, but nobody in its first [`GRACE`]:
+//! whoever comes waits for that, in the kernel's queue. So connections on which nothing is said keep nobody out who asks at once, as probes
+//! do, also where thousands come in an instant.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// To ask for something, which takes a client on the same machine some microseconds, and one far away as long as its first segment,
+/// which comes with the end of the handshake.
+pub const GRACE: Duration = Duration::from_millis(10);
 
 /// All places of a listener.
 #[derive(Clone, Debug)]
@@ -24,9 +31,15 @@ struct Shared {
 struct State {
     free: usize,
     /// Who has not asked yet, in the order of their coming.
-    silent: BTreeMap<u64, Arc<Notify>>,
+    silent: BTreeMap<u64, Silent>,
     /// Of the next one that comes.
     turn: u64,
+}
+
+#[derive(Debug)]
+struct Silent {
+    since: Instant,
+    given_away: Arc<Notify>,
 }
 
 /// One connection's place: free again when its last clone is dropped.
@@ -50,11 +63,13 @@ enum Standing {
 
 /// What a connection that came gets.
 #[derive(Debug)]
-pub enum Taken {
+enum Taken {
     /// One that was free.
     Free(Place),
     /// That of one that goes now.
     Anothers(Place),
+    /// None before then.
+    Wait(Instant),
     /// None: all have asked for something.
     None,
 }
@@ -66,21 +81,47 @@ impl Places {
         Places(Arc::new(Shared { most, state: Mutex::new(state), freed: Notify::new() }))
     }
 
-    /// A place for one that comes.
-    pub fn take(&self) -> Taken {
-        let mut state = self.0.lock();
-        let oldest = if state.free > 0 { None } else { state.silent.pop_first() };
-        match &oldest {
-            Some((_, given_away)) => given_away.notify_one(),
-            None if state.free == 0 => return Taken::None,
-            None => state.free -= 1,
+    /// A place for one that comes, which waits for at most [`GRACE`]; `None` where all have asked for something. `goes` is told where
+    /// somebody goes without an answer, this one or the one whose place it gets.
+    pub async fn admit(&self, goes: impl FnOnce()) -> Option<Place> {
+        loop {
+            match self.take() {
+                Taken::Free(place) => return Some(place),
+                Taken::Wait(until) => sleep_until(until).await,
+                Taken::Anothers(place) => {
+                    goes();
+                    return Some(place);
+                }
+                Taken::None => {
+                    goes();
+                    return None;
+                }
+            }
         }
+    }
+
+    fn take(&self) -> Taken {
+        let now = Instant::now();
+        let mut state = self.0.lock();
+        if state.free > 0 {
+            state.free -= 1;
+            return Taken::Free(self.seat(&mut state, now));
+        }
+        let Some(oldest) = state.silent.first_entry() else { return Taken::None };
+        let until = oldest.get().since + GRACE;
+        if now < until {
+            return Taken::Wait(until);
+        }
+        oldest.remove().given_away.notify_one();
+        Taken::Anothers(self.seat(&mut state, now))
+    }
+
+    fn seat(&self, state: &mut State, since: Instant) -> Place {
         let (turn, given_away) = (state.turn, Arc::<Notify>::default());
         state.turn += 1;
-        state.silent.insert(turn, given_away.clone());
+        state.silent.insert(turn, Silent { since, given_away: given_away.clone() });
         let standing = Mutex::new(Standing::Silent);
-        let place = Place(Arc::new(Seat { shared: self.0.clone(), turn, given_away, standing }));
-        if oldest.is_some() { Taken::Anothers(place) } else { Taken::Free(place) }
+        Place(Arc::new(Seat { shared: self.0.clone(), turn, given_away, standing }))
     }
 
     /// Until nobody has a place.
@@ -130,6 +171,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     fn free(places: &Places) -> Place {
@@ -139,11 +182,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_has_waited_longest_without_asking_goes_and_who_has_asked_stays() {
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_longest_without_asking_goes_and_who_has_asked_stays() {
         let places = Places::new(3);
         let (asked, old, young) = (free(&places), free(&places), free(&places));
         assert!(asked.keep());
+        advance(GRACE).await;
         let Taken::Anothers(fourth) = places.take() else { panic!("the old one's place") };
         assert!(!old.keep(), "it has gone, also where it asks now");
         assert!(fourth.keep() && young.keep() && asked.keep());
@@ -151,6 +195,20 @@ mod tests {
         drop((old, asked));
         assert_eq!(places.0.lock().free, 1, "one that gave its place away frees none");
         drop(free(&places));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_before_it_had_the_time_to_ask() {
+        let places = Places::new(1);
+        let first = free(&places);
+        let begun = Instant::now();
+        let mut gone = 0;
+        let second = places.admit(|| gone += 1).await.expect("the first one's");
+        assert_eq!((begun.elapsed(), gone), (GRACE, 1));
+        first.given_away().await;
+        let third =
+            async { tokio::join!(places.admit(|| gone += 1), async { assert!(second.keep(), "it asks in time") }).0 };
+        assert!(third.await.is_none() && gone == 2);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub enum FromSupervisor {
     Applied {
         /// The newest one; never one that was not sent in this session or covered by its hello.
         n: i64,
+        /// The newest one of which this session was told before, 0 for none: whoever was not has missed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<i64>,
         /// What became of those that are not acknowledged.
         outcomes: Vec<Outcome>,
     },
@@ -290,6 +293,9 @@ pub enum FromGateway {
         /// The digest is new here: send the state.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         state: bool,
+        /// Messages of this session, so that one that was lost on the way, whatever it was, is noticed within T.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        messages: Option<Messages>,
     },
     /// All records up to these sequences are stored for good.
     Ack {
@@ -313,6 +319,15 @@ pub enum FromGateway {
     /// A frame of a later protocol.
     #[serde(other)]
     Unknown,
+}
+
+/// How many messages a session had, text and binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Came to the gateway before the beat, the hello among them.
+    pub received: u64,
+    /// Were sent by it before this answer, the welcome among them.
+    pub sent: u64,
 }
 
 /// What the gateway knows and wants.

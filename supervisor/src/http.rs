@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use peer::places::{Place, Places, Taken};
+use peer::places::{Place, Places};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -112,11 +112,8 @@ pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc
             }
         };
         let places = if is_inside(&stream, peer) { &inside } else { &outside };
-        let taken = places.take();
-        if !matches!(taken, Taken::Free(_)) {
-            metrics.connections_refused.inc();
-        }
-        let (Taken::Free(place) | Taken::Anothers(place)) = taken else { continue };
+        let admitted = places.admit(|| _ = metrics.connections_refused.inc()).await;
+        let Some(place) = admitted else { continue };
         // A panic in there ends this task and no other; the hook counts it.
         tokio::spawn(connection(stream, routes.clone(), place));
     }

@@ -249,18 +249,30 @@ impl World {
             let sandbox = &self.sandboxes[number];
             sandbox.last_word().await;
             sandbox.rest();
-            while sandbox.produced().await.is_none() || sandbox.ledger().applied.len() < self.given[number] as usize {
+            while let Some(missing) = self.missing(number).await {
                 if Instant::now() >= deadline {
-                    return Err(format!(
-                        "{}: not all was acknowledged in time: {}",
-                        sandbox.id,
-                        sandbox.extents().await
-                    ));
+                    let extents = sandbox.extents().await;
+                    return Err(format!("{}: {missing} in time: {extents}", sandbox.id));
                 }
                 sleep(Duration::from_millis(100)).await;
             }
         }
         Ok(())
+    }
+
+    /// What the gateway does not have yet.
+    async fn missing(&self, number: usize) -> Option<String> {
+        let Some(gateway) = &self.gateway else { return Some("no gateway".into()) };
+        let (sandbox, given) = (&self.sandboxes[number], self.given[number]);
+        if sandbox.produced().await.is_none() {
+            return Some("not all was acknowledged".into());
+        }
+        // All of them were applied where the last was, for they are applied in order.
+        if sandbox.ledger().applied.len() < given as usize {
+            return Some("not all commands were applied".into());
+        }
+        let unknown = gateway.without_outcome(&sandbox.id, given).await;
+        (!unknown.is_empty()).then(|| format!("of commands {unknown:?} it was not told what became"))
     }
 
     async fn until_connected(&mut self, number: usize, deadline: Instant) -> Result<(), String> {

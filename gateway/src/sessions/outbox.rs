@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::session::{Class, Command, FromGateway, Pace, encode};
+use protocol::session::{Class, Command, FromGateway, Messages, Pace, encode};
 
 /// In the order in which they are sent; byte streams come after all of them.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) welcome: Option<FromGateway>,
-    /// The number of the newest beat, and whether its state is wanted.
-    pub(super) beat: Option<(u64, bool)>,
+    /// To the newest beat.
+    pub(super) beat: Option<Answer>,
     pub(super) acks: BTreeMap<Class, i64>,
     /// Up to here the outcomes of commands are stored.
     pub(super) applied: Option<i64>,
@@ -20,13 +20,24 @@ pub(super) struct Outbox {
     pub(super) commands: VecDeque<Command>,
 }
 
+/// To a beat.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The beat's number.
+    pub(super) n: u64,
+    /// Whether its state is wanted.
+    pub(super) state: bool,
+    /// Messages that came before it.
+    pub(super) received: u64,
+}
+
 impl Outbox {
-    /// The next message, as text.
-    pub(super) fn next(&mut self) -> Option<String> {
+    /// The next message, as text, behind so many that were sent.
+    pub(super) fn next(&mut self, sent: u64) -> Option<String> {
         let frame = if let Some(welcome) = self.welcome.take() {
             welcome
-        } else if let Some((n, state)) = self.beat.take() {
-            FromGateway::Beat { n, state }
+        } else if let Some(Answer { n, state, received }) = self.beat.take() {
+            FromGateway::Beat { n, state, messages: Some(Messages { received, sent }) }
         } else if !self.acks.is_empty() || self.applied.is_some() {
             FromGateway::Ack { acks: std::mem::take(&mut self.acks), applied: self.applied.take() }
         } else if let Some((reason, reconnect_in_ms)) = self.goaway.take() {
@@ -48,11 +59,11 @@ mod tests {
     fn a_peer_that_does_not_read_holds_one_answer_of_each_kind() {
         let mut outbox = Outbox::default();
         for n in 0..1_000 {
-            outbox.beat = Some((n, false));
+            outbox.beat = Some(Answer { n, state: false, received: n });
             outbox.acks.insert(Class::Logs, n as i64);
         }
-        assert_eq!(outbox.next().as_deref(), Some(r#"{"t":"beat","n":999}"#));
-        assert_eq!(outbox.next().as_deref(), Some(r#"{"t":"ack","acks":{"logs":999}}"#));
-        assert_eq!(outbox.next(), None);
+        assert_eq!(outbox.next(7).as_deref(), Some(r#"{"t":"beat","n":999,"messages":{"received":999,"sent":7}}"#));
+        assert_eq!(outbox.next(8).as_deref(), Some(r#"{"t":"ack","acks":{"logs":999}}"#));
+        assert_eq!(outbox.next(9), None);
     }
 }

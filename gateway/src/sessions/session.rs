@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::end::End;
-use super::outbox::Outbox;
+use super::outbox::{Answer, Outbox};
 use super::under_way::{IN_FLIGHT, Stored, UnderWay};
 use super::wire::{Event, Wire};
 use super::{Sessions, hello, sequence};
@@ -65,6 +65,11 @@ struct Session<'p> {
     commanded: i64,
     /// The newest command that was applied.
     applied: i64,
+    /// The newest command of which this session was told what became.
+    told_of: i64,
+    /// Messages of this session, each way.
+    received: u64,
+    sent: u64,
     window: Duration,
     /// By the awake clock.
     heard_ms: i64,
@@ -108,6 +113,10 @@ impl<'p> Session<'p> {
             under_way: UnderWay::default(),
             commanded: hello.applied,
             applied: hello.applied,
+            told_of: 0,
+            // The hello.
+            received: 1,
+            sent: 0,
             window: part.admission.window(),
             heard_ms: part.awake.now(),
         };
@@ -197,13 +206,15 @@ impl<'p> Session<'p> {
             Box::pin(self.load_commands(room)).await?;
         }
         while wire.has_room() {
-            if let Some(text) = self.outbox.next() {
-                wire.put(Message::text(text))?;
+            let message = if let Some(text) = self.outbox.next(self.sent) {
+                Message::text(text)
             } else if let Some(bytes) = self.live.streams.as_ref().and_then(|streams| streams.next_message()) {
-                wire.put(Message::binary(bytes))?;
+                Message::binary(bytes)
             } else {
                 break;
-            }
+            };
+            wire.put(message)?;
+            self.sent += 1;
         }
         Ok(())
     }
@@ -270,6 +281,9 @@ impl<'p> Session<'p> {
         }
         self.heard_ms = self.part.awake.now();
         self.live.heard_ms.store(wall_ms(), Ordering::Relaxed);
+        if !matches!(event, Event::Sign) {
+            self.received += 1;
+        }
         match event {
             Event::Text(text) => {
                 let frame = FromSupervisor::decode(&text).map_err(|error| End::malformed(error.to_string()))?;
@@ -289,7 +303,8 @@ impl<'p> Session<'p> {
         match frame {
             FromSupervisor::Hello(_) => Err(End::malformed("a second hello")),
             FromSupervisor::Beat { n, d } => {
-                self.outbox.beat = Some((n, !self.live.has_state(&d)));
+                let received = self.received - 1;
+                self.outbox.beat = Some(Answer { n, state: !self.live.has_state(&d), received });
                 self.tell_of_window();
                 Ok(())
             }
@@ -317,11 +332,15 @@ impl<'p> Session<'p> {
             FromSupervisor::Applied { n, .. } if n > self.commanded => {
                 Err(End::malformed(format!("command {n} was never sent")))
             }
-            FromSupervisor::Applied { n, outcomes } => {
+            FromSupervisor::Applied { after: Some(after), .. } if after > self.told_of => {
+                Err(End::close(close::SEQUENCE, format!("what became of commands up to {after} never came")))
+            }
+            FromSupervisor::Applied { n, outcomes, .. } => {
                 let (sandbox, fence) = (self.live.sandbox.clone(), self.live.fence);
                 let part = self.part;
                 let receipt = self.unless_closed(part.store.submit(Outcomes { sandbox, fence, n, outcomes })).await??;
                 self.applied = self.applied.max(n);
+                self.told_of = self.told_of.max(n);
                 self.under_way.outcomes(n, receipt);
                 Ok(())
             }

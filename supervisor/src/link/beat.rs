@@ -51,12 +51,12 @@ impl Beats {
         self.every
     }
 
-    /// The beat, with the digest of the current state.
-    pub(super) fn beat(&mut self, now: Duration, digest: String) -> FromSupervisor {
+    /// The beat, with the digest of the current state, and its number.
+    pub(super) fn beat(&mut self, now: Duration, digest: String) -> (u64, FromSupervisor) {
         self.n += 1;
         let missed = now.saturating_sub(self.next).as_nanos() / self.every.as_nanos();
         self.next += self.every * u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
-        FromSupervisor::Beat { n: self.n, d: digest }
+        (self.n, FromSupervisor::Beat { n: self.n, d: digest })
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
         // Suspended for an hour.
         beats.beat(3719 * SECOND, String::new());
         assert_eq!(beats.next(), 3723 * SECOND);
-        assert!(matches!(beats.beat(3723 * SECOND, String::new()), FromSupervisor::Beat { n: 3, .. }));
+        assert_eq!(beats.beat(3723 * SECOND, String::new()).0, 3);
     }
 
     #[test]

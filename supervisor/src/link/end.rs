@@ -33,8 +33,8 @@ pub(super) enum End {
     TooLarge,
     #[error("the gateway has more than {COMMANDS} commands under way")]
     Commands,
-    #[error("a command of the gateway was lost on the way")]
-    Missed,
+    #[error("{0} was lost on the way")]
+    Missed(&'static str),
     #[error("the gateway speaks protocol {0}, which this supervisor does not")]
     Protocol(u32),
     #[error("the buffer cannot be read: {0}")]
@@ -64,7 +64,7 @@ impl End {
             End::Malformed => "malformed",
             End::TooLarge => "too-large",
             End::Commands => "commands",
-            End::Missed => "missed",
+            End::Missed(_) => "missed",
             End::Protocol(_) => "protocol",
             End::Buffer(_) => "buffer",
             End::Clock(_) => "clock",
@@ -89,7 +89,7 @@ impl End {
             End::Broken(_) | End::Closed { .. } | End::Stalled => None,
             End::Stopped | End::Goaway { .. } | End::Buffer(_) | End::Clock(_) => Some(1000),
             End::NoWelcome | End::Silent(_) => Some(close::TIMEOUT),
-            End::Malformed | End::Commands | End::Missed => Some(close::MALFORMED),
+            End::Malformed | End::Commands | End::Missed(_) => Some(close::MALFORMED),
             End::TooLarge => Some(close::TOO_LARGE),
             End::Protocol(_) => Some(close::PROTOCOL),
         }

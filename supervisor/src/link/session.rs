@@ -2,12 +2,15 @@
 //!
 //! Promises: hello within the connection's first moment, and no beat before the welcome; the state travels only when its
 //! digest is new to the gateway, at most once a second; beats and answers go before everything else; a gateway that is
-//! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; frames of a later protocol are skipped.
+//! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; one with whom the count of messages differs at a beat
+//! is left too, for something was lost on the way; frames of a later protocol are skipped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use protocol::session::{Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, encode, silence_ms};
+use protocol::session::{
+    Class, Extent, FromGateway, FromSupervisor, Hello, Messages, Pace, Range, Welcome, encode, silence_ms,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
@@ -46,6 +49,11 @@ pub(super) struct Session<'a, S> {
     metrics: &'a Metrics,
     /// Control frames that wait for the socket.
     queue: VecDeque<String>,
+    /// Messages of this session, each way.
+    sent: u64,
+    received: u64,
+    /// The newest beat, and what was sent before it.
+    beaten: Option<(u64, u64)>,
     heard: Duration,
     beats: Option<Beats>,
     /// The digest of the state that the gateway has.
@@ -78,6 +86,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             delivery: None,
             metrics,
             queue: VecDeque::new(),
+            sent: 0,
+            received: 0,
+            beaten: None,
             heard: machine.now(),
             beats: None,
             known: None,
@@ -168,9 +179,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             }
         };
         match frame {
-            Some(FromGateway::Beat { state: true, .. }) => {
-                self.known = None;
-                self.changed = true;
+            Some(FromGateway::Beat { n, state, messages }) => {
+                self.compare(n, messages)?;
+                if state {
+                    self.known = None;
+                    self.changed = true;
+                }
             }
             Some(FromGateway::Pace(new)) => {
                 if let Some(beats) = &mut self.beats {
@@ -185,7 +199,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             }
             Some(FromGateway::Command(command)) => {
                 if command.after.is_some_and(|after| after > self.commanded) {
-                    return Err(End::Missed);
+                    return Err(End::Missed("a command of the gateway"));
                 }
                 self.commanded = self.commanded.max(command.n);
                 if !self.commands.take(*command) {
@@ -196,7 +210,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 self.metrics.link_skipped.inc();
             }
             Some(FromGateway::Welcome(_)) => return Err(End::Malformed),
-            Some(FromGateway::Beat { .. }) | None => {}
+            None => {}
         }
         Ok(None)
     }
@@ -244,8 +258,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     fn beat(&mut self) {
         let state = self.tell_state();
         if let Some(beats) = &mut self.beats {
-            self.queue.push_back(encode(&beats.beat(self.machine.now(), state)));
+            let (n, beat) = beats.beat(self.machine.now(), state);
+            // What is queued goes before everything else.
+            self.beaten = Some((n, self.sent + self.queue.len() as u64));
+            self.queue.push_back(encode(&beat));
             self.metrics.link_beats.inc();
+        }
+    }
+
+    /// Whether the gateway has all that we sent before its beat, and we all that it sent before its answer.
+    fn compare(&self, n: u64, messages: Option<Messages>) -> Result<(), End> {
+        let Some((messages, (_, sent))) = messages.zip(self.beaten.filter(|(newest, _)| *newest == n)) else {
+            return Ok(());
+        };
+        // The answer itself is the last that was received.
+        match (messages.received == sent, messages.sent + 1 == self.received) {
+            (true, true) => Ok(()),
+            (false, _) => Err(End::Missed("a message to the gateway")),
+            (true, false) => Err(End::Missed("a message of the gateway")),
         }
     }
 
@@ -267,8 +297,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     fn tell_outcomes(&mut self) {
         let outcomes = self.commands.outcomes(self.told_of, self.commanded);
         if let Some(newest) = outcomes.last() {
-            self.told_of = newest.n;
-            self.queue.push_back(encode(&FromSupervisor::Applied { n: newest.n, outcomes }));
+            let after = Some(std::mem::replace(&mut self.told_of, newest.n));
+            self.queue.push_back(encode(&FromSupervisor::Applied { n: newest.n, after, outcomes }));
         }
     }
 
@@ -291,7 +321,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 None => self.streams.message().map(Message::binary),
             },
         };
-        message.map_or(Ok(()), |message| self.socket.send(message).map_err(|e| End::Broken(e.to_string())))
+        let Some(message) = message else { return Ok(()) };
+        self.sent += 1;
+        self.socket.send(message).map_err(|error| End::Broken(error.to_string()))
     }
 
     async fn parcel(&mut self) -> Result<Option<String>, End> {
@@ -323,16 +355,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     fn received(&mut self, event: Event) -> Result<Option<FromGateway>, End> {
+        if matches!(event, Event::Text(_) | Event::Binary(_)) {
+            self.heard = self.machine.now();
+            self.received += 1;
+        }
         match event {
             Event::Sent => Ok(None),
-            Event::Text(text) => {
-                self.heard = self.machine.now();
-                FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed)
-            }
-            Event::Binary(message) => {
-                self.heard = self.machine.now();
-                self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed)
-            }
+            Event::Text(text) => FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed),
+            Event::Binary(message) => self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed),
             Event::Closed(frame) => Err(match frame {
                 Some((code, _)) => End::Closed { code },
                 None => End::Broken("it was closed without a word".into()),

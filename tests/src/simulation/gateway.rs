@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::{Instant, sleep};
 
-use peer::places::{Places, Taken};
+use peer::places::Places;
 
 use super::net::Net;
 use crate::control_plane::token_of;
@@ -159,7 +159,7 @@ impl Gateway {
         tasks.push(tokio::spawn(async move {
             let places = Places::new(16);
             while let Some(end) = dialled.recv().await {
-                let Taken::Free(place) = places.take() else { continue };
+                let Some(place) = places.admit(|| ()).await else { continue };
                 let (routes, closed) = (routes.clone(), closed.clone());
                 tokio::spawn(async move { listener::connection(end, routes, &place, closed).await });
             }
@@ -185,6 +185,18 @@ impl Gateway {
             live.tell_of_commands();
         }
         n
+    }
+
+    /// Which of the commands 1 to `given` have no outcome.
+    pub(super) async fn without_outcome(&self, sandbox: &str, given: i64) -> Vec<i64> {
+        let mut missing = Vec::new();
+        for n in 1..=given {
+            let command = self.sessions.store.command(sandbox, n).await.expect("it can be read");
+            if command.is_none_or(|command| command.outcome.is_none()) {
+                missing.push(n);
+            }
+        }
+        missing
     }
 
     /// Every event of a sandbox.

@@ -45,8 +45,22 @@ pub(super) struct Produced {
     pub(super) bytes: Vec<u8>,
     /// Since when it is known to be written.
     pub(super) written: Option<Instant>,
+    /// Whoever wrote it was killed before its window was over: only the next life syncs it.
+    left: bool,
     /// It must arrive, whatever happens from now on.
     pub(super) safe: bool,
+}
+
+impl Produced {
+    /// Whether its window is over.
+    fn is_old(&self, now: Instant) -> bool {
+        self.written.is_some_and(|at| now - at >= window(self.class))
+    }
+
+    /// Whether power cannot take it.
+    fn is_synced(&self, now: Instant) -> bool {
+        self.is_old(now) && !self.left
+    }
 }
 
 type SharedLedger = Arc<Mutex<Ledger>>;
@@ -134,6 +148,8 @@ impl Sandbox {
             self.trace.note(format_args!("{} cannot open its buffer", self.id));
             return;
         };
+        // What the life before left was synced now.
+        self.ledger().records.iter_mut().for_each(|record| record.left = false);
         let (buffer, part) = buffer::new(opened, &settings, machine.clone(), metrics.clone());
         let mut tasks = vec![tokio::spawn(part.run())];
         let (feed, writer) = Feed::new(buffer.clone(), machine.clone()).await.expect("it is open");
@@ -201,6 +217,8 @@ impl Sandbox {
     /// Its process ends without a word.
     pub(super) fn kill(&mut self) {
         if let Some(life) = self.life.take() {
+            let now = Instant::now();
+            self.ledger().records.iter_mut().for_each(|record| record.left |= !record.is_old(now));
             life.worker.abort();
             life.tasks.iter().for_each(JoinHandle::abort);
         }
@@ -216,8 +234,7 @@ impl Sandbox {
         *lock(&self.suspect) = true;
         let now = Instant::now();
         for record in &mut self.ledger().records {
-            let synced = record.written.is_some_and(|at| now - at >= window(record.class));
-            record.safe &= synced && record.class == Class::Lifecycle;
+            record.safe &= record.is_synced(now) && record.class == Class::Lifecycle;
         }
     }
 
@@ -226,8 +243,7 @@ impl Sandbox {
         let now = Instant::now();
         for record in &mut self.ledger().records {
             // Without a sync for each, the last moments may be lost.
-            let old = record.written.is_some_and(|at| now - at >= window(record.class));
-            record.safe &= old || (self.sync_always && record.class == Class::Lifecycle);
+            record.safe &= record.is_synced(now) || (self.sync_always && record.class == Class::Lifecycle);
         }
         self.kill();
         self.disk.lose_power();
@@ -308,7 +324,7 @@ impl Work {
         let record = Record { wall_ms, boot_ms, kind: kind.into(), body: body.clone() };
         let bytes = serde_json::to_vec(&record).expect("plain data");
         let mut ledger = lock(&self.ledger);
-        ledger.records.push(Produced { class, bytes, written: None, safe: false });
+        ledger.records.push(Produced { class, bytes, written: None, left: false, safe: false });
         ledger.records.len() - 1
     }
 

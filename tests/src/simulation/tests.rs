@@ -22,3 +22,22 @@ fn commands_that_overtake_each_other_are_applied_in_their_order() {
     let meddle = Step::Meddle { who: 0, way: Way::Down, whim: Whim::Overtake };
     holds(vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
 }
+
+/// A box on the way lost the last record before a silence, or the word that it had come: nothing that came later showed it.
+#[test]
+fn a_record_or_its_acknowledgement_that_was_lost_on_the_way_is_noticed_at_the_next_beat() {
+    for way in [Way::Up, Way::Down] {
+        // Whatever the first messages behind it are: of some seconds, one each.
+        let meddle = |at| (at, Step::Meddle { who: 0, way, whim: Whim::Lose });
+        holds((1..12).map(|number| meddle(number * 400)).collect());
+    }
+}
+
+/// A box on the way lost what became of some commands, and what became of later ones was acknowledged: the gateway was never told of the
+/// first.
+#[test]
+fn what_became_of_a_command_is_told_again_where_it_was_lost_on_the_way() {
+    let meddle = |at| (at, Step::Meddle { who: 0, way: Way::Up, whim: Whim::Lose });
+    let command = |at| (at, Step::Command { who: 0, count: 3 });
+    holds(vec![command(2_000), meddle(2_000), command(2_050), meddle(2_100), command(2_100), command(2_300)]);
+}

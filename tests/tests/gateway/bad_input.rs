@@ -227,14 +227,14 @@ fn silence_ends_a_session_and_its_sandbox_has_not_failed() {
     assert_eq!(welcome.pace.beat_ms, Some(100));
     session.send(&FromSupervisor::Beat { n: 1, d: "0".into() });
     let state = session.receive_until(|frame| match frame {
-        FromGateway::Beat { n: 1, state } => Some(state),
+        FromGateway::Beat { n: 1, state, .. } => Some(state),
         _ => None,
     });
     assert!(state, "a state that is not known is asked for");
     session.send_text(r#"{"t":"state","d":"0","state":{"status":"ready"}}"#);
     session.send(&FromSupervisor::Beat { n: 2, d: "0".into() });
     let again = session.receive_until(|frame| match frame {
-        FromGateway::Beat { n: 2, state } => Some(state),
+        FromGateway::Beat { n: 2, state, .. } => Some(state),
         _ => None,
     });
     assert!(!again, "and not again");

@@ -1,6 +1,6 @@
 //! Commands: numbered in the store, sent in order, applied once.
 
-use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Outcome};
+use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Messages, Outcome, close};
 use serde_json::json;
 use tests::control_plane::Gateway;
 use tests::dialler::{Dialler, Received, hello};
@@ -15,7 +15,7 @@ fn next_command(session: &mut Dialler) -> Command {
 
 fn applied(n: i64) -> FromSupervisor {
     let outcome = Outcome { n, ok: true, reason: String::new(), body: json!({"task_id": "t"}) };
-    FromSupervisor::Applied { n, outcomes: vec![outcome] }
+    FromSupervisor::Applied { n, after: None, outcomes: vec![outcome] }
 }
 
 #[test]
@@ -89,6 +89,48 @@ fn an_outcome_is_acknowledged_once_it_is_stored() {
     });
     assert_eq!(stored, 1);
     assert_eq!(gateway.api().get("/v1/sandboxes/a/commands/1").json()["status"], "applied");
+}
+
+#[test]
+fn outcomes_that_do_not_follow_what_was_told_are_told_again_in_another_session() {
+    let gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let told = |n, after| match applied(n) {
+        FromSupervisor::Applied { n, outcomes, .. } => FromSupervisor::Applied { n, after: Some(after), outcomes },
+        other => other,
+    };
+    for _ in 0..3 {
+        gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+        next_command(&mut session);
+    }
+    session.send(&told(1, 0));
+    // It comes twice.
+    session.send(&told(1, 0));
+    // The second was lost on the way.
+    session.send(&told(3, 2));
+    assert_eq!(session.close_code(), close::SEQUENCE);
+    let shown = |n: i64| gateway.api().get(&format!("/v1/sandboxes/a/commands/{n}")).json();
+    assert_eq!((&shown(1)["status"], &shown(3)["status"]), (&json!("applied"), &json!("waiting")));
+    let mut again = hello("a");
+    again.applied = 3;
+    let (mut session, _) = Dialler::begin_with(&gateway, again);
+    session.send(&told(3, 0));
+    wait_until("its outcome is stored", || shown(3)["outcome"]["body"]["task_id"] == "t");
+}
+
+#[test]
+fn an_answer_to_a_beat_counts_the_messages_of_both() {
+    let gateway = Gateway::start();
+    let (mut session, _) = Dialler::begin(&gateway, "a");
+    for n in 1..=3 {
+        session.send(&FromSupervisor::Beat { n, d: "0".into() });
+        let messages = session.receive_until(|frame| match frame {
+            FromGateway::Beat { messages, .. } => messages,
+            _ => None,
+        });
+        // The hello and the beats before it; the welcome and the answers before it.
+        assert_eq!(messages, Messages { received: n, sent: n });
+    }
 }
 
 #[test]

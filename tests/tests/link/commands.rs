@@ -18,7 +18,7 @@ fn give(session: &mut Session, n: i64, verb: &str, body: Value) {
 /// The next report of what became of commands.
 fn applied(session: &mut Session) -> (i64, Vec<Outcome>) {
     loop {
-        if let FromSupervisor::Applied { n, outcomes } = session.frame() {
+        if let FromSupervisor::Applied { n, outcomes, .. } = session.frame() {
             return (n, outcomes);
         }
     }
@@ -196,7 +196,8 @@ fn a_stop_ends_the_sandbox_as_a_signal_does_and_does_not_come_again() {
     let mut session = gateway.welcome(SLOW);
     give(&mut session, 1, "stop", json!({}));
     let (frames, _) = session.rest();
-    let told = |frame: &FromSupervisor| matches!(frame, FromSupervisor::Applied { n: 1, outcomes } if outcomes[0].ok);
+    let told =
+        |frame: &FromSupervisor| matches!(frame, FromSupervisor::Applied { n: 1, outcomes, .. } if outcomes[0].ok);
     assert!(frames.iter().any(told), "{frames:?}");
     assert_eq!(supervisor.wait_code(), 143);
     let state = supervisor.paths().state.clone();

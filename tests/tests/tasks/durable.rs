@@ -97,7 +97,7 @@ fn by_default_the_record_is_written_before_the_answer_and_one_sync_follows_for_m
 #[test]
 fn what_is_written_while_a_sync_of_the_group_lasts_is_synced_by_another() {
     let (supervisor, api) = busy("group");
-    let slow = ["inject=fdatasync:delay_exit=300ms".to_string()];
+    let slow = ["inject=fdatasync:delay_enter=300ms".to_string()];
     let Some(strace) = Strace::attach_with(supervisor.pid(), CALLS, &slow) else { return };
     let meanwhile = (0..200).find_map(|number| {
         let id = format!("task-{number:03}");
