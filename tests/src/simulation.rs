@@ -242,6 +242,8 @@ impl World {
     /// Until the gateway has everything.
     async fn come_to_rest(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + RETURN;
+        // What was lost or doubled on the way is noticed at a beat, and ends its session.
+        sleep(gateway::BEAT + Duration::from_secs(1)).await;
         for number in 0..self.sandboxes.len() {
             self.until_connected(number, deadline).await?;
             // One more of everything shows what was missed.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::task::{Create, Task};
@@ -66,6 +68,8 @@ pub enum JournalError {
     Open { path: PathBuf, source: io::Error },
     #[error("the task journal {path} cannot be written")]
     Write { path: PathBuf, source: io::Error },
+    #[error("the name of the task journal {path} cannot be synced: a loss of power may bring back the one before")]
+    Name { path: PathBuf, source: io::Error },
     #[error("a task cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
 }
@@ -79,6 +83,27 @@ pub struct Journal {
     settled: u64,
     /// A write failed and may have left a part of its line (a full disk takes what fits).
     torn: bool,
+    /// A loss of power may still bring back the file before.
+    unnamed: Arc<AtomicBool>,
+}
+
+/// What was written so far, and does not yet outlive the node.
+pub struct Unsynced {
+    file: File,
+    path: PathBuf,
+    unnamed: Arc<AtomicBool>,
+}
+
+impl Unsynced {
+    /// Now it does. Blocks.
+    pub fn sync(self) -> io::Result<()> {
+        if self.unnamed.load(Ordering::Relaxed) {
+            // Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
+            self.path.parent().map_or(Ok(()), sync_folder)?;
+            self.unnamed.store(false, Ordering::Relaxed);
+        }
+        self.file.sync_data()
+    }
 }
 
 /// What an earlier supervisor left.
@@ -100,7 +125,7 @@ impl Journal {
             file.write_all(b"\n").map_err(failed)?;
         }
         let length = file.metadata().map_err(failed)?.len();
-        let mut journal = Journal { path: path.into(), file, length, settled: 0, torn: false };
+        let mut journal = Journal { path: path.into(), file, length, settled: 0, torn: false, unnamed: Arc::default() };
         journal.rewrite(loaded.records.values())?;
         Ok((journal, loaded))
     }
@@ -119,9 +144,9 @@ impl Journal {
         Ok(())
     }
 
-    /// A handle whose `sync_data` makes everything written so far outlive the node.
-    pub fn to_sync(&self) -> io::Result<File> {
-        self.file.try_clone()
+    /// Everything that was written so far.
+    pub fn unsynced(&self) -> io::Result<Unsynced> {
+        Ok(Unsynced { file: self.file.try_clone()?, path: self.path.clone(), unnamed: self.unnamed.clone() })
     }
 
     /// Whether most of the file is history.
@@ -129,7 +154,7 @@ impl Journal {
         self.length > REWRITE_FROM && self.length > 4 * self.settled
     }
 
-    /// Replace the file by one that has just `records`.
+    /// Replace the file by one that has just `records`. Where only the name could not be synced, that is done with the next sync.
     pub fn rewrite<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<(), JournalError> {
         let failed = |source| JournalError::Write { path: self.path.clone(), source };
         let beside = self.path.with_extension("new");
@@ -153,8 +178,10 @@ impl Journal {
         self.length = length;
         self.settled = self.length;
         self.torn = false;
-        // Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
-        self.path.parent().map_or(Ok(()), sync_folder).map_err(failed)
+        // A sync that still lasts is of the file before.
+        self.unnamed = Arc::new(AtomicBool::new(true));
+        let named = self.unsynced().and_then(Unsynced::sync);
+        named.map_err(|source| JournalError::Name { path: self.path.clone(), source })
     }
 }
 

@@ -62,14 +62,18 @@ impl Ledger {
             return;
         }
         if let Err(error) = self.journal.rewrite(records) {
-            tracing::error!(%error, "the task journal could not be rewritten; it goes on growing");
+            let reason = crate::exit::reason(&error);
+            tracing::error!(
+                reason,
+                "the task journal was not rewritten as it should be; it is tried again when it has grown"
+            );
         }
         // What is to come is of the file that was.
         self.pending = Arc::default();
     }
 
     fn sync_soon(&mut self) {
-        let Ok(file) = self.journal.to_sync() else { return };
+        let Ok(unsynced) = self.journal.unsynced() else { return };
         if self.pending.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -79,7 +83,7 @@ impl Ledger {
             sleep(SYNC_WITHIN / 2).await;
             // Before it begins: what is written while it lasts needs one of its own.
             pending.store(false, Ordering::Relaxed);
-            if !matches!(spawn_blocking(move || file.sync_data()).await, Ok(Ok(()))) {
+            if !matches!(spawn_blocking(move || unsynced.sync()).await, Ok(Ok(()))) {
                 metrics.journal_sync_failures.inc();
             }
         });
@@ -87,7 +91,7 @@ impl Ledger {
 
     /// All that was written is on the disk when this answers.
     pub(super) async fn sync(&mut self) -> std::io::Result<()> {
-        let file = self.journal.to_sync()?;
-        spawn_blocking(move || file.sync_data()).await.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
+        let unsynced = self.journal.unsynced()?;
+        spawn_blocking(move || unsynced.sync()).await.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
     }
 }

@@ -31,7 +31,7 @@ use super::net::Net;
 use crate::control_plane::token_of;
 
 /// T.
-const BEAT: Duration = Duration::from_secs(5);
+pub(super) const BEAT: Duration = Duration::from_secs(5);
 /// Sessions in a second.
 const RATE: u32 = 20;
 /// Of a drain.

@@ -106,8 +106,12 @@ impl Net {
         self.stall(sandbox, Way::Both, time);
     }
 
-    /// Dials get through again. What was cut off stays as it is.
+    /// Dials get through again, and no frame meets a whim any more. What was cut off stays as it is.
     pub(super) fn heal(&self) {
+        for connection in &self.lock().connections {
+            connection.up().frames.whims.clear();
+            connection.down().frames.whims.clear();
+        }
         let mut state = self.lock();
         let now = Instant::now();
         (state.delay, state.refused) = ((1, 3), now);

@@ -115,3 +115,19 @@ fn a_record_behind_a_write_that_a_full_disk_broke_off_is_not_lost_with_it() {
     drop(journal);
     assert_eq!(states(&path), (vec![("a".into(), State::Queued), ("c".into(), State::Queued)], 1));
 }
+
+#[test]
+fn a_name_that_could_not_be_synced_is_synced_before_anything_else_counts_as_synced() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (folder, away) = (dir.path().join("tasks"), dir.path().join("away"));
+    std::fs::create_dir(&folder).expect("our own directory");
+    let (mut journal, _) = Journal::open(&folder.join("journal")).expect("opens");
+    assert!(!journal.unnamed.load(Ordering::Relaxed), "opening has synced it");
+    journal.unnamed.store(true, Ordering::Relaxed);
+    journal.write(&record("a", State::Queued)).expect("writes");
+    std::fs::rename(&folder, &away).expect("our own directory");
+    journal.unsynced().expect("a descriptor").sync().expect_err("there is no folder to sync");
+    std::fs::rename(&away, &folder).expect("our own directory");
+    journal.unsynced().expect("a descriptor").sync().expect("it is there again");
+    assert!(!journal.unnamed.load(Ordering::Relaxed));
+}
