@@ -11,7 +11,7 @@ use crate::bench::Line;
 use crate::simulation::cuts::{self, Lost};
 use crate::simulation::{Done, Plan, run, shrink};
 
-/// Runs that failed, and that are told in full.
+/// Runs that failed, and that are made small.
 const TOLD: usize = 5;
 
 /// The seeds 1 to `seeds`, on all processors.
@@ -52,7 +52,6 @@ pub fn measure_cuts(losses: u64) -> Vec<Line> {
             count => Err(format!("{count} records lost")),
         }
     });
-    failed.iter().take(TOLD).for_each(|(seed, error)| println!("seed {seed}: {error}"));
     let lost = all.into_inner().expect("nobody panics with it");
     eprintln!("{} records written; {} lost that were younger than their window", lost.written, lost.young);
     let cuts = "simulated losses of power, torn at 512 B and 4 KiB, un-synced writes in any order, names lost";
@@ -89,6 +88,8 @@ fn on_all_processors(seeds: u64, work: impl Fn(u64) -> Result<(), String> + Sync
                 return;
             }
             if let Err(error) = work(seed) {
+                // At once: the run may last for an hour.
+                eprintln!("seed {seed}: {error}");
                 failed.lock().expect("nobody panics with it").insert(seed, error);
             }
             if seed % 1_000 == 0 {
