@@ -1,9 +1,10 @@
 //! So many connections at once, and who goes when another one comes.
 //!
 //! Promises: no more than so many, but for the instant in which one goes for another; whoever has asked for something keeps its place; where all
-//! are taken, the one that has been there for longest without asking gives its place to whoever comes, but nobody in its first [`GRACE`]:
-//! whoever comes waits for that, in the kernel's queue. So connections on which nothing is said keep nobody out who asks at once, as probes
-//! do, also where thousands come in an instant.
+//! are taken, the one that has been there for longest without asking gives its place to whoever comes. So connections on which nothing is
+//! said keep nobody out who asks at once, as probes do. That is so too where thousands come in an instant: while half of the places are with
+//! such, nobody goes in its first [`GRACE`], and whoever comes waits for that, in the kernel's queue. Where fewer are, whoever waited would
+//! keep everybody behind it waiting, so the oldest goes at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// To ask for something, which takes a client on the same machine some microseconds, and one far away as long as its first segment,
-/// which comes with the end of the handshake.
+/// To ask for something. The first segment of a client comes right behind the end of its handshake, from wherever it is; behind TLS it
+/// takes some round trips more, for which nobody waits here.
 pub const GRACE: Duration = Duration::from_millis(10);
 
 /// All places of a listener.
@@ -107,9 +108,10 @@ impl Places {
             state.free -= 1;
             return Taken::Free(self.seat(&mut state, now));
         }
+        let many = state.silent.len() * 2 >= self.0.most;
         let Some(oldest) = state.silent.first_entry() else { return Taken::None };
         let until = oldest.get().since + GRACE;
-        if now < until {
+        if many && now < until {
             return Taken::Wait(until);
         }
         oldest.remove().given_away.notify_one();
@@ -209,6 +211,17 @@ mod tests {
         let third =
             async { tokio::join!(places.admit(|| gone += 1), async { assert!(second.keep(), "it asks in time") }).0 };
         assert!(third.await.is_none() && gone == 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_waits_for_nobody_where_few_are_silent() {
+        let places = Places::new(3);
+        let asked = [free(&places), free(&places)];
+        assert!(asked.iter().all(Place::keep));
+        let silent = free(&places);
+        let begun = Instant::now();
+        assert!(places.admit(|| ()).await.is_some());
+        assert!(begun.elapsed().is_zero() && !silent.keep());
     }
 
     #[test]

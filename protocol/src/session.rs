@@ -293,7 +293,7 @@ pub enum FromGateway {
         /// The digest is new here: send the state.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         state: bool,
-        /// Messages of this session, so that one that was lost on the way, whatever it was, is noticed within T.
+        /// Messages of this session: one that is lost on the way is noticed at the next beat.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         messages: Option<Messages>,
     },

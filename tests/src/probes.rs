@@ -18,7 +18,7 @@ mod network;
 pub mod outsider;
 mod own;
 mod privileges;
-pub use privileges::setuid_child;
+pub use privileges::{capable_child, setuid_child};
 mod reached;
 mod readonly;
 mod signals;

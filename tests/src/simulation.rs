@@ -141,7 +141,8 @@ impl World {
         self.until(begun + Duration::from_millis(plan.ends)).await;
         self.heal().await;
         self.come_to_rest().await?;
-        self.judge().await
+        let meddled = plan.steps.iter().any(|(_, step)| matches!(step, Step::Meddle { .. }));
+        self.judge(meddled).await
     }
 
     /// Until then; what ends before is ended.
@@ -191,6 +192,7 @@ impl World {
             }
             Step::Fill { who, .. } => {
                 self.sandboxes[who].suspect_disk();
+                self.sandboxes[who].ledger().records.iter_mut().for_each(|record| record.evictable = true);
                 let disk = &self.sandboxes[who].disk;
                 disk.limit(Some(disk.used() + 4096));
             }
@@ -242,22 +244,30 @@ impl World {
     /// Until the gateway has everything.
     async fn come_to_rest(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + RETURN;
-        // What was lost or doubled on the way is noticed at a beat, and ends its session.
+        // Nothing is told any more that would show what was lost before, and at the next beat that has to be noticed.
+        self.sandboxes.iter().for_each(Sandbox::rest);
         sleep(gateway::BEAT + Duration::from_secs(1)).await;
+        for number in 0..self.sandboxes.len() {
+            self.until_has_all(number, deadline).await?;
+        }
         for number in 0..self.sandboxes.len() {
             self.until_connected(number, deadline).await?;
             // One more of everything shows what was missed.
             self.take(Step::Command { who: number, count: 1 }).await;
-            let sandbox = &self.sandboxes[number];
-            sandbox.last_word().await;
-            sandbox.rest();
-            while let Some(missing) = self.missing(number).await {
-                if Instant::now() >= deadline {
-                    let extents = sandbox.extents().await;
-                    return Err(format!("{}: {missing} in time: {extents}", sandbox.id));
-                }
-                sleep(Duration::from_millis(100)).await;
+            self.sandboxes[number].last_word().await;
+            self.until_has_all(number, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_has_all(&self, number: usize, deadline: Instant) -> Result<(), String> {
+        let sandbox = &self.sandboxes[number];
+        while let Some(missing) = self.missing(number).await {
+            if Instant::now() >= deadline {
+                let extents = sandbox.extents().await;
+                return Err(format!("{}: {missing} in time: {extents}", sandbox.id));
             }
+            sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }

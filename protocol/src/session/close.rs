@@ -2,7 +2,7 @@
 
 /// The gateway goes away; dial again at the time that `goaway` reserved.
 pub const GOING_AWAY: u16 = 1001;
-/// Not a frame, or a frame where none of its kind may come.
+/// Not a frame, or a frame where none of its kind may come; or messages were lost or made up on the way.
 pub const MALFORMED: u16 = 4400;
 /// The token is wrong or has expired; read it again.
 pub const UNAUTHENTICATED: u16 = 4401;
@@ -14,7 +14,7 @@ pub const TIMEOUT: u16 = 4408;
 pub const FENCED: u16 = 4409;
 /// A message is longer than its limit.
 pub const TOO_LARGE: u16 = 4413;
-/// Records out of order, or with a hole that no gap explains.
+/// Records out of order, or with a hole that no gap explains; outcomes that do not follow what was told.
 pub const SEQUENCE: u16 = 4422;
 /// The two sides speak no common protocol.
 pub const PROTOCOL: u16 = 4426;

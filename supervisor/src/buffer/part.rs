@@ -192,6 +192,7 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
 
 fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     let mut done = Done::default();
+    let told = told(buffer);
     let (mut waiting, mut peeks, mut close) = (Vec::new(), Vec::new(), None);
     for ask in batch.asks {
         match ask {
@@ -243,8 +244,15 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     for (class, from, max, reply) in peeks {
         let _ = reply.send(buffer.peek(class, from, max));
     }
+    // Also a gap that could only be written now, after a crash or on a disk that refused it: it is told by whoever is told of news.
+    done.news |= told != self::told(buffer);
     done.closed = close.map(|reply| Closing { reply, result: buffer.close() });
     done
+}
+
+/// Of each class, the first number that may not be told yet.
+fn told<D: Disk>(buffer: &Buffer<D>) -> [i64; 4] {
+    Class::ALL.map(|class| buffer.next(class).0)
 }
 
 impl Done {

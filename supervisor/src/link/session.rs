@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 
 /// One message on its way to a peer that does not read.
 const STALL: Duration = Duration::from_secs(20);
+/// Beats whose answers may be under way; older ones are not compared.
+const BEATEN: usize = 16;
 /// Between two states.
 const STATES: Duration = Duration::from_secs(1);
 
@@ -52,8 +54,8 @@ pub(super) struct Session<'a, S> {
     /// Messages of this session, each way.
     sent: u64,
     received: u64,
-    /// The newest beat, and what was sent before it.
-    beaten: Option<(u64, u64)>,
+    /// The newest beats, and what was sent before each.
+    beaten: VecDeque<(u64, u64)>,
     heard: Duration,
     beats: Option<Beats>,
     /// The digest of the state that the gateway has.
@@ -88,7 +90,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             queue: VecDeque::new(),
             sent: 0,
             received: 0,
-            beaten: None,
+            beaten: VecDeque::new(),
             heard: machine.now(),
             beats: None,
             known: None,
@@ -199,7 +201,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             }
             Some(FromGateway::Command(command)) => {
                 if command.after.is_some_and(|after| after > self.commanded) {
-                    return Err(End::Missed("a command of the gateway"));
+                    return Err(End::Missed("a command of the gateway did not come"));
                 }
                 self.commanded = self.commanded.max(command.n);
                 if !self.commands.take(*command) {
@@ -260,22 +262,28 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if let Some(beats) = &mut self.beats {
             let (n, beat) = beats.beat(self.machine.now(), state);
             // What is queued goes before everything else.
-            self.beaten = Some((n, self.sent + self.queue.len() as u64));
+            self.beaten.push_back((n, self.sent + self.queue.len() as u64));
+            if self.beaten.len() > BEATEN {
+                self.beaten.pop_front();
+            }
             self.queue.push_back(encode(&beat));
             self.metrics.link_beats.inc();
         }
     }
 
     /// Whether the gateway has all that we sent before its beat, and we all that it sent before its answer.
-    fn compare(&self, n: u64, messages: Option<Messages>) -> Result<(), End> {
-        let Some((messages, (_, sent))) = messages.zip(self.beaten.filter(|(newest, _)| *newest == n)) else {
-            return Ok(());
-        };
+    fn compare(&mut self, n: u64, messages: Option<Messages>) -> Result<(), End> {
+        let Some(messages) = messages else { return Ok(()) };
         // The answer itself is the last that was received.
-        match (messages.received == sent, messages.sent + 1 == self.received) {
-            (true, true) => Ok(()),
-            (false, _) => Err(End::Missed("a message to the gateway")),
-            (true, false) => Err(End::Missed("a message of the gateway")),
+        if messages.sent + 1 != self.received {
+            return Err(End::Missed("the gateway has sent more or fewer messages than came"));
+        }
+        self.beaten.retain(|(beat, _)| *beat >= n);
+        match self.beaten.front() {
+            Some((beat, sent)) if *beat == n && *sent != messages.received => {
+                Err(End::Missed("more or fewer messages came to the gateway than were sent"))
+            }
+            _ => Ok(()),
         }
     }
 

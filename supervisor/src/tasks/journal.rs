@@ -97,12 +97,18 @@ pub struct Unsynced {
 impl Unsynced {
     /// Now it does. Blocks.
     pub fn sync(self) -> io::Result<()> {
+        let synced = self.file.sync_data();
         if self.unnamed.load(Ordering::Relaxed) {
-            // Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
-            self.path.parent().map_or(Ok(()), sync_folder)?;
-            self.unnamed.store(false, Ordering::Relaxed);
+            self.name()?;
         }
-        self.file.sync_data()
+        synced
+    }
+
+    /// Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
+    fn name(&self) -> io::Result<()> {
+        self.path.parent().map_or(Ok(()), sync_folder)?;
+        self.unnamed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -180,7 +186,7 @@ impl Journal {
         self.torn = false;
         // A sync that still lasts is of the file before.
         self.unnamed = Arc::new(AtomicBool::new(true));
-        let named = self.unsynced().and_then(Unsynced::sync);
+        let named = self.unsynced().and_then(|unsynced| unsynced.name());
         named.map_err(|source| JournalError::Name { path: self.path.clone(), source })
     }
 }

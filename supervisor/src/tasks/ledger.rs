@@ -63,10 +63,7 @@ impl Ledger {
         }
         if let Err(error) = self.journal.rewrite(records) {
             let reason = crate::exit::reason(&error);
-            tracing::error!(
-                reason,
-                "the task journal was not rewritten as it should be; it is tried again when it has grown"
-            );
+            tracing::error!(reason, "the task journal was not rewritten as it should be");
         }
         // What is to come is of the file that was.
         self.pending = Arc::default();

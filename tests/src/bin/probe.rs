@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         }
         "sweep" => return sweep(&operand),
         "setuid-child" => return probes::setuid_child(),
+        "capable-child" => return probes::capable_child(),
         "open-terminal" => return tell(&probes::terminal::open_another(&operand)),
         _ => return attempt(&name),
     };

@@ -52,6 +52,12 @@ pub(super) const PROBES: &[Probe] = &[
         Ok(status) => effect(status.code() == Some(0), "root by a set-user-id program"),
         Err(error) => Outcome::Denied(error.to_string()),
     }),
+    probe("file-capabilities", NoPrivileges, |_| {
+        match Command::new(scene::CAPABLE_PROBE).arg("capable-child").status() {
+            Ok(status) => effect(status.code() == Some(0), "a capability of a program's file"),
+            Err(error) => Outcome::Denied(error.to_string()),
+        }
+    }),
     probe("chroot", SyscallsFiltered, |_| judge(chroot("/tmp"))).root(),
     probe("pivot-root", SyscallsFiltered, |_| {
         reaches(nix::unistd::pivot_root("/nowhere", "/nowhere"), &[Errno::ENOENT])
@@ -97,6 +103,11 @@ const NEWTIME: u64 = 0x80;
 
 fn clone(namespace: i32) -> Outcome {
     judge(kernel::clone_and_exit(namespace as u64 | libc::SIGCHLD as u64))
+}
+
+/// What the program with file capabilities does: say by its exit code whether it has them.
+pub fn capable_child() -> ExitCode {
+    ExitCode::from(if caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false) { 0 } else { 1 })
 }
 
 /// What the set-user-id program does: say by its exit code whether it is root.

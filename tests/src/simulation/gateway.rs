@@ -161,7 +161,13 @@ impl Gateway {
             while let Some(end) = dialled.recv().await {
                 let Some(place) = places.admit(|| ()).await else { continue };
                 let (routes, closed) = (routes.clone(), closed.clone());
-                tokio::spawn(async move { listener::connection(end, routes, &place, closed).await });
+                tokio::spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = place.given_away() => {}
+                        () = listener::connection(end, routes, &place, closed) => {}
+                    }
+                });
             }
         }));
         Gateway { sessions, draining, closing, tasks }
@@ -226,6 +232,7 @@ impl Gateway {
     /// Its process is killed: nothing that it began goes on. Its connections are the caller's matter.
     pub(super) async fn kill(self, net: &Net) {
         net.close();
+        net.end_gateway();
         self.closing.send_replace(true);
         self.end().await;
     }

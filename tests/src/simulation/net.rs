@@ -163,8 +163,13 @@ impl Net {
         self.each(sandbox, way, |pipe| pipe.swallow());
     }
 
-    /// The gateway is no more, and nobody is told: its own ends of all connections are gone.
+    /// Nobody is told that the gateway is no more.
     pub(super) fn forget_gateway(&self) {
+        self.swallow(None, Way::Both);
+    }
+
+    /// The gateway is no more: its own ends of all connections are gone.
+    pub(super) fn end_gateway(&self) {
         for connection in &self.lock().connections {
             connection.up().leave(true);
             connection.down().leave(false);
@@ -283,7 +288,6 @@ impl Pipe {
     }
 
     fn leave(&mut self, reads: bool) {
-        self.swallow();
         if reads {
             self.reader_is_gone = true;
             self.wake_reader();

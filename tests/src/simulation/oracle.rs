@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use gateway::store::Event;
-use protocol::session::Class;
+use protocol::session::{Class, Gap};
 use serde_json::json;
 
-use super::sandbox::{Ledger, Sandbox};
+use super::sandbox::{self, Ledger, Sandbox};
 use super::{Done, World};
 use crate::tally::{Produced, Tally};
 
 impl World {
-    /// Of all sandboxes.
-    pub(super) async fn judge(mut self) -> Result<Done, String> {
+    /// Of all sandboxes. `meddled`: a box on the way did.
+    pub(super) async fn judge(mut self, meddled: bool) -> Result<Done, String> {
         let Some(gateway) = self.gateway.take() else { return Err("no gateway".into()) };
         let mut done = Done::default();
         for (sandbox, given) in self.sandboxes.iter().zip(&self.given) {
@@ -23,6 +23,9 @@ impl World {
             (done.delivered, done.gaps) = (done.delivered + tally.delivered, done.gaps + tally.gaps);
             are_as_produced(&events, sandbox).map_err(told)?;
             done.commands += were_applied_once(&sandbox.ledger(), *given).map_err(told)?;
+            if sandbox.missed() > 0 && !meddled {
+                return Err(told("a message was missed that nobody took".into()));
+            }
             has_one_session(&gateway, sandbox).await.map_err(told)?;
             for event in &events {
                 self.trace.note(format_args!("{} {} {} {}", sandbox.id, event.class, event.seq, event.last));
@@ -96,15 +99,32 @@ fn are_as_produced(events: &[Event], sandbox: &Sandbox) -> Result<(), String> {
         }
         delivered[*place] = true;
     }
-    let missing = ledger.records.iter().zip(&delivered).find(|(record, delivered)| record.safe && !**delivered);
+    let missing = ledger.records.iter().zip(&delivered).filter(|(record, delivered)| record.safe && !**delivered);
+    // All of lifecycle, which alone is safe on a disk that is full.
+    let mut evicted: i64 =
+        events.iter().filter(|event| is_evicted(event)).map(|event| event.last - event.seq + 1).sum();
+    let mut may_go = |record: &sandbox::Produced| {
+        let goes = record.evictable && evicted > 0;
+        evicted -= i64::from(goes);
+        goes
+    };
+    let missing = missing.map(|(record, _)| record).find(|record| !may_go(record));
     match missing {
-        Some((record, _)) => Err(format!(
-            "durable and not delivered: {} {}",
-            record.class.name(),
-            String::from_utf8_lossy(&record.bytes)
-        )),
+        Some(record) => {
+            let class = record.class.name();
+            let gaps = events.iter().filter(|event| event.gap && event.class == class).map(|event| &event.body);
+            let gaps: Vec<_> = gaps.collect();
+            let record = String::from_utf8_lossy(&record.bytes);
+            Err(format!("durable and not delivered: {class} {record}, gaps: {gaps:?}"))
+        }
         None => Ok(()),
     }
+}
+
+/// Numbers of lifecycle that went for newer ones.
+fn is_evicted(event: &Event) -> bool {
+    let of_lifecycle = event.gap && event.class == Class::Lifecycle.name();
+    of_lifecycle && serde_json::from_str::<Gap>(&event.body).is_ok_and(|gap| gap.reason == "evicted")
 }
 
 /// Commands 1 to `given`.

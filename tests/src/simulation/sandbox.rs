@@ -47,6 +47,8 @@ pub(super) struct Produced {
     pub(super) written: Option<Instant>,
     /// Whoever wrote it was killed before its window was over: only the next life syncs it.
     left: bool,
+    /// The disk was full since: it may have gone for a newer one of its class, which a gap tells of.
+    pub(super) evictable: bool,
     /// It must arrive, whatever happens from now on.
     pub(super) safe: bool,
 }
@@ -77,6 +79,8 @@ pub(super) struct Sandbox {
     boot: u8,
     chance: Chance,
     life: Option<Life>,
+    /// Of each life.
+    metrics: Vec<Arc<Metrics>>,
     /// Its disk has refused something: what is told from now on may be lost.
     suspect: Arc<Mutex<bool>>,
 }
@@ -126,6 +130,7 @@ impl Sandbox {
             boot: 1,
             chance,
             life: None,
+            metrics: Vec::new(),
             suspect: Arc::default(),
         }
     }
@@ -140,6 +145,7 @@ impl Sandbox {
             return;
         }
         let metrics = Arc::new(Metrics::default());
+        self.metrics.push(metrics.clone());
         let machine = Machine::simulated(self.machine.clone());
         let directory = Arc::new(self.state().await);
         let settings = buffer::Config { limits: BUFFER, sync_always: self.sync_always };
@@ -258,6 +264,12 @@ impl Sandbox {
         self.life.as_ref().is_some_and(|life| *life.phase.borrow() == Phase::Connected)
     }
 
+    /// Sessions that it left because a count of messages differed.
+    pub(super) fn missed(&self) -> u64 {
+        let of = |metrics: &Arc<Metrics>| metrics.link_ends.get_or_create(&vec![("reason", "missed".into())]).get();
+        self.metrics.iter().map(of).sum()
+    }
+
     /// More lines than its budget has room for.
     pub(super) fn flood(&self, lines: u64) {
         if let Some(life) = &self.life {
@@ -324,7 +336,7 @@ impl Work {
         let record = Record { wall_ms, boot_ms, kind: kind.into(), body: body.clone() };
         let bytes = serde_json::to_vec(&record).expect("plain data");
         let mut ledger = lock(&self.ledger);
-        ledger.records.push(Produced { class, bytes, written: None, left: false, safe: false });
+        ledger.records.push(Produced { class, bytes, written: None, left: false, evictable: false, safe: false });
         ledger.records.len() - 1
     }
 

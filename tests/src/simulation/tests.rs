@@ -4,8 +4,8 @@ use super::net::{Way, Whim};
 use super::plan::{Plan, Step};
 use super::run;
 
-fn holds(steps: Vec<(u64, Step)>) {
-    let plan = Plan { seed: 1, sandboxes: 1, ends: 5_000, steps };
+fn holds(ends: u64, steps: Vec<(u64, Step)>) {
+    let plan = Plan { seed: 1, sandboxes: 1, ends, steps };
     run(&plan, false).unwrap_or_else(|error| panic!("{plan}{error}"));
 }
 
@@ -13,14 +13,14 @@ fn holds(steps: Vec<(u64, Step)>) {
 #[test]
 fn a_command_that_was_lost_on_the_way_is_sent_again_before_the_next_one() {
     let meddle = Step::Meddle { who: 0, way: Way::Down, whim: Whim::Lose };
-    holds(vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
+    holds(5_000, vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
 }
 
 /// A later command came first, and the earlier one was taken for one that is behind us.
 #[test]
 fn commands_that_overtake_each_other_are_applied_in_their_order() {
     let meddle = Step::Meddle { who: 0, way: Way::Down, whim: Whim::Overtake };
-    holds(vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
+    holds(5_000, vec![(2_500, meddle), (2_501, Step::Command { who: 0, count: 5 })]);
 }
 
 /// A box on the way lost the last record before a silence, or the word that it had come: nothing that came later showed it.
@@ -29,7 +29,7 @@ fn a_record_or_its_acknowledgement_that_was_lost_on_the_way_is_noticed_at_the_ne
     for way in [Way::Up, Way::Down] {
         // Whatever the first messages behind it are: of some seconds, one each.
         let meddle = |at| (at, Step::Meddle { who: 0, way, whim: Whim::Lose });
-        holds((1..12).map(|number| meddle(number * 400)).collect());
+        holds(5_000, (1..12).map(|number| meddle(number * 400)).collect());
     }
 }
 
@@ -39,5 +39,12 @@ fn a_record_or_its_acknowledgement_that_was_lost_on_the_way_is_noticed_at_the_ne
 fn what_became_of_a_command_is_told_again_where_it_was_lost_on_the_way() {
     let meddle = |at| (at, Step::Meddle { who: 0, way: Way::Up, whim: Whim::Lose });
     let command = |at| (at, Step::Command { who: 0, count: 3 });
-    holds(vec![command(2_000), meddle(2_000), command(2_050), meddle(2_100), command(2_100), command(2_300)]);
+    holds(5_000, vec![command(2_000), meddle(2_000), command(2_050), meddle(2_100), command(2_100), command(2_300)]);
+}
+
+/// The disk was full when power came back, and the gap of the crash was written when there was room again: nobody looked for it.
+#[test]
+fn a_gap_that_could_not_be_written_is_told_when_it_was() {
+    let (fill, lose) = (Step::Fill { who: 0, ms: 20_000 }, Step::LosePower { who: 0, ms: 6 });
+    holds(18_110, vec![(9_515, fill), (17_585, lose)]);
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
+use rustix::fs::{XattrFlags, setxattr};
 
 use super::Profile;
 use crate::scene;
@@ -106,8 +107,14 @@ fn install(root: &Path, programs: &Path) -> std::io::Result<()> {
     bind(&probe, &inside(root, scene::PROBE), false)?;
     // on the overlay, because bind mounts of this machine's file may be nosuid
     fs::copy(&probe, inside(root, scene::SETUID_PROBE))?;
-    fs::set_permissions(inside(root, scene::SETUID_PROBE), Permissions::from_mode(0o4755))
+    fs::set_permissions(inside(root, scene::SETUID_PROBE), Permissions::from_mode(0o4755))?;
+    fs::copy(&probe, inside(root, scene::CAPABLE_PROBE))?;
+    setxattr(inside(root, scene::CAPABLE_PROBE), "security.capability", &NET_RAW, XattrFlags::empty())?;
+    Ok(())
 }
+
+/// `struct vfs_cap_data` (linux/capability.h): revision 2, effective; `CAP_NET_RAW`, which is 13, permitted and not inheritable.
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
     let uid = profile.uid();
