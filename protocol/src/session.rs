@@ -20,6 +20,9 @@ use crate::call::Key;
 pub mod close;
 pub mod mux;
 pub mod stream;
+mod sum;
+
+pub use sum::Sum;
 
 /// The path of the session on the gateway.
 pub const PATH: &str = "/v1/session";
@@ -293,9 +296,9 @@ pub enum FromGateway {
         /// The digest is new here: send the state.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         state: bool,
-        /// Messages of this session: one that is lost on the way is noticed at the next beat.
+        /// Of this session: a message that is lost, doubled, turned round or changed on the way is noticed at the next beat.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        messages: Option<Messages>,
+        sums: Option<Sums>,
     },
     /// All records up to these sequences are stored for good.
     Ack {
@@ -321,13 +324,13 @@ pub enum FromGateway {
     Unknown,
 }
 
-/// How many messages a session had, text and binary.
+/// Of all messages of a session, each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Messages {
-    /// Came to the gateway before the beat, the hello among them.
-    pub received: u64,
-    /// Were sent by it before this answer, the welcome among them.
-    pub sent: u64,
+pub struct Sums {
+    /// What came to the gateway before the beat, the hello first.
+    pub received: Sum,
+    /// What it sent before this answer, the welcome first.
+    pub sent: Sum,
 }
 
 /// What the gateway knows and wants.

@@ -27,7 +27,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use protocol::session::{FromGateway, FromSupervisor, MAX_TEXT, Messages, Pace, close, silence_ms};
+use protocol::session::{FromGateway, FromSupervisor, MAX_TEXT, Pace, Sum, Sums, close, encode, silence_ms};
 use tests::binaries;
 use tests::gateway::{self, Came, Gateway, Session};
 use tests::supervisor::{Builder, Supervisor};
@@ -79,7 +79,7 @@ fn a_beat_has_at_most_48_bytes_and_counts_from_one() {
             seen += 1;
             assert_eq!(n, seen);
             assert!(text.len() <= 48, "{text}");
-            session.send(&FromGateway::Beat { n, state: false, messages: None });
+            session.send(&FromGateway::Beat { n, state: false, sums: None });
         }
     }
 }
@@ -95,10 +95,10 @@ fn the_state_travels_only_when_its_digest_is_new() {
     for _ in 0..5 {
         let (n, d) = only_a_beat(&mut session);
         assert_eq!(d, state.d);
-        session.send(&FromGateway::Beat { n, state: false, messages: None });
+        session.send(&FromGateway::Beat { n, state: false, sums: None });
     }
     // It has forgotten the state and asks.
-    session.send(&FromGateway::Beat { n: 0, state: true, messages: None });
+    session.send(&FromGateway::Beat { n: 0, state: true, sums: None });
     assert_eq!(session.state(), state);
     drop(session);
     // It has the state still, and says so.
@@ -124,28 +124,34 @@ fn only_a_beat(session: &mut Session) -> (u64, String) {
 }
 
 #[test]
-fn a_message_that_was_lost_on_the_way_ends_the_session_at_the_next_beat() {
+fn a_message_that_was_lost_or_changed_on_the_way_ends_the_session_at_the_next_beat() {
     let gateway = Gateway::new();
     let supervisor = linked(&gateway).start();
     supervisor.wait_ready();
     let missed = |count| supervisor.metric("supervisor_link_ends_total{reason=\"missed\"}") == Some(count);
-    // What the gateway counts beside the truth, each way.
-    for (received, sent, ends) in [(-1, 0, 1.0), (0, 1, 2.0)] {
-        let mut session = gateway.welcome(FAST);
-        // The hello, and the welcome.
-        let (mut came, mut went) = (1, 1);
-        for off in [false, false, false, true] {
-            let n = loop {
+    // Whose sum is wrong, in the end.
+    for (wrong, ends) in [("received", 1.0), ("sent", 2.0)] {
+        let mut session = gateway.accept();
+        let (mut received, mut sent) = (Sum::default(), Sum::default());
+        received.add(encode(&FromSupervisor::Hello(Box::new(session.hello().clone()))).as_bytes());
+        let mut send = |session: &mut Session, frame: FromGateway| {
+            session.send(&frame);
+            sent.add(encode(&frame).as_bytes());
+            sent
+        };
+        let mut told = send(&mut session, FromGateway::Welcome(Box::new(Session::usual(FAST))));
+        for off in [0, 0, 0, 1] {
+            let (n, text) = loop {
                 let text = session.text();
                 if let Ok(FromSupervisor::Beat { n, .. }) = FromSupervisor::decode(&text) {
-                    break n;
+                    break (n, text);
                 }
-                came += 1;
+                received.add(text.as_bytes());
             };
-            let wrong = |count: i64, by: i64| (count + if off { by } else { 0 }) as u64;
-            let messages = Messages { received: wrong(came, received), sent: wrong(went, sent) };
-            session.send(&FromGateway::Beat { n, state: false, messages: Some(messages) });
-            (came, went) = (came + 1, went + 1);
+            let by = |which| if which == wrong { off } else { 0 };
+            let sums = Sums { received: Sum(received.0 ^ by("received")), sent: Sum(told.0 ^ by("sent")) };
+            told = send(&mut session, FromGateway::Beat { n, state: false, sums: Some(sums) });
+            received.add(text.as_bytes());
         }
         assert_eq!(session.rest().1, Some(close::MALFORMED));
         wait_until("the end is counted", || missed(ends));

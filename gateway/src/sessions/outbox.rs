@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::session::{Class, Command, FromGateway, Messages, Pace, encode};
+use protocol::session::{Class, Command, FromGateway, Pace, Sum, Sums, encode};
 
 /// In the order in which they are sent; byte streams come after all of them.
 #[derive(Debug, Default)]
@@ -27,17 +27,17 @@ pub(super) struct Answer {
     pub(super) n: u64,
     /// Whether its state is wanted.
     pub(super) state: bool,
-    /// Messages that came before it.
-    pub(super) received: u64,
+    /// Of all messages that came before it.
+    pub(super) received: Sum,
 }
 
 impl Outbox {
-    /// The next message, as text, behind so many that were sent.
-    pub(super) fn next(&mut self, sent: u64) -> Option<String> {
+    /// The next message, as text, behind those that were `sent`.
+    pub(super) fn next(&mut self, sent: Sum) -> Option<String> {
         let frame = if let Some(welcome) = self.welcome.take() {
             welcome
         } else if let Some(Answer { n, state, received }) = self.beat.take() {
-            FromGateway::Beat { n, state, messages: Some(Messages { received, sent }) }
+            FromGateway::Beat { n, state, sums: Some(Sums { received, sent }) }
         } else if !self.acks.is_empty() || self.applied.is_some() {
             FromGateway::Ack { acks: std::mem::take(&mut self.acks), applied: self.applied.take() }
         } else if let Some((reason, reconnect_in_ms)) = self.goaway.take() {
@@ -59,11 +59,14 @@ mod tests {
     fn a_peer_that_does_not_read_holds_one_answer_of_each_kind() {
         let mut outbox = Outbox::default();
         for n in 0..1_000 {
-            outbox.beat = Some(Answer { n, state: false, received: n });
+            outbox.beat = Some(Answer { n, state: false, received: Sum(n as u32) });
             outbox.acks.insert(Class::Logs, n as i64);
         }
-        assert_eq!(outbox.next(7).as_deref(), Some(r#"{"t":"beat","n":999,"messages":{"received":999,"sent":7}}"#));
-        assert_eq!(outbox.next(8).as_deref(), Some(r#"{"t":"ack","acks":{"logs":999}}"#));
-        assert_eq!(outbox.next(9), None);
+        assert_eq!(
+            outbox.next(Sum(7)).as_deref(),
+            Some(r#"{"t":"beat","n":999,"sums":{"received":"000003e7","sent":"00000007"}}"#)
+        );
+        assert_eq!(outbox.next(Sum(8)).as_deref(), Some(r#"{"t":"ack","acks":{"logs":999}}"#));
+        assert_eq!(outbox.next(Sum(9)), None);
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Welcome, close, silence_ms};
+use protocol::session::{
+    COMMANDS, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Sum, Welcome, close, silence_ms,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -67,9 +69,9 @@ struct Session<'p> {
     applied: i64,
     /// The newest command of which this session was told what became.
     told_of: i64,
-    /// Messages of this session, each way.
-    received: u64,
-    sent: u64,
+    /// Of all messages of this session, each way.
+    received: Sum,
+    sent: Sum,
     window: Duration,
     /// By the awake clock.
     heard_ms: i64,
@@ -83,6 +85,8 @@ impl<'p> Session<'p> {
     ) -> Result<Session<'p>, End> {
         let text = tokio::time::timeout(HELLO, first_text(wire)).await;
         let text = text.map_err(|_| End::close(close::TIMEOUT, "no hello within 5 s"))??;
+        let mut received = Sum::default();
+        received.add(text.as_bytes());
         let (hello, protocol) = hello::read(&text, sandbox)?;
         let now_ms = wall_ms();
         let begin = Begin {
@@ -114,9 +118,8 @@ impl<'p> Session<'p> {
             commanded: hello.applied,
             applied: hello.applied,
             told_of: 0,
-            // The hello.
-            received: 1,
-            sent: 0,
+            received,
+            sent: Sum::default(),
             window: part.admission.window(),
             heard_ms: part.awake.now(),
         };
@@ -213,8 +216,8 @@ impl<'p> Session<'p> {
             } else {
                 break;
             };
+            self.sent.add(&message.clone().into_data());
             wire.put(message)?;
-            self.sent += 1;
         }
         Ok(())
     }
@@ -281,15 +284,15 @@ impl<'p> Session<'p> {
         }
         self.heard_ms = self.part.awake.now();
         self.live.heard_ms.store(wall_ms(), Ordering::Relaxed);
-        if !matches!(event, Event::Sign) {
-            self.received += 1;
-        }
         match event {
             Event::Text(text) => {
+                let before = self.received;
+                self.received.add(text.as_bytes());
                 let frame = FromSupervisor::decode(&text).map_err(|error| End::malformed(error.to_string()))?;
-                self.take_frame(frame).await
+                self.take_frame(frame, before).await
             }
             Event::Binary(message) => {
+                self.received.add(&message);
                 let Some(streams) = &self.live.streams else {
                     return Err(End::malformed("a binary message, and the hello did not say `stream`"));
                 };
@@ -299,12 +302,12 @@ impl<'p> Session<'p> {
         }
     }
 
-    async fn take_frame(&mut self, frame: FromSupervisor) -> Result<(), End> {
+    /// Behind the messages that were received `before`.
+    async fn take_frame(&mut self, frame: FromSupervisor, before: Sum) -> Result<(), End> {
         match frame {
             FromSupervisor::Hello(_) => Err(End::malformed("a second hello")),
             FromSupervisor::Beat { n, d } => {
-                let received = self.received - 1;
-                self.outbox.beat = Some(Answer { n, state: !self.live.has_state(&d), received });
+                self.outbox.beat = Some(Answer { n, state: !self.live.has_state(&d), received: before });
                 self.tell_of_window();
                 Ok(())
             }

@@ -2,7 +2,7 @@
 
 /// The gateway goes away; dial again at the time that `goaway` reserved.
 pub const GOING_AWAY: u16 = 1001;
-/// Not a frame, or a frame where none of its kind may come; or messages were lost or made up on the way.
+/// Not a frame, or a frame where none of its kind may come; or messages were lost or changed on the way.
 pub const MALFORMED: u16 = 4400;
 /// The token is wrong or has expired; read it again.
 pub const UNAUTHENTICATED: u16 = 4401;

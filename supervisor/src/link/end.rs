@@ -33,7 +33,7 @@ pub(super) enum End {
     TooLarge,
     #[error("the gateway has more than {COMMANDS} commands under way")]
     Commands,
-    #[error("{0}: something on the way loses or makes up messages")]
+    #[error("{0}: something on the way loses or changes messages")]
     Missed(&'static str),
     #[error("the gateway speaks protocol {0}, which this supervisor does not")]
     Protocol(u32),

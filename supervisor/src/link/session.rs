@@ -2,14 +2,14 @@
 //!
 //! Promises: hello within the connection's first moment, and no beat before the welcome; the state travels only when its
 //! digest is new to the gateway, at most once a second; beats and answers go before everything else; a gateway that is
-//! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; one with whom the count of messages differs at a beat
-//! is left too, for something was lost on the way; frames of a later protocol are skipped.
+//! silent for 1.5 T + 5 s of the boot clock, or that takes nothing for 20 s, is left; one with whom the sum of all messages differs at a
+//! beat is left too, for something on the way has lost or changed some; frames of a later protocol are skipped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use protocol::session::{
-    Class, Extent, FromGateway, FromSupervisor, Hello, Messages, Pace, Range, Welcome, encode, silence_ms,
+    Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Sum, Sums, Welcome, encode, silence_ms,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -29,6 +29,19 @@ use crate::metrics::Metrics;
 
 /// One message on its way to a peer that does not read.
 const STALL: Duration = Duration::from_secs(20);
+/// A control frame that waits for the socket.
+struct Queued {
+    text: String,
+    /// The number of a beat.
+    beat: Option<u64>,
+}
+
+impl Queued {
+    fn new(frame: &FromSupervisor) -> Queued {
+        Queued { text: encode(frame), beat: None }
+    }
+}
+
 /// Beats whose answers may be under way; older ones are not compared.
 const BEATEN: usize = 16;
 /// Between two states.
@@ -50,12 +63,12 @@ pub(super) struct Session<'a, S> {
     delivery: Option<Delivery>,
     metrics: &'a Metrics,
     /// Control frames that wait for the socket.
-    queue: VecDeque<String>,
-    /// Messages of this session, each way.
-    sent: u64,
-    received: u64,
+    queue: VecDeque<Queued>,
+    /// Of all messages of this session, each way.
+    sent: Sum,
+    received: Sum,
     /// The newest beats, and what was sent before each.
-    beaten: VecDeque<(u64, u64)>,
+    beaten: VecDeque<(u64, Sum)>,
     heard: Duration,
     beats: Option<Beats>,
     /// The digest of the state that the gateway has.
@@ -88,8 +101,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             delivery: None,
             metrics,
             queue: VecDeque::new(),
-            sent: 0,
-            received: 0,
+            sent: Sum::default(),
+            received: Sum::default(),
             beaten: VecDeque::new(),
             heard: machine.now(),
             beats: None,
@@ -97,7 +110,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             told: Duration::ZERO,
             changed: false,
         };
-        session.queue.push_back(encode(&FromSupervisor::Hello(Box::new(hello))));
+        session.queue.push_back(Queued::new(&FromSupervisor::Hello(Box::new(hello))));
         match session.welcome().await {
             Ok(welcome) => {
                 session.beats = Some(Beats::new(machine.now(), &welcome.pace, machine.random()));
@@ -161,7 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Pace>, End> {
         self.tell_outcomes();
         self.send().await?;
-        let wake = self.wake();
+        let (wake, before) = (self.wake(), self.received);
         let frame = tokio::select! {
             // What came while this process was stopped is read before silence is judged.
             biased;
@@ -181,8 +194,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             }
         };
         match frame {
-            Some(FromGateway::Beat { n, state, messages }) => {
-                self.compare(n, messages)?;
+            Some(FromGateway::Beat { n, state, sums }) => {
+                self.compare(n, sums, before)?;
                 if state {
                     self.known = None;
                     self.changed = true;
@@ -261,27 +274,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let state = self.tell_state();
         if let Some(beats) = &mut self.beats {
             let (n, beat) = beats.beat(self.machine.now(), state);
-            // What is queued goes before everything else.
-            self.beaten.push_back((n, self.sent + self.queue.len() as u64));
-            if self.beaten.len() > BEATEN {
-                self.beaten.pop_front();
-            }
-            self.queue.push_back(encode(&beat));
+            self.queue.push_back(Queued { text: encode(&beat), beat: Some(n) });
             self.metrics.link_beats.inc();
         }
     }
 
-    /// Whether the gateway has all that we sent before its beat, and we all that it sent before its answer.
-    fn compare(&mut self, n: u64, messages: Option<Messages>) -> Result<(), End> {
-        let Some(messages) = messages else { return Ok(()) };
-        // The answer itself is the last that was received.
-        if messages.sent + 1 != self.received {
-            return Err(End::Missed("the gateway has sent more or fewer messages than came"));
+    /// Whether the gateway has all that we sent before that beat, and we have `received` all that it sent before its answer.
+    fn compare(&mut self, n: u64, sums: Option<Sums>, received: Sum) -> Result<(), End> {
+        let Some(sums) = sums else { return Ok(()) };
+        if sums.sent != received {
+            return Err(End::Missed("what the gateway has sent is not what came"));
         }
         self.beaten.retain(|(beat, _)| *beat >= n);
         match self.beaten.front() {
-            Some((beat, sent)) if *beat == n && *sent != messages.received => {
-                Err(End::Missed("more or fewer messages came to the gateway than were sent"))
+            Some((beat, sent)) if *beat == n && *sent != sums.received => {
+                Err(End::Missed("what came to the gateway is not what was sent"))
             }
             _ => Ok(()),
         }
@@ -293,7 +300,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let digest = state.d.clone();
         self.changed = false;
         if self.known.as_ref() != Some(&digest) {
-            self.queue.push_back(encode(&FromSupervisor::State(Box::new(state))));
+            self.queue.push_back(Queued::new(&FromSupervisor::State(Box::new(state))));
             self.known = Some(digest.clone());
             self.told = self.machine.now();
             self.metrics.link_states.inc();
@@ -306,7 +313,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let outcomes = self.commands.outcomes(self.told_of, self.commanded);
         if let Some(newest) = outcomes.last() {
             let after = Some(std::mem::replace(&mut self.told_of, newest.n));
-            self.queue.push_back(encode(&FromSupervisor::Applied { n: newest.n, after, outcomes }));
+            self.queue.push_back(Queued::new(&FromSupervisor::Applied { n: newest.n, after, outcomes }));
         }
     }
 
@@ -314,7 +321,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         self.tell_outcomes();
         self.beat();
         let bye = FromSupervisor::Bye { reason: "the supervisor stops".into(), last: true };
-        self.queue.push_back(encode(&bye));
+        self.queue.push_back(Queued::new(&bye));
     }
 
     /// Put the next message under way, where the one before has gone.
@@ -323,14 +330,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             return Ok(());
         }
         let message = match self.queue.pop_front() {
-            Some(text) => Some(Message::text(text)),
+            Some(Queued { text, beat }) => {
+                self.beaten.extend(beat.map(|n| (n, self.sent)));
+                if self.beaten.len() > BEATEN {
+                    self.beaten.pop_front();
+                }
+                Some(Message::text(text))
+            }
             None => match self.parcel().await? {
                 Some(text) => Some(Message::text(text)),
                 None => self.streams.message().map(Message::binary),
             },
         };
         let Some(message) = message else { return Ok(()) };
-        self.sent += 1;
+        self.sent.add(&message.clone().into_data());
         self.socket.send(message).map_err(|error| End::Broken(error.to_string()))
     }
 
@@ -363,9 +376,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     fn received(&mut self, event: Event) -> Result<Option<FromGateway>, End> {
-        if matches!(event, Event::Text(_) | Event::Binary(_)) {
+        if let Event::Text(_) | Event::Binary(_) = event {
             self.heard = self.machine.now();
-            self.received += 1;
+        }
+        match &event {
+            Event::Text(text) => self.received.add(text.as_bytes()),
+            Event::Binary(message) => self.received.add(message),
+            _ => {}
         }
         match event {
             Event::Sent => Ok(None),

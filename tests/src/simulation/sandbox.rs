@@ -264,7 +264,7 @@ impl Sandbox {
         self.life.as_ref().is_some_and(|life| *life.phase.borrow() == Phase::Connected)
     }
 
-    /// Sessions that it left because a count of messages differed.
+    /// Sessions that it left because a sum of messages differed.
     pub(super) fn missed(&self) -> u64 {
         let of = |metrics: &Arc<Metrics>| metrics.link_ends.get_or_create(&vec![("reason", "missed".into())]).get();
         self.metrics.iter().map(of).sum()

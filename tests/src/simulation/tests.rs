@@ -48,3 +48,13 @@ fn a_gap_that_could_not_be_written_is_told_when_it_was() {
     let (fill, lose) = (Step::Fill { who: 0, ms: 20_000 }, Step::LosePower { who: 0, ms: 6 });
     holds(18_110, vec![(9_515, fill), (17_585, lose)]);
 }
+
+/// Of two messages one was lost and one came twice, so that their count was right.
+#[test]
+fn a_record_that_was_lost_is_noticed_where_another_one_came_twice() {
+    for way in [Way::Up, Way::Down] {
+        let meddle = |at, whim| (at, Step::Meddle { who: 0, way, whim });
+        holds(5_000, vec![meddle(3_000, Whim::Double), meddle(4_000, Whim::Lose)]);
+        holds(5_000, vec![meddle(3_000, Whim::Lose), meddle(4_000, Whim::Double)]);
+    }
+}

@@ -1,6 +1,6 @@
 //! Commands: numbered in the store, sent in order, applied once.
 
-use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Messages, Outcome, close};
+use protocol::session::{COMMANDS, Command, FromGateway, FromSupervisor, Outcome, Sum, Sums, close, encode};
 use serde_json::json;
 use tests::control_plane::Gateway;
 use tests::dialler::{Dialler, Received, hello};
@@ -119,17 +119,20 @@ fn outcomes_that_do_not_follow_what_was_told_are_told_again_in_another_session()
 }
 
 #[test]
-fn an_answer_to_a_beat_counts_the_messages_of_both() {
+fn an_answer_to_a_beat_has_the_sums_of_all_messages_each_way() {
     let gateway = Gateway::start();
-    let (mut session, _) = Dialler::begin(&gateway, "a");
+    let (mut session, welcome) = Dialler::begin(&gateway, "a");
+    let (mut received, mut sent) = (Sum::default(), Sum::default());
+    received.add(encode(&FromSupervisor::Hello(Box::new(hello("a")))).as_bytes());
+    sent.add(encode(&FromGateway::Welcome(Box::new(welcome))).as_bytes());
     for n in 1..=3 {
-        session.send(&FromSupervisor::Beat { n, d: "0".into() });
-        let messages = session.receive_until(|frame| match frame {
-            FromGateway::Beat { messages, .. } => messages,
-            _ => None,
-        });
-        // The hello and the beats before it; the welcome and the answers before it.
-        assert_eq!(messages, Messages { received: n, sent: n });
+        let beat = FromSupervisor::Beat { n, d: "0".into() };
+        session.send(&beat);
+        let answer = session.receive_until(|frame| matches!(frame, FromGateway::Beat { .. }).then_some(frame));
+        let FromGateway::Beat { sums, .. } = &answer else { panic!("{answer:?}") };
+        assert_eq!(*sums, Some(Sums { received, sent }));
+        received.add(encode(&beat).as_bytes());
+        sent.add(encode(&answer).as_bytes());
     }
 }
 

@@ -47,7 +47,7 @@ impl Lines {
                     }
                     session.send(&FromGateway::Ack { acks: [(gap.class, gap.to)].into(), applied: None });
                 }
-                FromSupervisor::Beat { n, .. } => session.send(&FromGateway::Beat { n, state: false, messages: None }),
+                FromSupervisor::Beat { n, .. } => session.send(&FromGateway::Beat { n, state: false, sums: None }),
                 _ => {}
             }
         }

@@ -87,7 +87,7 @@ fn what_is_not_acknowledged_is_sent_again_in_the_next_session_and_nothing_else_i
     let mut next = 2;
     take(&mut session, Class::Lifecycle, &mut next, |record| record.kind == "agent.ready");
     // What is answered behind the acknowledgement says that it was read.
-    session.send(&FromGateway::Beat { n: 0, state: true, messages: None });
+    session.send(&FromGateway::Beat { n: 0, state: true, sums: None });
     session.state();
     drop(session);
     let session = gateway.accept();

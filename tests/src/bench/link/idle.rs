@@ -56,7 +56,7 @@ fn settle(session: &mut Session) -> usize {
         let text = session.text();
         match FromSupervisor::decode(&text).expect("a frame") {
             FromSupervisor::Beat { n, .. } => {
-                session.send(&FromGateway::Beat { n, state: false, messages: None });
+                session.send(&FromGateway::Beat { n, state: false, sums: None });
                 alone += 1;
                 if alone > 5 {
                     return text.len();
@@ -81,7 +81,7 @@ fn beats(session: &mut Session, count: u64, answer: bool) -> usize {
         if let Ok(FromSupervisor::Beat { n, .. }) = FromSupervisor::decode(&text)
             && answer
         {
-            session.send(&FromGateway::Beat { n, state: false, messages: None });
+            session.send(&FromGateway::Beat { n, state: false, sums: None });
         }
     }
     longest
