@@ -308,9 +308,13 @@ impl Link {
                 Ok(pace) => self.pace(&pace).await,
                 Err(End::Stopped) => {
                     let end = match timeout(LAST_RECORDS, session.drain()).await {
-                        // What was lost is on disk, for the next supervisor.
-                        Ok(Ok(()) | Err(End::Missed(_))) | Err(_) => End::Stopped,
+                        // What was lost is on disk, for the next supervisor; this one still says goodbye.
+                        Ok(Err(end @ End::Missed(_))) => {
+                            self.report(end.name(), &end);
+                            End::Stopped
+                        }
                         Ok(Err(end)) => end,
+                        Ok(Ok(())) | Err(_) => End::Stopped,
                     };
                     session.close(end).await;
                     return End::Stopped;

@@ -6,7 +6,7 @@ pub const PROGRAMS: &str = "/opt/chaperone";
 pub const PROBE: &str = "/opt/probe/probe";
 /// The same, owned by root and set-user-id.
 pub const SETUID_PROBE: &str = "/opt/probe/setuid-probe";
-/// The same, with `CAP_NET_RAW` among its file capabilities.
+/// The same, with `CAP_KILL` among its file capabilities.
 pub const CAPABLE_PROBE: &str = "/opt/probe/capable-probe";
 /// The supervisor's API token.
 pub const TOKEN: &str = "/etc/chaperone/token";

@@ -56,6 +56,8 @@ pub struct Done {
     pub gaps: i64,
     /// Commands that were applied.
     pub commands: usize,
+    /// Sessions that were left because of a message that a box on the way had lost or changed.
+    pub missed: u64,
 }
 
 /// Run it; what did not hold, where something did not. `aloud`: tell what happens.
@@ -141,8 +143,7 @@ impl World {
         self.until(begun + Duration::from_millis(plan.ends)).await;
         self.heal().await;
         self.come_to_rest().await?;
-        let meddled = plan.steps.iter().any(|(_, step)| matches!(step, Step::Meddle { .. }));
-        self.judge(meddled).await
+        self.judge(&plan.meddled()).await
     }
 
     /// Until then; what ends before is ended.
@@ -257,6 +258,8 @@ impl World {
             self.sandboxes[number].last_word().await;
             self.until_has_all(number, deadline).await?;
         }
+        // Beats have the sums of all that.
+        sleep(gateway::BEAT + Duration::from_secs(1)).await;
         Ok(())
     }
 

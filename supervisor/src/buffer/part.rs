@@ -192,7 +192,7 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
 
 fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     let mut done = Done::default();
-    let told = told(buffer);
+    let before = told(buffer);
     let (mut waiting, mut peeks, mut close) = (Vec::new(), Vec::new(), None);
     for ask in batch.asks {
         match ask {
@@ -245,7 +245,7 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
         let _ = reply.send(buffer.peek(class, from, max));
     }
     // Also a gap that could only be written now, after a crash or on a disk that refused it: it is told by whoever is told of news.
-    done.news |= told != self::told(buffer);
+    done.news |= before != told(buffer);
     done.closed = close.map(|reply| Closing { reply, result: buffer.close() });
     done
 }

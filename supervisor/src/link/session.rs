@@ -29,19 +29,6 @@ use crate::metrics::Metrics;
 
 /// One message on its way to a peer that does not read.
 const STALL: Duration = Duration::from_secs(20);
-/// A control frame that waits for the socket.
-struct Queued {
-    text: String,
-    /// The number of a beat.
-    beat: Option<u64>,
-}
-
-impl Queued {
-    fn new(frame: &FromSupervisor) -> Queued {
-        Queued { text: encode(frame), beat: None }
-    }
-}
-
 /// Beats whose answers may be under way; older ones are not compared.
 const BEATEN: usize = 16;
 /// Between two states.
@@ -76,6 +63,19 @@ pub(super) struct Session<'a, S> {
     /// When the state was sent last, and whether it may have changed since.
     told: Duration,
     changed: bool,
+}
+
+/// A control frame that waits for the socket.
+struct Queued {
+    text: String,
+    /// The number of a beat.
+    beat: Option<u64>,
+}
+
+impl Queued {
+    fn new(frame: &FromSupervisor) -> Queued {
+        Queued { text: encode(frame), beat: None }
+    }
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
@@ -405,7 +405,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let Some(code) = end.code() else { return end };
         let queued = async {
             while !self.queue.is_empty() {
-                if self.send().await.is_err() || !matches!(self.socket.event().await, Event::Sent | Event::Text(_)) {
+                if self.send().await.is_err()
+                    || !matches!(self.socket.event().await, Event::Sent | Event::Text(_) | Event::Binary(_))
+                {
                     return;
                 }
             }

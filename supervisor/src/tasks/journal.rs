@@ -98,13 +98,11 @@ impl Unsynced {
     /// Now it does. Blocks.
     pub fn sync(self) -> io::Result<()> {
         let synced = self.file.sync_data();
-        if self.unnamed.load(Ordering::Relaxed) {
-            self.name()?;
-        }
-        synced
+        let named = if self.unnamed.load(Ordering::Relaxed) { self.name() } else { Ok(()) };
+        synced.and(named)
     }
 
-    /// Or after a loss of power that name is the old file's, or nobody's (fsync(2)).
+    /// The file has its name for good: without this it is the old file's after a loss of power, or nobody's (fsync(2)).
     fn name(&self) -> io::Result<()> {
         self.path.parent().map_or(Ok(()), sync_folder)?;
         self.unnamed.store(false, Ordering::Relaxed);

@@ -107,7 +107,7 @@ fn clone(namespace: i32) -> Outcome {
 
 /// What the program with file capabilities does: say by its exit code whether it has them.
 pub fn capable_child() -> ExitCode {
-    ExitCode::from(if caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(false) { 0 } else { 1 })
+    ExitCode::from(if caps::has_cap(None, CapSet::Effective, Capability::CAP_KILL).unwrap_or(false) { 0 } else { 1 })
 }
 
 /// What the set-user-id program does: say by its exit code whether it is root.

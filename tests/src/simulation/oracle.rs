@@ -6,16 +6,16 @@ use gateway::store::Event;
 use protocol::session::{Class, Gap};
 use serde_json::json;
 
-use super::sandbox::{self, Ledger, Sandbox};
+use super::sandbox::{Ledger, Sandbox};
 use super::{Done, World};
 use crate::tally::{Produced, Tally};
 
 impl World {
-    /// Of all sandboxes. `meddled`: a box on the way did.
-    pub(super) async fn judge(mut self, meddled: bool) -> Result<Done, String> {
+    /// Of all sandboxes. `meddled`: how often a box on the way did with the messages of each.
+    pub(super) async fn judge(mut self, meddled: &[u64]) -> Result<Done, String> {
         let Some(gateway) = self.gateway.take() else { return Err("no gateway".into()) };
         let mut done = Done::default();
-        for (sandbox, given) in self.sandboxes.iter().zip(&self.given) {
+        for ((sandbox, given), meddled) in self.sandboxes.iter().zip(&self.given).zip(meddled) {
             let told = |what: String| format!("{}: {what}", sandbox.id);
             let events = gateway.events(&sandbox.id).await;
             let produced = sandbox.produced().await.ok_or_else(|| told("it is not at rest".into()))?;
@@ -23,9 +23,13 @@ impl World {
             (done.delivered, done.gaps) = (done.delivered + tally.delivered, done.gaps + tally.gaps);
             are_as_produced(&events, sandbox).map_err(told)?;
             done.commands += were_applied_once(&sandbox.ledger(), *given).map_err(told)?;
-            if sandbox.missed() > 0 && !meddled {
-                return Err(told("a message was missed that nobody took".into()));
+            let missed = sandbox.missed();
+            if missed > *meddled {
+                return Err(told(format!(
+                    "{missed} sessions were left for messages of which {meddled} were meddled with"
+                )));
             }
+            done.missed += missed;
             has_one_session(&gateway, sandbox).await.map_err(told)?;
             for event in &events {
                 self.trace.note(format_args!("{} {} {} {}", sandbox.id, event.class, event.seq, event.last));
@@ -99,18 +103,18 @@ fn are_as_produced(events: &[Event], sandbox: &Sandbox) -> Result<(), String> {
         }
         delivered[*place] = true;
     }
-    let missing = ledger.records.iter().zip(&delivered).filter(|(record, delivered)| record.safe && !**delivered);
-    // All of lifecycle, which alone is safe on a disk that is full.
-    let mut evicted: i64 =
-        events.iter().filter(|event| is_evicted(event)).map(|event| event.last - event.seq + 1).sum();
-    let mut may_go = |record: &sandbox::Produced| {
-        let goes = record.evictable && evicted > 0;
-        evicted -= i64::from(goes);
-        goes
+    let missing = ledger.records.iter().enumerate().zip(&delivered);
+    let missing = missing.filter(|((_, record), delivered)| record.safe && !**delivered);
+    let mut evictions = evictions(events, |event| places.get(&(event.class.as_str(), event.body.as_bytes())).copied());
+    let mut may_go = |place: usize| {
+        let here = |gap: &&mut Eviction| {
+            gap.numbers > 0 && gap.behind.is_none_or(|at| at < place) && gap.before.is_none_or(|at| place < at)
+        };
+        evictions.iter_mut().find(here).map(|gap| gap.numbers -= 1).is_some()
     };
-    let missing = missing.map(|(record, _)| record).find(|record| !may_go(record));
+    let missing = missing.map(|(record, _)| record).find(|(place, record)| !(record.evictable && may_go(*place)));
     match missing {
-        Some(record) => {
+        Some((_, record)) => {
             let class = record.class.name();
             let gaps = events.iter().filter(|event| event.gap && event.class == class).map(|event| &event.body);
             let gaps: Vec<_> = gaps.collect();
@@ -121,10 +125,28 @@ fn are_as_produced(events: &[Event], sandbox: &Sandbox) -> Result<(), String> {
     }
 }
 
-/// Numbers of lifecycle that went for newer ones.
-fn is_evicted(event: &Event) -> bool {
-    let of_lifecycle = event.gap && event.class == Class::Lifecycle.name();
-    of_lifecycle && serde_json::from_str::<Gap>(&event.body).is_ok_and(|gap| gap.reason == "evicted")
+/// Lifecycle that went for newer lifecycle, between two records that arrived.
+#[derive(Clone, Copy, Default)]
+struct Eviction {
+    behind: Option<usize>,
+    before: Option<usize>,
+    numbers: i64,
+}
+
+/// All of them; `place` is where a record was told.
+fn evictions(events: &[Event], place: impl Fn(&Event) -> Option<usize>) -> Vec<Eviction> {
+    let (mut all, mut now) = (Vec::new(), Eviction::default());
+    for event in events.iter().filter(|event| event.class == Class::Lifecycle.name()) {
+        if !event.gap {
+            let here = place(event);
+            all.push(Eviction { before: here, ..now });
+            now = Eviction { behind: here, ..Eviction::default() };
+        } else if serde_json::from_str::<Gap>(&event.body).is_ok_and(|gap| gap.reason == "evicted") {
+            now.numbers += event.last - event.seq + 1;
+        }
+    }
+    all.push(now);
+    all
 }
 
 /// Commands 1 to `given`.

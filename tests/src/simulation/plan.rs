@@ -80,6 +80,17 @@ impl Plan {
         Plan { steps, ..self.clone() }
     }
 
+    /// How often a box on the way meddles with messages of each sandbox.
+    pub(super) fn meddled(&self) -> Vec<u64> {
+        let mut times = vec![0; self.sandboxes];
+        for (_, step) in &self.steps {
+            if let Step::Meddle { who, way, .. } = step {
+                times[*who] += if *way == Way::Both { 2 } else { 1 };
+            }
+        }
+        times
+    }
+
     /// How many steps it has.
     pub fn len(&self) -> usize {
         self.steps.len()

@@ -2,11 +2,11 @@
 
 use super::net::{Way, Whim};
 use super::plan::{Plan, Step};
-use super::run;
+use super::{Done, run};
 
-fn holds(ends: u64, steps: Vec<(u64, Step)>) {
+fn holds(ends: u64, steps: Vec<(u64, Step)>) -> Done {
     let plan = Plan { seed: 1, sandboxes: 1, ends, steps };
-    run(&plan, false).unwrap_or_else(|error| panic!("{plan}{error}"));
+    run(&plan, false).unwrap_or_else(|error| panic!("{plan}{error}"))
 }
 
 /// A box on the way lost a frame, and the supervisor took the next command for the first.
@@ -29,7 +29,8 @@ fn a_record_or_its_acknowledgement_that_was_lost_on_the_way_is_noticed_at_the_ne
     for way in [Way::Up, Way::Down] {
         // Whatever the first messages behind it are: of some seconds, one each.
         let meddle = |at| (at, Step::Meddle { who: 0, way, whim: Whim::Lose });
-        holds(5_000, (1..12).map(|number| meddle(number * 400)).collect());
+        let done = holds(5_000, (1..12).map(|number| meddle(number * 400)).collect());
+        assert!(done.missed > 0, "{done:?}");
     }
 }
 
@@ -54,7 +55,9 @@ fn a_gap_that_could_not_be_written_is_told_when_it_was() {
 fn a_record_that_was_lost_is_noticed_where_another_one_came_twice() {
     for way in [Way::Up, Way::Down] {
         let meddle = |at, whim| (at, Step::Meddle { who: 0, way, whim });
-        holds(5_000, vec![meddle(3_000, Whim::Double), meddle(4_000, Whim::Lose)]);
-        holds(5_000, vec![meddle(3_000, Whim::Lose), meddle(4_000, Whim::Double)]);
+        for [first, second] in [[Whim::Double, Whim::Lose], [Whim::Lose, Whim::Double]] {
+            let done = holds(5_000, vec![meddle(3_000, first), meddle(4_000, second)]);
+            assert!(done.missed > 0, "{done:?}");
+        }
     }
 }

@@ -109,12 +109,12 @@ fn install(root: &Path, programs: &Path) -> std::io::Result<()> {
     fs::copy(&probe, inside(root, scene::SETUID_PROBE))?;
     fs::set_permissions(inside(root, scene::SETUID_PROBE), Permissions::from_mode(0o4755))?;
     fs::copy(&probe, inside(root, scene::CAPABLE_PROBE))?;
-    setxattr(inside(root, scene::CAPABLE_PROBE), "security.capability", &NET_RAW, XattrFlags::empty())?;
+    setxattr(inside(root, scene::CAPABLE_PROBE), "security.capability", &KILL, XattrFlags::empty())?;
     Ok(())
 }
 
-/// `struct vfs_cap_data` (linux/capability.h): revision 2, effective; `CAP_NET_RAW`, which is 13, permitted and not inheritable.
-const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// `struct vfs_cap_data` (linux/capability.h): revision 2, effective; `CAP_KILL`, which is 5, permitted and not inheritable.
+const KILL: [u8; 20] = [1, 0, 0, 2, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
     let uid = profile.uid();
