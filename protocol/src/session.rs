@@ -22,7 +22,7 @@ pub mod mux;
 pub mod stream;
 mod sum;
 
-pub use sum::Sum;
+pub use sum::{Sum, Sums};
 
 /// The path of the session on the gateway.
 pub const PATH: &str = "/v1/session";
@@ -322,15 +322,6 @@ pub enum FromGateway {
     /// A frame of a later protocol.
     #[serde(other)]
     Unknown,
-}
-
-/// Of all messages of a session, each way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sums {
-    /// What came to the gateway before the beat, the hello first.
-    pub received: Sum,
-    /// What it sent before this answer, the welcome first.
-    pub sent: Sum,
 }
 
 /// What the gateway knows and wants.

@@ -34,6 +34,7 @@ mod session;
 mod socket;
 mod state;
 mod streams;
+mod sums;
 mod trust;
 
 use commands::Inbox;

@@ -16,6 +16,15 @@ impl Sum {
     }
 }
 
+/// Of all messages of a session, each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// What came to the gateway before the beat, the hello first.
+    pub received: Sum,
+    /// What it sent before this answer, the welcome first.
+    pub sent: Sum,
+}
+
 impl From<Sum> for String {
     fn from(sum: Sum) -> String {
         format!("{:08x}", sum.0)
@@ -31,8 +40,9 @@ impl TryFrom<String> for Sum {
     type Error = NoSum;
 
     fn try_from(text: String) -> Result<Sum, NoSum> {
+        // The radix alone would let a sign and fewer digits pass.
         let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let sum = digits.then(|| u32::from_str_radix(&text, 16).ok()).flatten();
+        let sum = u32::from_str_radix(&text, 16).ok().filter(|_| digits);
         sum.map(Sum).ok_or(NoSum)
     }
 }

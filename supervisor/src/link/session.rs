@@ -8,9 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use protocol::session::{
-    Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Sum, Sums, Welcome, encode, silence_ms,
-};
+use protocol::session::{Class, Extent, FromGateway, FromSupervisor, Hello, Pace, Range, Welcome, encode, silence_ms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
@@ -23,14 +21,13 @@ use super::end::End;
 use super::socket::{Event, Socket};
 use super::state::Watch;
 use super::streams::Streams;
+use super::sums::Compared;
 use crate::buffer::{BufferError, Handle};
 use crate::machine::{Alarm, Machine};
 use crate::metrics::Metrics;
 
 /// One message on its way to a peer that does not read.
 const STALL: Duration = Duration::from_secs(20);
-/// Beats whose answers may be under way; older ones are not compared.
-const BEATEN: usize = 16;
 /// Between two states.
 const STATES: Duration = Duration::from_secs(1);
 
@@ -51,11 +48,7 @@ pub(super) struct Session<'a, S> {
     metrics: &'a Metrics,
     /// Control frames that wait for the socket.
     queue: VecDeque<Queued>,
-    /// Of all messages of this session, each way.
-    sent: Sum,
-    received: Sum,
-    /// The newest beats, and what was sent before each.
-    beaten: VecDeque<(u64, Sum)>,
+    compared: Compared,
     heard: Duration,
     beats: Option<Beats>,
     /// The digest of the state that the gateway has.
@@ -101,9 +94,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             delivery: None,
             metrics,
             queue: VecDeque::new(),
-            sent: Sum::default(),
-            received: Sum::default(),
-            beaten: VecDeque::new(),
+            compared: Compared::default(),
             heard: machine.now(),
             beats: None,
             known: None,
@@ -174,7 +165,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Option<Pace>, End> {
         self.tell_outcomes();
         self.send().await?;
-        let (wake, before) = (self.wake(), self.received);
+        let wake = self.wake();
         let frame = tokio::select! {
             // What came while this process was stopped is read before silence is judged.
             biased;
@@ -195,7 +186,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         };
         match frame {
             Some(FromGateway::Beat { n, state, sums }) => {
-                self.compare(n, sums, before)?;
+                sums.map_or(Ok(()), |sums| self.compared.compare(n, sums))?;
                 if state {
                     self.known = None;
                     self.changed = true;
@@ -279,21 +270,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         }
     }
 
-    /// Whether the gateway has all that we sent before that beat, and we have `received` all that it sent before its answer.
-    fn compare(&mut self, n: u64, sums: Option<Sums>, received: Sum) -> Result<(), End> {
-        let Some(sums) = sums else { return Ok(()) };
-        if sums.sent != received {
-            return Err(End::Missed("what the gateway has sent is not what came"));
-        }
-        self.beaten.retain(|(beat, _)| *beat >= n);
-        match self.beaten.front() {
-            Some((beat, sent)) if *beat == n && *sent != sums.received => {
-                Err(End::Missed("what came to the gateway is not what was sent"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Send the state where its digest is new to the gateway; the digest.
     fn tell_state(&mut self) -> String {
         let state = self.state.now();
@@ -331,10 +307,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         }
         let message = match self.queue.pop_front() {
             Some(Queued { text, beat }) => {
-                self.beaten.extend(beat.map(|n| (n, self.sent)));
-                if self.beaten.len() > BEATEN {
-                    self.beaten.pop_front();
-                }
+                beat.into_iter().for_each(|n| self.compared.beat(n));
                 Some(Message::text(text))
             }
             None => match self.parcel().await? {
@@ -343,7 +316,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             },
         };
         let Some(message) = message else { return Ok(()) };
-        self.sent.add(&message.clone().into_data());
+        self.compared.sent(&message.clone().into_data());
         self.socket.send(message).map_err(|error| End::Broken(error.to_string()))
     }
 
@@ -375,19 +348,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         Ok(())
     }
 
+    fn hear(&mut self, message: &[u8]) {
+        self.heard = self.machine.now();
+        self.compared.received(message);
+    }
+
     fn received(&mut self, event: Event) -> Result<Option<FromGateway>, End> {
-        if let Event::Text(_) | Event::Binary(_) = event {
-            self.heard = self.machine.now();
-        }
-        match &event {
-            Event::Text(text) => self.received.add(text.as_bytes()),
-            Event::Binary(message) => self.received.add(message),
-            _ => {}
-        }
         match event {
             Event::Sent => Ok(None),
-            Event::Text(text) => FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed),
-            Event::Binary(message) => self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed),
+            Event::Text(text) => {
+                self.hear(text.as_bytes());
+                FromGateway::decode(&text).map(Some).map_err(|_| End::Malformed)
+            }
+            Event::Binary(message) => {
+                self.hear(&message);
+                self.streams.receive(&message).map(|()| None).map_err(|_| End::Malformed)
+            }
             Event::Closed(frame) => Err(match frame {
                 Some((code, _)) => End::Closed { code },
                 None => End::Broken("it was closed without a word".into()),
