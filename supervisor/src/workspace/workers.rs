@@ -32,6 +32,8 @@ const PLACES: usize = 8;
 const TURN: Duration = Duration::from_secs(10);
 /// From start to end: a large archive on a slow line.
 const TIME: Duration = Duration::from_secs(900);
+/// For removing what had come of a content that breaks off.
+const TIDY: Duration = Duration::from_secs(5);
 /// The first line of an answer.
 const MAX_HEAD: usize = 64 * 1024;
 /// Passed on at once.
@@ -91,7 +93,11 @@ impl Workers {
                     head = &mut head => head,
                     fed = feed(body, stdin) => match fed {
                         Ok(()) => head.await,
-                        Err(failure) => Err(failure),
+                        Err(failure) => {
+                            // Its input has ended before the whole of it came: it says so once nothing of it is left.
+                            let _ = timeout(TIDY, head).await;
+                            Err(failure)
+                        }
                     },
                 }
             }
@@ -241,8 +247,8 @@ async fn send(sender: &mpsc::Sender<Part>, part: Part, deadline: Instant) -> Res
     timeout_at(deadline, sender.send(part)).await.map_err(drop)?.map_err(drop)
 }
 
-/// Pass a client's bytes on. A worker that has ended says itself why; a client that goes away is an error, which ends
-/// the worker before it could take the end of its input for the end of the content.
+/// Pass a client's bytes on. A worker that has ended says itself why; a client that goes away is an error, which no worker
+/// takes for the end of the content: it knows how long that is.
 async fn feed(body: Body, mut to: pipe::Sender) -> Result<(), Failure> {
     let mut body = streaming::Reader::new(body);
     while let Some(piece) = body.next().await? {

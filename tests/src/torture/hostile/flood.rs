@@ -63,7 +63,7 @@ fn attack(
     let stream = connect();
     let (before, worked) = (resident_kib(victim.pid), core_seconds(victim.pid));
     let over = AtomicBool::new(false);
-    let (sent, p99, most) = std::thread::scope(|scope| {
+    let (sent, asked, most) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask(victim, &over));
         // Answers are read, or the flood would only wait for room; the reader ends with the connection.
         let mut answers = stream.try_clone().expect("a socket");
@@ -74,22 +74,23 @@ fn attack(
         let _ = stream.shutdown(std::net::Shutdown::Write);
         reading.join().expect("the reader");
         over.store(true, Ordering::Relaxed);
-        let p99 = asking.join().expect("the asker");
-        (sent, p99, most)
+        let asked = asking.join().expect("the asker");
+        (sent, asked, most)
     });
     let worked = core_seconds(victim.pid) - worked;
     println!("{}: {sent} of {frames} {name} were taken, {worked:.2} s of a core", victim.name);
     let what = |what: &str| format!("{}: a flood of {name}, {what}", victim.name);
-    vec![
+    let mut lines = vec![
         Line::new(
             what("core-seconds for 100,000 frames, or until it is cut"),
             CORE_SECONDS,
             worked * 1e5 / frames as f64,
             "s",
         ),
-        Line::new(what("99th percentile of others' answers"), 20.0, p99, "ms"),
         Line::new(what("memory that it takes"), victim.room_kib, most - before, "KiB"),
-    ]
+    ];
+    lines.extend(asked.lines(what));
+    lines
 }
 
 /// How many went before the other side had enough.

@@ -18,7 +18,7 @@ const GIVEN_UP: Duration = Duration::from_secs(60);
 pub(super) fn measure(victim: &Victim, connections: usize) -> Vec<Line> {
     let before = resident_kib(victim.pid);
     let over = AtomicBool::new(false);
-    let (closed, p99, most) = std::thread::scope(|scope| {
+    let (closed, asked, most) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask(victim, &over));
         let mut most = before;
         let closed = attack(victim, connections, || most = most.max(resident_kib(victim.pid)));
@@ -29,11 +29,12 @@ pub(super) fn measure(victim: &Victim, connections: usize) -> Vec<Line> {
     let longest = closed.iter().max().copied().unwrap_or(GIVEN_UP);
     println!("{}: the last of {connections} slow connections was closed after {longest:.2?}", victim.name);
     let what = |what: &str| format!("{}: {connections} connections that send a byte a second, {what}", victim.name);
-    vec![
+    let mut lines = vec![
         Line::new(what("open for longer than 5 s and a half"), 0.0, late as f64, "connections"),
-        Line::new(what("99th percentile of others' answers"), 20.0, p99, "ms"),
         Line::new(what("memory that they take"), victim.room_kib, most - before, "KiB"),
-    ]
+    ];
+    lines.extend(asked.lines(what));
+    lines
 }
 
 /// Open them all, and send to each until it is closed; for how long each was open.
