@@ -5,7 +5,7 @@
 //! told, and `gone` when it said that it would not come back.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::session::close;
@@ -131,11 +131,30 @@ pub struct Registry(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     live: Mutex<HashMap<String, Arc<Live>>>,
+    /// Dials that were let in and are no session yet.
+    coming: AtomicUsize,
     entered: Notify,
     left: Notify,
 }
 
+/// A dial that was let in: until this is dropped there may be a session more.
+#[derive(Debug)]
+pub struct Coming(Registry);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.0.coming.fetch_sub(1, Ordering::AcqRel);
+        self.0.0.left.notify_waiters();
+    }
+}
+
 impl Registry {
+    /// A dial is let in.
+    pub fn coming(&self) -> Coming {
+        self.0.coming.fetch_add(1, Ordering::AcqRel);
+        Coming(self.clone())
+    }
+
     /// The sandbox's session from now on; the one before is closed. `false` where a newer one is there already.
     pub fn enter(&self, live: &Arc<Live>) -> bool {
         let mut all = self.lock();
@@ -171,11 +190,11 @@ impl Registry {
         }
     }
 
-    /// Comes when there is none.
+    /// Comes when there is none, and none is about to be.
     pub async fn emptied(&self) {
         loop {
             let left = self.0.left.notified();
-            if self.is_empty() {
+            if self.is_empty() && self.0.coming.load(Ordering::Acquire) == 0 {
                 return;
             }
             left.await;

@@ -18,6 +18,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+mod begin;
 mod commands;
 mod events;
 mod followers;
@@ -32,6 +33,7 @@ mod term;
 pub mod told;
 mod writer;
 
+pub use begin::{Begin, Begun, Cursors, NotBegun};
 pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
@@ -39,7 +41,7 @@ pub use leases::{Heard, Leases, Leave, Notice};
 pub use patience::InPlace;
 pub use retention::Keep;
 pub use sandboxes::{Forget, Owner, Reading, Register, Registered, Row, Unwant, Wake, Want};
-pub use sessions::{Append, Appended, Begin, Begun, Cursors, End, Piece};
+pub use sessions::{Append, Appended, End, Piece};
 pub use term::Term;
 pub use told::Tell;
 pub use writer::{Write, Writer};

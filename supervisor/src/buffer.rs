@@ -281,11 +281,16 @@ impl<D: Disk> Buffer<D> {
         lanes.map(|lane| (lane.class, lane.extent())).collect()
     }
 
-    /// The number behind the last of `class` that is on the disk, and the one that the next record gets: after a crash that may
-    /// be further, over numbers that nobody may have been given.
+    /// The number behind the last of `class` that was found on the disk, or is written, and the one that the next record gets: after a crash
+    /// that may be further, over numbers that nobody may have been given. What may not be told yet is among them.
     pub fn next(&self, class: Class) -> (i64, i64) {
         let lane = &self.lanes[class as usize];
-        (lane.told(), lane.next)
+        (lane.behind(), lane.next)
+    }
+
+    /// The first number of `class` that may not be told yet.
+    pub fn told(&self, class: Class) -> i64 {
+        self.lanes[class as usize].told()
     }
 
     /// Names this log: another one begins its numbers anew.

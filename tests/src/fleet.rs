@@ -24,6 +24,7 @@ mod group;
 mod plain;
 mod probes;
 mod real;
+pub mod recording;
 mod sandbox;
 mod site;
 mod storm;
@@ -143,7 +144,7 @@ impl<'p> Fleet<'p> {
         let groups = (0..simulated).step_by(AGENTS).map(|first| Group::start(program, &share(first))).collect();
         let reals = Reals::start(plan, &site);
         let mut fleet = Fleet { plan, begun, told: begun, groups, reals, site, empty };
-        fleet.until_sessions_have_begun(plan.links as u64);
+        fleet.until_sessions_have_begun(plan.links as u64, || ());
         fleet
     }
 
@@ -177,13 +178,14 @@ impl<'p> Fleet<'p> {
         of_groups.chain(self.reals.seen().returns.clone()).collect()
     }
 
-    /// So many, ever; and all are connected.
+    /// So many, ever; and all are connected. Meanwhile it looks at something.
     #[track_caller]
-    fn until_sessions_have_begun(&mut self, count: u64) {
+    fn until_sessions_have_begun(&mut self, count: u64, mut look: impl FnMut()) {
         let deadline = Instant::now() + 4 * self.plan.window() + LONG;
         while self.begun_sessions() < count || self.connected() < self.plan.links {
             assert!(Instant::now() < deadline, "{} of {} are connected", self.connected(), self.plan.links);
             self.pause();
+            look();
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tests::bench::Line;
-use tests::fleet::{self, Plan};
+use tests::fleet::{self, Plan, recording};
 
 #[test]
 fn a_small_fleet_is_held_outlives_its_gateway_and_loses_nothing() {
@@ -26,6 +26,14 @@ fn a_small_fleet_catches_up_after_an_outage_in_which_it_worked_on() {
 #[test]
 fn a_small_fleet_is_held_by_tls() {
     run(Plan { tls: true, ..small() });
+}
+
+#[test]
+fn simulated_sandboxes_tell_of_tasks_what_real_supervisors_tell() {
+    let shape = |recording: &recording::Recording| (recording.task.clone(), recording.shape());
+    let kept: Vec<_> = recording::RECORDINGS.iter().map(shape).collect();
+    let now: Vec<_> = recording::record().iter().map(shape).collect();
+    assert_eq!(kept, now, "`fleet record > tests/src/fleet/recording.json` records it again");
 }
 
 fn small() -> Plan {

@@ -32,8 +32,7 @@ pub async fn drain(sessions: &Sessions, deadline: Instant) {
             true => Duration::ZERO,
             false => (begin + span).saturating_duration_since(at) + window * place / count,
         };
-        let reconnect_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        live.order(Order::Goaway { reason: "the gateway stops", reconnect_in_ms });
+        live.order(goaway(wait));
     }
     let leave = (Instant::now() + LEAVE).min(deadline.checked_sub(CLOSE).unwrap_or(begin));
     if timeout_at(leave, sessions.registry.emptied()).await.is_err() {
@@ -42,4 +41,14 @@ pub async fn drain(sessions: &Sessions, deadline: Instant) {
         }
         let _ = timeout_at(deadline, sessions.registry.emptied()).await;
     }
+}
+
+/// For a session that was about to begin when the drain did: one of a few.
+pub(super) fn late(sessions: &Sessions) -> Order {
+    goaway(if sessions.lease.gateways() > 1 { Duration::ZERO } else { sessions.admission.window() })
+}
+
+fn goaway(wait: Duration) -> Order {
+    let reconnect_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    Order::Goaway { reason: "the gateway stops", reconnect_in_ms }
 }

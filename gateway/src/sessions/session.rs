@@ -16,12 +16,13 @@ use tokio_tungstenite::tungstenite::Message;
 use super::end::End;
 use super::outbox::{Answer, Outbox};
 use super::under_way::{IN_FLIGHT, Stored, UnderWay};
+use super::upgrade::Who;
 use super::wire::{Event, Wire};
-use super::{Sessions, hello, sequence};
+use super::{Sessions, drain, hello, sequence};
 use crate::awake::wall_ms;
 use crate::lease;
-use crate::registry::{Live, Order, Told};
-use crate::store::{Begin, Begun, Cursors, Outcomes};
+use crate::registry::{Coming, Live, Order, Told};
+use crate::store::{Begin, Begun, Cursors, NotBegun, Outcomes};
 use crate::tokens::is_name;
 
 mod ending;
@@ -35,11 +36,14 @@ const SLOW: Duration = Duration::from_secs(10);
 const MAX_STATE: usize = 16 * 1024;
 
 /// Speak with whoever has the token of `sandbox`, until the session is over.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, sandbox: String, stream: S) {
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(part: Arc<Sessions>, who: Who, coming: Coming, stream: S) {
+    let sandbox = who.sandbox.clone();
     let mut wire = Wire::new(stream).await;
     // What is needed for a moment is in a box for that moment, here and below: else the room for it, several KiB, would be held by
     // each of thousands of sessions for as long as it lasts.
-    let end = match Box::pin(Session::begin(&part, &sandbox, &mut wire)).await {
+    let begun = Box::pin(Session::begin(&part, who, &mut wire)).await;
+    drop(coming);
+    let end = match begun {
         Ok(session) => Box::pin(session.run(&mut wire)).await,
         Err(end) => end,
     };
@@ -80,9 +84,10 @@ struct Session<'p> {
 impl<'p> Session<'p> {
     async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
         part: &'p Sessions,
-        sandbox: &str,
+        who: Who,
         wire: &mut Wire<S>,
     ) -> Result<Session<'p>, End> {
+        let sandbox = &who.sandbox;
         let text = tokio::time::timeout(HELLO, first_text(wire)).await;
         let text = text.map_err(|_| End::close(close::TIMEOUT, "no hello within 5 s"))??;
         let mut received = Sum::default();
@@ -90,7 +95,8 @@ impl<'p> Session<'p> {
         let (hello, protocol) = hello::read(&text, sandbox)?;
         let now_ms = wall_ms();
         let begin = Begin {
-            sandbox: sandbox.to_string(),
+            sandbox: sandbox.clone(),
+            token: who.token,
             hello: protocol::session::encode(&hello),
             epoch: hello.log_epoch.clone(),
             applied: hello.applied,
@@ -103,9 +109,12 @@ impl<'p> Session<'p> {
             return Err(lost());
         }
         // The fence is in force before anybody is welcomed.
-        let begun = part.store.write(begin).await?.ok_or_else(lost)?;
+        let begun = part.store.write(begin).await?.map_err(|why| match why {
+            NotBegun::Lease => lost(),
+            NotBegun::Token => End::close(close::UNAUTHENTICATED, "the token counts no more"),
+        })?;
         let streams = hello.capabilities.iter().any(|capability| capability == "stream");
-        let live = Arc::new(Live::new(sandbox.to_string(), begun.fence, now_ms, streams));
+        let live = Arc::new(Live::new(sandbox.clone(), begun.fence, now_ms, streams));
         let mut session = Session {
             part,
             orders: live.orders(),
@@ -131,6 +140,10 @@ impl<'p> Session<'p> {
         if part.lease.id() != session.owner {
             part.registry.leave(&session.live);
             return Err(lost());
+        }
+        // A drain that began meanwhile has asked only those that it saw.
+        if *part.draining.borrow() {
+            session.live.order(drain::late(part));
         }
         tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
         session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
@@ -184,7 +197,7 @@ impl<'p> Session<'p> {
     ) -> Result<std::convert::Infallible, End> {
         loop {
             self.fill(wire).await?;
-            if wire.waiting_since().is_some_and(|since| since.elapsed() >= SLOW) {
+            if wire.is_stuck(SLOW).await? {
                 return Err(End::close(close::SLOW, "the peer does not read"));
             }
             // Not reading is what slows a peer down that sends more than it was allowed.

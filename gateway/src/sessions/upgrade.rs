@@ -19,16 +19,26 @@ use crate::tokens::{Hash, bearer};
 /// Whoever dials again may well come to one of the others.
 const ELSEWHERE: Duration = Duration::from_millis(250);
 
+/// Who dials.
+pub(super) struct Who {
+    /// The agent's id.
+    pub(super) sandbox: String,
+    /// SHA-256 of its token, in hex, where that was given out here.
+    pub(super) token: Option<String>,
+}
+
 /// `GET /v1/session`.
 pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request) -> Response {
-    let sandbox = match who(&sessions, request.headers()).await {
-        Ok(sandbox) => sandbox,
+    let who = match who(&sessions, request.headers()).await {
+        Ok(who) => who,
         Err(problem) => return refused(&sessions, "token", problem.into_response()),
     };
     let key = match key(request.headers()) {
         Ok(key) => key,
         Err(problem) => return refused(&sessions, "headers", problem.into_response()),
     };
+    // Before the look: a drain that begins after it waits for this one.
+    let coming = sessions.registry.coming();
     if *sessions.draining.borrow() {
         // Long enough for another gateway to be there, or to be found.
         let wait = if sessions.lease.gateways() > 1 { ELSEWHERE } else { sessions.admission.window() };
@@ -38,7 +48,7 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         let wait = sessions.admission.window();
         return refused(&sessions, "lease", refusal(&sessions, "this gateway has no lease now", wait));
     }
-    if let Err(wait) = sessions.admission.admit(&sandbox, Instant::now()) {
+    if let Err(wait) = sessions.admission.admit(&who.sandbox, Instant::now()) {
         return refused(&sessions, "rate", refusal(&sessions, "many dial at once; this place is kept", wait));
     }
     let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() else {
@@ -46,7 +56,7 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
     };
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
-            session::run(sessions, sandbox, TokioIo::new(upgraded)).await;
+            session::run(sessions, who, coming, TokioIo::new(upgraded)).await;
         }
     });
     let headers = [
@@ -59,12 +69,12 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
 }
 
 /// Whose token it is.
-async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem> {
+async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<Who, Problem> {
     let token = bearer(headers).ok_or_else(|| Problem::unauthorized("a sandbox's bearer token is needed"))?;
     let away = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "tokens cannot be checked now").retry_after(5);
     if let Some(tokens) = &sessions.tokens {
         match tokens.name_of(token) {
-            Ok(Some(sandbox)) => return Ok(sandbox),
+            Ok(Some(sandbox)) => return Ok(Who { sandbox, token: None }),
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(error = crate::exit::reason(&error), "the sandboxes' token file cannot be used");
@@ -74,7 +84,7 @@ async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem
     }
     if let Some(identity) = &sessions.identity {
         match identity.sandbox_of(token).await {
-            Ok(Some(sandbox)) => return Ok(sandbox),
+            Ok(Some(sandbox)) => return Ok(Who { sandbox, token: None }),
             Ok(None) => {}
             Err(error) => {
                 identity::log(&error);
@@ -85,8 +95,9 @@ async fn who(sessions: &Sessions, headers: &HeaderMap) -> Result<String, Problem
             }
         }
     }
-    match sessions.store.sandbox_of_token(&Hash::of(token).hex()).await {
-        Ok(Some(sandbox)) => Ok(sandbox),
+    let hash = Hash::of(token).hex();
+    match sessions.store.sandbox_of_token(&hash).await {
+        Ok(Some(sandbox)) => Ok(Who { sandbox, token: Some(hash) }),
         Ok(None) => Err(Problem::unauthorized("the bearer token is no sandbox's")),
         Err(error) => {
             tracing::error!(error = crate::exit::reason(&error), "a token cannot be looked up");

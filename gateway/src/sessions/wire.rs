@@ -73,6 +73,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.since
     }
 
+    /// Whether the peer has not taken all that was put in for longer than this, also now that it is tried again: the time that we did
+    /// not try is not its own.
+    pub(super) async fn is_stuck(&mut self, most: Duration) -> Result<bool, End> {
+        if self.since.is_none_or(|since| since.elapsed() < most) {
+            return Ok(false);
+        }
+        std::future::poll_fn(|context| Poll::Ready(self.poll_sent(context))).await?;
+        Ok(self.since.is_some())
+    }
+
+    /// Whether all that was put in has been sent just now.
+    fn poll_sent(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let sent = self.since.is_some() && Pin::new(&mut self.socket).poll_flush(context).map_err(end_of)?.is_ready();
+        if sent {
+            (self.buffered, self.since) = (0, None);
+        }
+        Ok(sent)
+    }
+
     /// Put a message in; [`Wire::event`] sends it.
     pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
         self.buffered += message.len().max(1);
@@ -86,8 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, receive: bool) -> Poll<Result<Event, End>> {
-        if self.since.is_some() && Pin::new(&mut self.socket).poll_flush(context).map_err(end_of)?.is_ready() {
-            (self.buffered, self.since) = (0, None);
+        if self.poll_sent(context)? {
             return Poll::Ready(Ok(Event::Sent));
         }
         if !receive {

@@ -1,107 +1,14 @@
-//! What a session writes: its begin, records and gaps, its end. All of it only as long as its fence is the newest.
+//! What a session writes: records and gaps, its end. All of it only as long as its fence is the newest.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use protocol::session::Class;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::Write;
-use super::leases::{CLOCK, notify, word};
-
-/// What is expected next of each class of one epoch.
-pub type Cursors = BTreeMap<Class, i64>;
 
 /// Rows in one statement.
 const ROWS: usize = 64;
-
-/// A session begins: a new fence, which is in force once this is committed.
-#[derive(Clone, Debug)]
-pub struct Begin {
-    /// Whose; a sandbox that is not known yet is made.
-    pub sandbox: String,
-    /// As JSON.
-    pub hello: String,
-    /// Of its buffer.
-    pub epoch: String,
-    /// The newest command that it has applied.
-    pub applied: i64,
-    /// The gateway that has it, where there are several.
-    pub owner: Option<String>,
-    /// By the wall clock.
-    pub now_ms: i64,
-}
-
-/// A session has begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// Its own.
-    pub fence: i64,
-    /// What it goes on with.
-    pub next: Cursors,
-}
-
-impl Begin {
-    /// The time by the clock of all gateways, where the owner's lease holds. It cannot end before this is committed
-    /// ([`super::Leave`]).
-    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<i64>, sqlx::Error> {
-        let sql = format!("SELECT {CLOCK} FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await
-    }
-
-    /// The other gateway that has a session of this sandbox until now.
-    async fn other(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<String>, sqlx::Error> {
-        let sql = "SELECT owner FROM sandboxes WHERE id = $1 AND ended_ms IS NULL AND owner <> $2 FOR UPDATE";
-        sqlx::query_scalar(sql).bind(&self.sandbox).bind(owner.to_owned()).fetch_optional(connection).await
-    }
-}
-
-impl Write for Begin {
-    /// `None` where the owner's lease is over.
-    type Answer = Option<Begun>;
-
-    async fn apply(&self, connection: &mut AnyConnection) -> Result<Option<Begun>, sqlx::Error> {
-        let (mut other, mut now_ms) = (None, self.now_ms);
-        if let Some(owner) = &self.owner {
-            let Some(there_ms) = self.is_there(connection, owner).await? else { return Ok(None) };
-            now_ms = there_ms;
-            other = self.other(connection, owner).await?;
-        }
-        // The first fence is the time, so that one of a deleted sandbox of this id is older. Commands that the sandbox has
-        // applied by its own count are behind it: numbers are never used twice.
-        let fence: i64 = sqlx::query_scalar(
-            "INSERT INTO sandboxes (id, created_ms, fence, hello, begun_ms, commanded, applied, owner) \
-             VALUES ($1, $2, $2, $3, $2, $4, $4, $5) \
-             ON CONFLICT (id) DO UPDATE SET fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, owner = $5, \
-             ended_ms = NULL, ended_awake_ms = NULL, gone = 0, \
-             commanded = CASE WHEN sandboxes.commanded < $4 THEN $4 ELSE sandboxes.commanded END, \
-             applied = CASE WHEN sandboxes.applied < $4 THEN $4 ELSE sandboxes.applied END \
-             RETURNING fence",
-        )
-        .bind(&self.sandbox)
-        .bind(now_ms)
-        .bind(&self.hello)
-        .bind(self.applied)
-        .bind(&self.owner)
-        .fetch_one(&mut *connection)
-        .await?;
-        if let Some(other) = other {
-            notify(connection, &other, &self.sandbox, word::MOVED, fence).await?;
-        }
-        let rows = sqlx::query("SELECT class, next FROM cursors WHERE sandbox = $1 AND epoch = $2")
-            .bind(&self.sandbox)
-            .bind(&self.epoch)
-            .fetch_all(&mut *connection)
-            .await?;
-        let mut next = Cursors::new();
-        for row in rows {
-            if let Some(class) = Class::from_name(row.try_get("class")?) {
-                next.insert(class, row.try_get("next")?);
-            }
-        }
-        Ok(Some(Begun { fence, next }))
-    }
-}
 
 /// Sequences of one class, in order, without a hole, and the cursor behind them.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 //!
 //! Promises: what is held for one stream is bounded in both directions by [`INITIAL_CREDIT`]; streams that have something to
 //! send take turns, one message each; opening, credit, closing and reset go before data; a peer that sends more than its
-//! credit loses that stream and no other; messages of a later protocol are skipped.
+//! credit loses that stream and no other; messages of a later protocol are skipped; a peer that asks for more answers than it reads is
+//! malformed, so they are bounded, too.
 //!
 //! Both ends use it. Whoever feeds it wakes its readers and writers with the [`Event`]s.
 
@@ -12,6 +13,9 @@ use super::stream::{Frame, INITIAL_CREDIT, MAX_PAYLOAD, MAX_STREAMS, Malformed, 
 
 /// Bytes that wait to be sent, for each stream; a writer then waits for the wire.
 const QUEUE: usize = 64 * 1024;
+
+/// Answers that wait to be sent: more than the streams of a peer that reads could ask for.
+const MAX_CONTROL: usize = 16 * MAX_STREAMS;
 
 /// Which end this is: only the gateway opens streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +151,11 @@ impl Mux {
             Err(Malformed::Kind(_)) => return Ok(None),
             Err(malformed) => return Err(malformed),
         };
+        if self.control.len() > MAX_CONTROL {
+            return Err(Malformed::Flood);
+        }
         if part == Part::Open {
-            return Ok(self.opened(id));
+            return self.opened(id);
         }
         // What was under way when this side gave the stream up.
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.over.is_none()) else { return Ok(None) };
@@ -182,18 +189,19 @@ impl Mux {
         })
     }
 
-    fn opened(&mut self, id: u32) -> Option<Event> {
-        let reason = match self.side {
-            Side::Gateway => "only the gateway opens streams",
-            Side::Supervisor if self.streams.contains_key(&id) => return self.refuse(id, "opened twice"),
-            Side::Supervisor if self.live() >= MAX_STREAMS => "too many streams at once",
-            Side::Supervisor => {
-                self.streams.insert(id, Stream::new());
-                return Some(Event::Opened(id));
-            }
-        };
-        self.control.push_back(Frame { stream: id, part: Part::Reset(reason.into()) });
-        None
+    fn opened(&mut self, id: u32) -> Result<Option<Event>, Malformed> {
+        if self.side == Side::Gateway {
+            return Err(Malformed::Open);
+        }
+        if self.streams.contains_key(&id) {
+            return Ok(self.refuse(id, "opened twice"));
+        }
+        if self.live() >= MAX_STREAMS {
+            self.control.push_back(Frame { stream: id, part: Part::Reset("too many streams at once".into()) });
+            return Ok(None);
+        }
+        self.streams.insert(id, Stream::new());
+        Ok(Some(Event::Opened(id)))
     }
 
     fn refuse(&mut self, id: u32, reason: &str) -> Option<Event> {

@@ -59,6 +59,12 @@ pub enum Malformed {
     /// A credit that is not 4 bytes.
     #[error("a credit is not 4 bytes")]
     Credit,
+    /// Only the gateway opens streams.
+    #[error("the supervisor opens no streams")]
+    Open,
+    /// More answers to what it sent are due than the peer reads.
+    #[error("more is asked than is read of the answers")]
+    Flood,
     /// A kind that this protocol does not have.
     #[error("kind {0} is not known")]
     Kind(u8),

@@ -48,9 +48,11 @@ pub(super) struct Lane<F> {
 impl<F: Blocks> Lane<F> {
     /// The first number that may not be told.
     pub(super) fn told(&self) -> i64 {
-        if self.unnamed {
-            return self.acked + 1;
-        }
+        if self.unnamed { self.acked + 1 } else { self.behind() }
+    }
+
+    /// The first number that no file tells of.
+    pub(super) fn behind(&self) -> i64 {
         self.pending.map_or(self.next, |lost| lost.from)
     }
 

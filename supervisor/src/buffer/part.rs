@@ -250,9 +250,9 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     done
 }
 
-/// Of each class, the first number that may not be told yet.
+/// Of each class.
 fn told<D: Disk>(buffer: &Buffer<D>) -> [i64; 4] {
-    Class::ALL.map(|class| buffer.next(class).0)
+    Class::ALL.map(|class| buffer.told(class))
 }
 
 impl Done {

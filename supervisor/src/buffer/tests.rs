@@ -206,6 +206,18 @@ fn a_file_whose_maker_failed_is_told_of_only_once_its_name_is_safe() {
     }
 }
 
+/// Found by reading: ends of tasks that were on the disk would have been told again, by a life that could not sync the names.
+#[test]
+fn what_is_found_on_the_disk_is_known_also_while_it_may_not_be_told() {
+    let mut world = World::new(7, SMALL);
+    let last = world.append(Class::Lifecycle, 100).expect("all is well");
+    world.sync(Class::Lifecycle);
+    world.disk.break_with(Faults { names: 1, ..Faults::default() });
+    world.kill();
+    assert_eq!(world.buffer().told(Class::Lifecycle), 1, "its name is not safe");
+    assert_eq!(world.buffer().next(Class::Lifecycle).0, last + 1);
+}
+
 /// Found by the properties: power took the newer file's name, and the older file was gone.
 #[test]
 fn no_file_is_removed_for_one_whose_name_is_not_safe() {

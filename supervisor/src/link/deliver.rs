@@ -40,6 +40,8 @@ struct Lane {
     next: i64,
     /// There was nothing more when it was read last.
     empty: bool,
+    /// The last that was sent, or that the gateway had before.
+    sent: i64,
     under_way: VecDeque<(i64, u64)>,
     bytes: u64,
 }
@@ -60,8 +62,8 @@ impl Delivery {
             if expected > extent.first_unacked {
                 delivery.buffer.acknowledge(class, expected - 1).await?;
             }
-            let lane =
-                Lane { next: expected.max(extent.first_unacked), empty: false, under_way: VecDeque::new(), bytes: 0 };
+            let next = expected.max(extent.first_unacked);
+            let lane = Lane { next, empty: false, sent: next - 1, under_way: VecDeque::new(), bytes: 0 };
             delivery.lanes.insert(class, lane);
             // A gateway that has forgotten what it acknowledged gets that told as lost: here it is no more.
             if expected < extent.first_unacked {
@@ -94,15 +96,19 @@ impl Delivery {
         }
         let Some(parcel) = self.ready.pop_front() else { return Ok(None) };
         if let Some(lane) = self.lanes.get_mut(&parcel.class) {
+            lane.sent = lane.sent.max(parcel.last);
             lane.under_way.push_back((parcel.last, parcel.bytes));
             lane.bytes += parcel.bytes;
         }
         Ok(Some(parcel.text))
     }
 
-    /// All of `class` up to `seq` is stored for good.
+    /// All of `class` up to `seq` is stored for good. What was never sent cannot be: nothing is let go of then.
     pub(super) async fn acknowledged(&mut self, class: Class, seq: i64) -> Result<(), BufferError> {
         if let Some(lane) = self.lanes.get_mut(&class) {
+            if seq > lane.sent {
+                return Err(BufferError::Ahead { class, seq });
+            }
             while let Some((_, bytes)) = lane.under_way.front().copied().filter(|(last, _)| *last <= seq) {
                 lane.under_way.pop_front();
                 lane.bytes -= bytes;

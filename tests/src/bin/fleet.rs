@@ -1,11 +1,12 @@
 //! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
-//! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself.
+//! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself; `fleet record` prints what simulated sandboxes are to tell
+//! of tasks (tests/src/fleet/recording.json).
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tests::bench::Line;
-use tests::fleet::{self, Plan, agents};
+use tests::fleet::{self, Plan, agents, recording};
 use tests::{binaries, evidence};
 
 const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --tls without these and with one gateway";
@@ -18,6 +19,11 @@ fn main() -> ExitCode {
         return agents::run(share);
     }
     binaries::prefer_dist();
+    if arguments == ["record"] {
+        let text = serde_json::to_string_pretty(&recording::record()).expect("plain data");
+        println!("{text}");
+        return ExitCode::SUCCESS;
+    }
     let Some(plan) = plan(&arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(64);
@@ -26,7 +32,8 @@ fn main() -> ExitCode {
     let begun = evidence::begin();
     let lines = fleet::run(&plan, &program);
     lines.iter().for_each(Line::print);
-    if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let shown = evidence::shown("fleet", &lines);
+    if begun.end(&lines) && shown { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn plan(arguments: &[String]) -> Option<Plan> {

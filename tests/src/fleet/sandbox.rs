@@ -1,5 +1,5 @@
 //! One sandbox of the fleet: the supervisor's own buffer, feed, lines and link; its agent and tasks are a stand-in that tells
-//! what real ones tell.
+//! what real ones have told ([`super::recording`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use supervisor::metrics::Metrics;
 use supervisor::state::StateDir;
 use tokio::sync::watch;
 
+use super::recording::{Event, RECORDINGS};
 use crate::control_plane::token_of;
 use crate::surroundings::{self, Open, Surroundings};
 use crate::tally::Produced;
@@ -25,8 +26,8 @@ const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
 const BUDGET: link::lines::Budget = link::lines::Budget { rate: 64 * 1024, burst: 256 * 1024 };
 /// Of a backlog, bytes.
 const RECORD: usize = 2048;
-/// What a task writes.
-const LINES: usize = 3;
+/// Of a task.
+const STREAMS: [&str; 3] = ["stdout", "stderr", "terminal"];
 
 /// One sandbox; its link goes on for as long as the runtime does.
 pub(super) struct Sandbox {
@@ -90,37 +91,33 @@ impl Sandbox {
         self.phase.clone()
     }
 
-    /// A task from its start to its result, in every class of records. All of them are in the buffer on return, or are gaps.
+    /// A task that was recorded, from its first state to its result, as if it were this sandbox's. All records of it are in the buffer on
+    /// return, or are gaps.
     pub(super) async fn run_a_task(&self, number: u64) {
         let id = format!("task-{number}");
-        for state in ["starting", "running"] {
-            self.feed.tell(format!("task.{state}"), self.state(&id, Value::Null)).await;
+        let recording = &RECORDINGS[number as usize % RECORDINGS.len()];
+        let mut copiers = STREAMS.map(|stream| (stream, self.lines.of(Some(&id), stream)));
+        for Event { class, kind, body } in recording.of(&self.id, &id) {
+            match class {
+                Class::Lifecycle => self.feed.tell(kind, body).await,
+                Class::Results => self.feed.tell_for_good(class, kind, body).await,
+                Class::Metrics => self.buffer.offer(class, bytes(kind, body)),
+                Class::Logs => {
+                    let copier = copiers.iter_mut().find(|(stream, _)| body["stream"] == *stream);
+                    let (_, copier) = copier.expect("a stream that tasks have");
+                    copier.take(format!("{}\n", body["text"].as_str().unwrap_or_default()).as_bytes());
+                }
+            }
         }
-        let mut stdout = self.lines.of(Some(&id), "stdout");
-        for line in 0..LINES {
-            stdout.take(format!("{id} has come to step {line} of what it was told to do\n").as_bytes());
-        }
-        let sample = json!({"cpu_us": number * 1000, "memory_bytes": 64 << 20, "processes": 7, "idle_s": 0});
-        let sample = Record { wall_ms: 0, boot_ms: 0, kind: "sample".into(), body: sample };
-        self.buffer.offer(Class::Metrics, serde_json::to_vec(&sample).unwrap_or_default());
-        self.feed.tell("task.succeeded", self.state(&id, json!(0))).await;
-        let result =
-            json!({"task_id": id, "state": "succeeded", "exit_code": 0, "argv": ["true"], "agent_id": self.id});
-        self.feed.tell_for_good(Class::Results, "task.result", result).await;
-    }
-
-    fn state(&self, id: &str, exit_code: Value) -> Value {
-        let run = format!("{}-{id}", self.id);
-        json!({"task_id": id, "backend_run_id": run, "execution_class": "agent", "exit_code": exit_code, "signal": null})
     }
 
     /// Keep so many KiB, as lines that a task wrote.
     pub(super) async fn fill(&self, kib: usize) -> Result<(), BufferError> {
-        let text = "x".repeat(RECORD - 100);
+        let text = "x".repeat(RECORD - 150);
         for number in 0..kib * 1024 / RECORD {
-            let body = json!({"stream": "stdout", "task_id": format!("outage-{number}"), "line": text});
-            let record = Record { wall_ms: 0, boot_ms: 0, kind: "line".into(), body };
-            self.buffer.append(Class::Logs, serde_json::to_vec(&record).unwrap_or_default()).await?;
+            let id = format!("outage-{number}");
+            let body = json!({"source": "task", "stream": "stdout", "text": text, "task_id": id});
+            self.buffer.append(Class::Logs, bytes("line".into(), body)).await?;
         }
         Ok(())
     }
@@ -130,4 +127,8 @@ impl Sandbox {
         let extents = self.buffer.extents().await?;
         Ok(Produced::of_extents(self.buffer.epoch().into(), &extents))
     }
+}
+
+fn bytes(kind: String, body: Value) -> Vec<u8> {
+    serde_json::to_vec(&Record { wall_ms: 0, boot_ms: 0, kind, body }).unwrap_or_default()
 }

@@ -44,6 +44,19 @@ fn a_token_is_taken_back_by_taking_its_line_out() {
     gateway.stderr.wait_text("line 1");
 }
 
+/// Found by reading: it made the sandbox anew.
+#[test]
+fn a_dial_that_is_under_way_does_not_outlive_the_deletion_of_its_sandbox() {
+    let gateway = Gateway::start();
+    let registered = gateway.api().call("PUT", "/v1/sandboxes/new-one", &[], b"").json();
+    let token = registered["token"].as_str().expect("a token");
+    let mut session = Dialler::upgrade(gateway.address, token).expect("an answer").expect("it may come");
+    assert_eq!(gateway.api().call("DELETE", "/v1/sandboxes/new-one", &[], b"").status(), 204);
+    session.send(&FromSupervisor::Hello(Box::new(hello("new-one"))));
+    assert_eq!(session.close_code(), close::UNAUTHENTICATED);
+    assert_eq!(gateway.api().get("/v1/sandboxes/new-one").status(), 404);
+}
+
 #[test]
 fn a_registered_sandbox_gets_a_token_of_which_only_the_hash_is_stored() {
     let gateway = Gateway::start();

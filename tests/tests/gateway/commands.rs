@@ -145,3 +145,18 @@ fn a_store_that_has_lost_its_commands_uses_no_number_twice() {
     gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
     assert_eq!(next_command(&mut session).n, 8);
 }
+
+/// Found by reading: such a command was shown as applied.
+#[test]
+fn a_command_under_a_number_that_was_used_before_the_store_was_restored_says_that_it_never_ran() {
+    let gateway = Gateway::start();
+    drop(Dialler::begin(&gateway, "a"));
+    gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    let mut ahead = hello("a");
+    ahead.applied = 7;
+    let (mut session, _) = Dialler::begin_with(&gateway, ahead);
+    let outcome = &gateway.api().get("/v1/sandboxes/a/commands/1").json()["outcome"];
+    assert_eq!(outcome["ok"], false, "{outcome}");
+    gateway.api().post("/v1/sandboxes/a/commands", r#"{"do":"drain"}"#);
+    assert_eq!(next_command(&mut session).n, 8);
+}

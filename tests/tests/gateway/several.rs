@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
-use protocol::session::{Class, close};
+use protocol::session::{Class, FromSupervisor, close};
 use tests::balancer::Balancer;
 use tests::control_plane::{Builder, Gateway, USER, token_of};
-use tests::dialler::Dialler;
+use tests::dialler::{Dialler, hello};
 use tests::postgres::Postgres;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use protocol::session::{Class, FromGateway, Offline, OfflineAction, close};
+use protocol::session::{Class, FromGateway, FromSupervisor, Offline, OfflineAction, close};
 use tests::control_plane::{Gateway, token_of};
 use tests::dialler::{Dialler, Received, hello};
 use tests::wait::wait_until;
@@ -35,6 +35,19 @@ fn a_stop_says_goodbye_with_a_reserved_time_and_ends_with_0() {
     gateway.start_again();
     assert_eq!(gateway.events("a").len(), 9);
     assert_eq!(gateway.api().get("/v1/sandboxes/a").json()["status"], "disconnected");
+}
+
+/// Found by reading: it was closed at the end of the grace, as one that does not go.
+#[test]
+fn a_session_that_was_about_to_begin_is_said_goodbye_to_as_well() {
+    let mut gateway = Gateway::start();
+    let mut session = Dialler::dial(&gateway, "a");
+    gateway.signal(Signal::SIGTERM);
+    wait_until("it stops", || gateway.api().with_token(None).get("/readyz").status() == 503);
+    session.send(&FromSupervisor::Hello(Box::new(hello("a"))));
+    session.receive_until(|frame| matches!(frame, FromGateway::Goaway { .. }).then_some(()));
+    drop(session);
+    assert_eq!(gateway.wait(), 0);
 }
 
 #[test]

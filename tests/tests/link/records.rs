@@ -181,11 +181,30 @@ fn the_last_record_is_delivered_before_the_goodbye() {
     assert_eq!(supervisor.wait_code(), 143);
 }
 
+/// Lifecycle from the first record on, of which nothing is acknowledged; the number of the last.
+fn until_ready(session: &mut Session) -> i64 {
+    let mut last = 0;
+    loop {
+        let FromSupervisor::Data(data) = session.frame() else { continue };
+        for entry in data.records.iter().filter(|_| data.class == Class::Lifecycle) {
+            assert_eq!(entry.seq, last + 1, "in order, without a hole, from the first");
+            last = entry.seq;
+            if serde_json::from_str::<Record>(entry.record.get()).expect("a record").kind == "agent.ready" {
+                return last;
+            }
+        }
+    }
+}
+
 #[test]
-fn an_acknowledgement_of_what_was_never_sent_ends_the_session() {
+fn an_acknowledgement_of_what_was_never_sent_ends_the_session_and_nothing_is_let_go_of() {
     let gateway = Gateway::new();
-    let _supervisor = linked(&gateway).start();
-    let mut session = gateway.welcome(SLOW);
-    session.send(&FromGateway::Ack { acks: [(Class::Lifecycle, i64::MAX)].into(), applied: None });
-    assert_eq!(session.rest().1, Some(close::MALFORMED));
+    let supervisor = linked(&gateway).start();
+    supervisor.wait_ready();
+    for ahead in [1, 1000, i64::MAX / 2] {
+        let mut session = gateway.welcome(SLOW);
+        let last = until_ready(&mut session);
+        session.send(&FromGateway::Ack { acks: [(Class::Lifecycle, last + ahead)].into(), applied: None });
+        assert_eq!(session.rest().1, Some(close::MALFORMED), "{ahead} ahead");
+    }
 }

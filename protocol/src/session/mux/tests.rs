@@ -147,6 +147,18 @@ fn one_stream_too_many_is_reset_and_a_place_comes_free_when_one_ends() {
 }
 
 #[test]
+fn who_asks_for_answers_and_reads_none_is_malformed_before_they_fill_memory() {
+    let mut gateway = Mux::new(Side::Gateway);
+    let open = |stream| Frame { stream, part: Part::Open }.encode();
+    assert_eq!(gateway.receive(&open(1)), Err(Malformed::Open), "a supervisor opens none");
+    assert!(!gateway.has_message());
+    let mut supervisor = Mux::new(Side::Supervisor);
+    let asked = (1..).take_while(|&stream| supervisor.receive(&open(stream)).is_ok()).count();
+    assert_eq!(supervisor.receive(&open(0)), Err(Malformed::Flood));
+    assert!((MAX_STREAMS..100 * MAX_STREAMS).contains(&asked), "{asked} before that");
+}
+
+#[test]
 fn what_comes_for_a_stream_that_is_gone_is_skipped_and_so_is_a_later_kind() {
     let mut supervisor = Mux::new(Side::Supervisor);
     for part in [Part::Data(b"x".to_vec()), Part::Credit(9), Part::Close, Part::Reset("r".into())] {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tests::supervisor::log_lines;
+use tests::wait::within;
 
 use super::*;
 
@@ -35,6 +36,32 @@ fn a_session_that_begins_at_another_gateway_ends_the_older_one() {
     back.until_acknowledged(Class::Logs, 6);
     wait_until("all was heard", || server.sql("gateway", "SELECT count(*) FROM notices") == "0");
     assert_eq!((first.metric("gateway_sessions"), second.metric("gateway_sessions")), (1.0, 0.0));
+}
+
+/// Found by reading: who began first was not told of the other one, which had not seen it.
+#[test]
+fn of_two_sessions_that_begin_at_once_at_two_gateways_one_is_ended() {
+    let Some(server) = Postgres::start() else { return };
+    let gateways = [one(&server).start(), one(&server).start()];
+    for id in ["a", "b", "c", "d", "a", "b", "c", "d"] {
+        let both = std::thread::scope(|scope| {
+            let begin = |gateway| {
+                scope.spawn(move || {
+                    let mut session = Dialler::dial(gateway, id);
+                    session.send(&FromSupervisor::Hello(Box::new(hello(id))));
+                    // A welcome, or the end already.
+                    session.receive();
+                    session
+                })
+            };
+            gateways.each_ref().map(begin).map(|begun| begun.join().expect("a session"))
+        });
+        let sessions = || gateways.iter().map(|gateway| gateway.metric("gateway_sessions")).sum::<f64>();
+        let ended = within(SOON, || (sessions() == 1.0).then_some(()));
+        assert!(ended.is_some(), "{id}: {} sessions", sessions());
+        drop(both);
+        wait_until("both have gone", || sessions() == 0.0);
+    }
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! A session begins.
+
+use std::collections::BTreeMap;
+
+use protocol::session::{Class, Outcome};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+
+use super::Write;
+use super::leases::{CLOCK, notify, word};
+
+/// What is expected next of each class of one epoch.
+pub type Cursors = BTreeMap<Class, i64>;
+
+/// The first fence is the time, so that one of a deleted sandbox of this id is older.
+const NEW: &str = "INSERT INTO sandboxes (id, created_ms, fence, hello, begun_ms, commanded, applied, owner) \
+                   VALUES ($1, $2, $2, $3, $2, $4, $4, $5) ON CONFLICT (id) DO UPDATE SET";
+/// Whoever has a token that was given out here is known for as long as it counts.
+const KNOWN: &str = "UPDATE sandboxes SET";
+/// Commands that the sandbox has applied by its own count are behind it: numbers are never used twice.
+const BEGUN: &str = "fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, owner = $5, \
+                     ended_ms = NULL, ended_awake_ms = NULL, gone = 0, \
+                     commanded = CASE WHEN sandboxes.commanded < $4 THEN $4 ELSE sandboxes.commanded END, \
+                     applied = CASE WHEN sandboxes.applied < $4 THEN $4 ELSE sandboxes.applied END";
+
+/// A session begins: a new fence, which is in force once this is committed.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Whose; a sandbox that is not known yet is made.
+    pub sandbox: String,
+    /// SHA-256 of the token that it showed, in hex, where that was given out here.
+    pub token: Option<String>,
+    /// As JSON.
+    pub hello: String,
+    /// Of its buffer.
+    pub epoch: String,
+    /// The newest command that it has applied.
+    pub applied: i64,
+    /// The gateway that has it, where there are several.
+    pub owner: Option<String>,
+    /// By the wall clock.
+    pub now_ms: i64,
+}
+
+/// A session has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Its own.
+    pub fence: i64,
+    /// What it goes on with.
+    pub next: Cursors,
+}
+
+/// Why none has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotBegun {
+    /// The owner's lease is over.
+    Lease,
+    /// The token counts no more: the sandbox was deleted since it was shown, or has another one.
+    Token,
+}
+
+impl Write for Begin {
+    type Answer = Result<Begun, NotBegun>;
+
+    async fn apply(&self, connection: &mut AnyConnection) -> Result<Result<Begun, NotBegun>, sqlx::Error> {
+        let (mut other, mut now_ms) = (None, self.now_ms);
+        if let Some(owner) = &self.owner {
+            let Some(there_ms) = self.is_there(connection, owner).await? else { return Ok(Err(NotBegun::Lease)) };
+            now_ms = there_ms;
+            other = self.other(connection, owner, now_ms).await?;
+        }
+        if self.applied > 0 {
+            self.refuse_used_numbers(connection).await?;
+        }
+        let Some(fence) = self.fence(connection, now_ms).await? else { return Ok(Err(NotBegun::Token)) };
+        if let Some(other) = other {
+            notify(connection, &other, &self.sandbox, word::MOVED, fence).await?;
+        }
+        Ok(Ok(Begun { fence, next: self.next(connection).await? }))
+    }
+}
+
+impl Begin {
+    /// The time by the clock of all gateways, where the owner's lease holds. It cannot end before this is committed
+    /// ([`super::Leave`]).
+    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<i64>, sqlx::Error> {
+        let sql = format!("SELECT {CLOCK} FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await
+    }
+
+    /// The other gateway that has a session of this sandbox until now. Nobody else begins one before this is committed, and one that
+    /// is under way elsewhere is waited for, also the first.
+    async fn other(
+        &self,
+        connection: &mut AnyConnection,
+        owner: &str,
+        now_ms: i64,
+    ) -> Result<Option<String>, sqlx::Error> {
+        if self.token.is_none() {
+            let made = "INSERT INTO sandboxes (id, created_ms, fence, ended_ms) VALUES ($1, $2, $2, $2) \
+                        ON CONFLICT (id) DO NOTHING";
+            sqlx::query(made).bind(&self.sandbox).bind(now_ms).execute(&mut *connection).await?;
+        }
+        // By nothing but its id: a condition would be looked at before the wait for the row, and pass over what came meanwhile.
+        let row = sqlx::query("SELECT owner, ended_ms FROM sandboxes WHERE id = $1 FOR UPDATE")
+            .bind(&self.sandbox)
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (other, ended): (Option<String>, Option<i64>) = (row.try_get("owner")?, row.try_get("ended_ms")?);
+        Ok(other.filter(|other| ended.is_none() && other != owner))
+    }
+
+    /// A sandbox that has applied more commands than were ever given here had them from a newer store, of which this is an older copy.
+    /// What was given here since, under numbers that it has used, never runs; it says so, and is not taken for what ran.
+    async fn refuse_used_numbers(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let waiting = "SELECT n FROM commands WHERE sandbox = $1 AND outcome IS NULL AND n <= $2 AND n > \
+                       (SELECT applied FROM sandboxes WHERE id = $1 AND commanded < $2)";
+        let used: Vec<i64> =
+            sqlx::query_scalar(waiting).bind(&self.sandbox).bind(self.applied).fetch_all(&mut *connection).await?;
+        for n in used {
+            tracing::warn!(
+                sandbox = self.sandbox,
+                n,
+                "a command has a number that was used: this store is an older copy"
+            );
+            let reason = "its number was used before; give it again".to_string();
+            let outcome = protocol::session::encode(&Outcome { n, ok: false, reason, body: serde_json::Value::Null });
+            sqlx::query("UPDATE commands SET outcome = $3 WHERE sandbox = $1 AND n = $2")
+                .bind(&self.sandbox)
+                .bind(n)
+                .bind(outcome)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The new one; none where the token counts no more.
+    async fn fence(&self, connection: &mut AnyConnection, now_ms: i64) -> Result<Option<i64>, sqlx::Error> {
+        let sql = match &self.token {
+            None => format!("{NEW} {BEGUN} RETURNING fence"),
+            Some(_) => format!("{KNOWN} {BEGUN} WHERE id = $1 AND token = $6 RETURNING fence"),
+        };
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(&self.sandbox)
+            .bind(now_ms)
+            .bind(&self.hello)
+            .bind(self.applied)
+            .bind(&self.owner);
+        if let Some(token) = &self.token {
+            query = query.bind(token);
+        }
+        query.fetch_optional(connection).await
+    }
+
+    async fn next(&self, connection: &mut AnyConnection) -> Result<Cursors, sqlx::Error> {
+        let rows = sqlx::query("SELECT class, next FROM cursors WHERE sandbox = $1 AND epoch = $2")
+            .bind(&self.sandbox)
+            .bind(&self.epoch)
+            .fetch_all(connection)
+            .await?;
+        let mut next = Cursors::new();
+        for row in rows {
+            if let Some(class) = Class::from_name(row.try_get("class")?) {
+                next.insert(class, row.try_get("next")?);
+            }
+        }
+        Ok(next)
+    }
+}
