@@ -135,6 +135,7 @@ impl Tasks {
                     Some(ask) => self.answer(ask).await,
                     None => return,
                 },
+                () = self.ledger.due() => drop(self.ledger.pay()),
                 Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
             }
@@ -330,7 +331,11 @@ impl Tasks {
         let state = task.state;
         let turn = if ended { self.feed.turn().await } else { None };
         row.record.told = turn.as_ref().map(|turn| turn.numbers.clone());
-        let recorded = self.ledger.write(&row.record).await;
+        // A start that is not recorded is none; everything else has happened.
+        let recorded = match state {
+            State::Starting => self.ledger.write(&row.record).await,
+            _ => self.ledger.note(&row.record).await,
+        };
         if let Err(error) = &recorded {
             tracing::error!(error, task_id = update.id, "a task's state could not be recorded");
             if state == State::Starting {

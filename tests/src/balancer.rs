@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -75,10 +75,11 @@ impl Balancer {
         self.slow_down(Duration::ZERO);
     }
 
-    /// Everything that is open ends, in the midst of whatever it is.
+    /// Everything that is open is reset, in the midst of whatever it is: both sides see ECONNRESET, and no end.
     pub fn reset(&self) {
-        for stream in self.way.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for stream in self.way.open().drain(..) {
+            // To connect to nothing aborts what is connected, whoever else has the socket (Linux: tcp_disconnect). What has ended refuses.
+            let _ = rustix::net::connect_unspec(&stream);
         }
     }
 
@@ -93,17 +94,25 @@ impl Balancer {
     }
 }
 
+impl Way {
+    fn open(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Bytes both ways, until one side has ended.
 fn join(client: TcpStream, server: TcpStream, way: &Arc<Way>) -> io::Result<()> {
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
-        way.open.lock().unwrap_or_else(PoisonError::into_inner).push(stream.try_clone()?);
+        way.open().push(stream.try_clone()?);
     }
     let both = [(client.try_clone()?, server.try_clone()?, true), (server, client, false)];
     for (mut from, mut to, is_client) in both {
         let way = way.clone();
         thread::spawn(move || {
             let _ = pass(&mut from, &mut to, &way, is_client);
+            // Not between the two halves of a reset: this side's end would tell the other one of a close.
+            let _open = way.open();
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
         });
@@ -131,5 +140,29 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, way: &Way, is_client: bool) ->
             return Ok(());
         }
         to.write_all(&bytes[..count])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_connection_that_is_reset_see_that_and_no_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let front = Balancer::before(&[listener.local_addr().expect("it is bound")]);
+        for _ in 0..100 {
+            let mut client = TcpStream::connect(front.address).expect("it listens");
+            let (mut server, _) = listener.accept().expect("it was passed on");
+            let mut byte = [0];
+            client.write_all(b"a").and_then(|()| server.read_exact(&mut byte)).expect("it passes");
+            front.reset();
+            for side in [&mut client, &mut server] {
+                let seen = side.read(&mut byte).map_err(|error| error.kind());
+                assert_eq!(seen, Err(ErrorKind::ConnectionReset));
+            }
+        }
     }
 }

@@ -47,6 +47,14 @@ pub struct Begun {
     load: f64,
 }
 
+/// Whether this part of a run shows anything, which is told where it does not: what was skipped is not passed.
+pub fn shown(name: &str, lines: &[Line]) -> bool {
+    if lines.is_empty() {
+        eprintln!("{name} was not run here: nothing is shown");
+    }
+    !lines.is_empty()
+}
+
 /// Begin.
 pub fn begin() -> Begun {
     Begun { at: Instant::now(), load: load() }

@@ -110,6 +110,11 @@ const fn probe(name: &'static str, guards: Guarantee, run: fn(&Target) -> Outcom
 }
 
 impl Probe {
+    /// Whether anybody gets out when nothing confines it.
+    pub fn has_control(&self) -> bool {
+        !matches!(self.control, Control::Nobody(_))
+    }
+
     const fn root(mut self) -> Probe {
         self.control = Control::Root;
         self

@@ -41,6 +41,12 @@ impl Strace {
     /// The same, and more of strace's options: `inject=…` makes calls fail or last.
     #[track_caller]
     pub fn attach_with(pid: Pid, calls: &str, more: &[String]) -> Option<Strace> {
+        Strace::attach_at(pid, calls, &[], more)
+    }
+
+    /// The same for those calls alone that are of one of these paths, where there are any; a pipe's is `pipe:[…]`, as in `/proc`.
+    #[track_caller]
+    pub fn attach_at(pid: Pid, calls: &str, paths: &[String], more: &[String]) -> Option<Strace> {
         if !needs::commands(&["strace"]) {
             return None;
         }
@@ -48,6 +54,7 @@ impl Strace {
         let stderr = fs::File::create(directory.path().join("stderr")).expect("our own directory");
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "512", "-e", &format!("trace={calls}"), "-p", &pid.to_string()]);
+        command.args(paths.iter().flat_map(|path| ["-P", path]));
         command.args(more.iter().flat_map(|option| ["-e", option]));
         command.arg("-o").arg(directory.path().join("calls")).stdin(Stdio::null()).stderr(stderr);
         let mut child = command.spawn().expect("strace is there");
@@ -61,6 +68,11 @@ impl Strace {
             return None;
         }
         Some(Strace { child, directory })
+    }
+
+    /// How many calls an `inject=…` has changed so far.
+    pub fn injected(&self) -> usize {
+        self.lines().iter().filter(|line| line.text.ends_with("(INJECTED)")).count()
     }
 
     /// What was seen so far.

@@ -8,6 +8,12 @@ const AT_ONCE: usize = 3;
 /// Try every row; a row's problem is one line. Panics with all of them.
 #[track_caller]
 pub fn each<T: Send>(what: &str, rows: impl IntoIterator<Item = T>, attempt: impl Fn(T) -> Option<String> + Sync) {
+    let wrong = wrong(rows, attempt);
+    assert!(wrong.is_empty(), "{what}: {} went wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Try every row; the problems, in order.
+pub fn wrong<T: Send>(rows: impl IntoIterator<Item = T>, attempt: impl Fn(T) -> Option<String> + Sync) -> Vec<String> {
     let left = Mutex::new(rows.into_iter().collect::<Vec<T>>());
     let wrong = Mutex::new(Vec::new());
     let next = || left.lock().expect("no panic holds it").pop();
@@ -24,5 +30,5 @@ pub fn each<T: Send>(what: &str, rows: impl IntoIterator<Item = T>, attempt: imp
     });
     let mut wrong: Vec<String> = wrong.into_inner().expect("no panic held it");
     wrong.sort();
-    assert!(wrong.is_empty(), "{what}: {} went wrong\n{}", wrong.len(), wrong.join("\n"));
+    wrong
 }

@@ -9,6 +9,11 @@ use super::Write;
 
 /// Rows in one statement.
 const ROWS: usize = 64;
+/// The cursor moves only from where the records begin. What is not the first has one already: without it, the write before was refused, and
+/// this one would leave a hole.
+const FIRST: &str = "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, $5) \
+                     ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $5 WHERE cursors.next = $4";
+const NEXT: &str = "UPDATE cursors SET next = $5 WHERE sandbox = $1 AND epoch = $2 AND class = $3 AND next = $4";
 
 /// Sequences of one class, in order, without a hole, and the cursor behind them.
 #[derive(Clone, Debug)]
@@ -47,7 +52,7 @@ pub enum Appended {
     Stored,
     /// A newer session has the sandbox, or it was deleted: nothing was stored.
     Fenced,
-    /// The cursor is elsewhere: nothing was stored. Only a bug of ours comes here.
+    /// The cursor is elsewhere: nothing was stored. The write before was refused, or it is a bug of ours.
     Moved,
 }
 
@@ -59,17 +64,14 @@ impl Write for Append {
         // First: from here on the row of the sandbox is locked, so the fence stays as it is, and positions are committed in their order.
         let places = self.pieces.len() as i64;
         let Some(position) = self.take(connection, places).await? else { return Ok(Appended::Fenced) };
-        let moved = sqlx::query(
-            "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, $5) \
-             ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $5 WHERE cursors.next = $4",
-        )
-        .bind(&self.sandbox)
-        .bind(&self.epoch)
-        .bind(self.class.name())
-        .bind(first.seq)
-        .bind(last.last + 1)
-        .execute(&mut *connection)
-        .await?;
+        let moved = sqlx::query(if first.seq == 1 { FIRST } else { NEXT })
+            .bind(&self.sandbox)
+            .bind(&self.epoch)
+            .bind(self.class.name())
+            .bind(first.seq)
+            .bind(last.last + 1)
+            .execute(&mut *connection)
+            .await?;
         if moved.rows_affected() != 1 {
             self.take(connection, -places).await?;
             return Ok(Appended::Moved);

@@ -1,19 +1,28 @@
 //! The journal on the event loop: written at once, synced by the group.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::journal::{Journal, JournalError, Record, SYNC_WITHIN, sync_folder};
 use crate::metrics::Metrics;
+
+/// Until the disk is asked again for what it refused.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The journal and its sync.
 pub(super) struct Ledger {
     journal: Journal,
     always: bool,
+    /// What has happened and the disk refused, the newest of each task. It goes before anything else.
+    owed: BTreeMap<String, Record>,
+    /// When that is tried by itself.
+    again: Instant,
     /// A group commit of this file is to come; it takes with it whatever is written until it begins.
     pending: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -36,12 +45,43 @@ impl Ledger {
         if loaded.damaged > 0 {
             tracing::warn!(lines = loaded.damaged, "damaged lines of the task journal were left out");
         }
-        Ok((Ledger { journal, always, pending: Arc::default(), metrics }, loaded.records.into_values().collect()))
+        let ledger =
+            Ledger { journal, always, owed: BTreeMap::new(), again: Instant::now(), pending: Arc::default(), metrics };
+        Ok((ledger, loaded.records.into_values().collect()))
+    }
+
+    /// Record what has happened, now or as soon as the disk takes it: the next supervisor must not think that it has not.
+    pub(super) async fn note(&mut self, record: &Record) -> Result<(), String> {
+        let written = self.write(record).await;
+        if written.is_err() {
+            self.owed.insert(record.task.task_id.clone(), record.clone());
+            self.again = Instant::now() + AGAIN;
+        }
+        written
+    }
+
+    /// When something is owed, the time to [`Ledger::pay`] it.
+    pub(super) async fn due(&self) {
+        match self.owed.is_empty() {
+            true => std::future::pending().await,
+            false => sleep_until(self.again).await,
+        }
+    }
+
+    /// What is owed, as far as the disk takes it.
+    pub(super) fn pay(&mut self) -> Result<(), JournalError> {
+        self.again = Instant::now() + AGAIN;
+        while let Some(owed) = self.owed.first_entry() {
+            self.journal.write(owed.get())?;
+            owed.remove();
+            self.sync_soon();
+        }
+        Ok(())
     }
 
     /// Record before telling. With `sync = always` on the disk, else there within 50 ms.
     pub(super) async fn write(&mut self, record: &Record) -> Result<(), String> {
-        self.journal.write(record).map_err(|e| crate::exit::reason(&e))?;
+        self.pay().and_then(|()| self.journal.write(record)).map_err(|e| crate::exit::reason(&e))?;
         if self.always {
             return self.sync().await.map_err(|e| e.to_string());
         }
@@ -51,7 +91,7 @@ impl Ledger {
 
     /// Record what nobody waits for.
     pub(super) fn write_later(&mut self, record: &Record) {
-        if let Err(error) = self.journal.write(record) {
+        if let Err(error) = self.pay().and_then(|()| self.journal.write(record)) {
             tracing::error!(%error, "a task's state could not be recorded");
         }
     }

@@ -38,7 +38,7 @@ async fn tell_end(feed: &Feed, ledger: &mut Ledger, record: &mut Record, written
         Some(told) => turn.numbers.clone().after(told, written),
         None => turn.numbers.clone(),
     });
-    if let Err(error) = ledger.write(record).await {
+    if let Err(error) = ledger.note(record).await {
         tracing::error!(error, "a task's state could not be recorded");
     }
     if let Some(turn) = turn {

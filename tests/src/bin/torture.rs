@@ -18,11 +18,14 @@ const ALL: &[(&str, Measure)] = &[
     ("power", |short| torture::power::measure(if short { 40 } else { 2_000 })),
     ("disk", |short| torture::disk::measure(if short { 24 } else { 300 })),
     ("faults", |short| torture::faults::measure(if short { 7 } else { 60 }, !short)),
+    ("calls", |short| torture::calls::measure(if short { 8 } else { usize::MAX })),
     ("rotation", |short| torture::rotation::measure(if short { 8 } else { 200 })),
     ("rolling", |short| torture::rolling::measure(if short { 4 } else { 40 })),
     ("gateways", |short| torture::kills::measure_several(if short { 12 } else { 60 })),
     ("hostile", torture::hostile::measure),
     ("mutations", torture::mutations::measure),
+    ("probes", |_| torture::probes::measure()),
+    ("sweep", |_| torture::sweep::measure()),
     ("cuts", |short| torture::simulation::measure_cuts(if short { 10_000 } else { 100_000 })),
     ("simulation", |short| torture::simulation::measure(if short { 2_000 } else { 100_000 })),
 ];
@@ -41,9 +44,14 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     }
     let begun = evidence::begin();
-    let chosen = ALL.iter().filter(|(name, _)| what == *name || what == "all");
-    let lines: Vec<Line> = chosen.flat_map(|(_, measure)| measure(short)).inspect(Line::print).collect();
-    if begun.end(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (mut all, mut shown) = (Vec::new(), true);
+    for (name, measure) in ALL.iter().filter(|(name, _)| what == *name || what == "all") {
+        let lines = measure(short);
+        lines.iter().for_each(Line::print);
+        shown &= evidence::shown(name, &lines);
+        all.extend(lines);
+    }
+    if begun.end(&all) && shown { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn number(arguments: &[String], name: &str) -> Option<u64> {

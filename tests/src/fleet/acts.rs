@@ -7,10 +7,12 @@ use nix::sys::signal::Signal;
 use super::Fleet;
 use super::group::Group;
 use super::probes::{Probes, Times};
+use super::site::refused;
 use super::storm::Storm;
 use super::words::Order;
 use crate::bench::{Line, now_ns, percentile};
 use crate::tally::Tally;
+use crate::wait::wait_until;
 
 /// Between two looks at what the gateways say of the sandboxes.
 const LOOK: Duration = Duration::from_secs(10);
@@ -85,7 +87,7 @@ impl Fleet<'_> {
         // Of the others: it begins anew.
         let refused = self.site.refused();
         self.site.gateways[0].start_again();
-        self.until_sessions_have_begun(begun + had as u64);
+        self.until_sessions_have_begun(begun + had as u64, || ());
         let storm = Storm::since(killed, self.returns());
         vec![
             Line::at_least("sandboxes that came back after a kill", had, storm.count() as f64, "sandboxes"),
@@ -99,20 +101,27 @@ impl Fleet<'_> {
     pub(super) fn drain(&mut self) -> Vec<Line> {
         println!("a gateway is drained");
         self.site.add(self.plan);
-        let refused = self.site.refused();
         let had = self.site.first_has(self.plan.links);
         let (begun, drained) = (self.begun_sessions(), now_ns());
         let mut old = self.site.gateways.remove(0);
+        let (by_others, by_old) = (self.site.refused(), refused(&old));
+        // Nobody can ask it once it has ended, so it is asked until then; what it says only grows.
+        let mut last = by_old;
         self.order(&Order::Before(self.site.addresses()));
         self.reals.now_before(&self.site.addresses());
         old.signal(Signal::SIGTERM);
-        self.until_sessions_have_begun(begun + had as u64);
+        self.until_sessions_have_begun(begun + had as u64, || last = last.max(refused(&old)));
+        wait_until("the old gateway ends", || {
+            last = last.max(refused(&old));
+            old.has_ended()
+        });
         let code = old.wait();
+        let refused = self.site.refused() - by_others + last - by_old;
         let storm = Storm::since(drained, self.returns());
         vec![
             Line::at_least("sandboxes that moved in a drain", had, storm.count() as f64, "sandboxes"),
             Line::new("for which the longest of them was away", MOVE, storm.longest_away(), "s"),
-            Line::new("dials that were refused in it", 0.0, self.site.refused() - refused, "dials"),
+            Line::new("dials that were refused in it", 0.0, refused, "dials"),
             Line::new("exit code of the gateway that was drained", 0.0, f64::from(code), "code"),
         ]
     }

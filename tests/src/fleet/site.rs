@@ -105,11 +105,7 @@ impl Site {
 
     /// Dials that they refused.
     pub(super) fn refused(&self) -> f64 {
-        let of = |gateway: &Gateway| -> f64 {
-            let why = |reason| gateway.metric(&format!("gateway_dials_refused_total{{reason=\"{reason}\"}}"));
-            REFUSALS.into_iter().map(why).sum()
-        };
-        self.gateways.iter().map(of).sum()
+        self.gateways.iter().map(refused).sum()
     }
 
     /// How many sandboxes of the fleet they call connected.
@@ -126,6 +122,12 @@ impl Site {
             }
         }
     }
+}
+
+/// Dials that this one refused since it began; 0 where it has ended.
+pub(super) fn refused(gateway: &Gateway) -> f64 {
+    let why = |reason| gateway.metric(&format!("gateway_dials_refused_total{{reason=\"{reason}\"}}"));
+    REFUSALS.into_iter().map(why).sum()
 }
 
 impl Plan {

@@ -13,8 +13,8 @@ use super::chance::Chance;
 mod fault;
 mod mount;
 
-pub(super) use fault::{Call, Damage, Fault};
-pub(super) use mount::Forgetful;
+pub use fault::{Call, Damage, Fault, Refusal};
+pub use mount::Forgetful;
 
 /// Number of the folder that is mounted.
 const ROOT: u64 = 1;

@@ -222,3 +222,33 @@ fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_howeve
     drop(second.start());
     first.start_again();
 }
+
+/// Found by `torture disk`: the disk had refused the first records of a class, and those behind them were stored as the first.
+#[test]
+fn records_are_stored_behind_those_before_them_and_never_over_a_hole_also_the_first() {
+    use gateway::store::{Append, Appended, Begin, Piece, Store, migrate};
+    let place = tempfile::tempdir().expect("a scratch directory");
+    let url = format!("sqlite:{}", place.path().join("gateway.db").display());
+    let runtime = tokio::runtime::Runtime::new().expect("it starts");
+    runtime.block_on(async {
+        migrate::up(&url).await.expect("a new database");
+        let (store, writer) = Store::open(&url, false, Default::default()).await.expect("nobody else has it");
+        tokio::spawn(writer.run());
+        let (sandbox, epoch) = ("a".to_string(), "e".to_string());
+        let (token, hello, owner) = (None, "{}".into(), None);
+        let begin =
+            Begin { sandbox: sandbox.clone(), token, hello, epoch: epoch.clone(), applied: 0, owner, now_ms: 1 };
+        let fence = store.write(begin).await.expect("it is stored").expect("a session").fence;
+        let append = async |from: i64, to: i64| {
+            let pieces = (from..=to).map(|seq| Piece { seq, last: seq, gap: false, body: "{}".into() }).collect();
+            let (sandbox, epoch) = (sandbox.clone(), epoch.clone());
+            let append = Append { sandbox, fence, epoch, class: Class::Logs, pieces, now_ms: 1 };
+            store.write(append).await.expect("the disk is well")
+        };
+        assert_eq!(append(4, 6).await, Appended::Moved, "1 to 3 are not there");
+        assert_eq!(append(1, 3).await, Appended::Stored);
+        assert_eq!(append(7, 9).await, Appended::Moved, "4 to 6 are not there");
+        assert_eq!(append(4, 6).await, Appended::Stored);
+        assert_eq!(append(1, 3).await, Appended::Moved, "they are there already");
+    });
+}

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tests::binaries;
 use tests::supervisor::Builder;
 use tests::tasks::Api;
+use tests::wait::wait_until;
 
 use super::supervisor;
 
@@ -109,4 +110,28 @@ fn a_full_disk_refuses_new_tasks_and_says_so() {
     assert_eq!(supervisor.get("/livez").status, 200);
     let known = api.list("");
     assert!(known.iter().all(|task| task["finished_at"].is_string()), "every accepted one has ended");
+}
+
+/// Found by `torture disk`: a task whose end the disk had refused to record was told as lost by the next supervisor, beside its end.
+#[test]
+fn an_end_that_the_disk_refused_to_record_is_recorded_as_soon_as_it_takes_it() {
+    use tests::torture::forgetful::{Call, Damage, Fault, Forgetful, Refusal};
+    let Some(disk) = Forgetful::mount() else { return };
+    let state = disk.path().join("state");
+    let start = || supervisor().set("state-dir", &state).start();
+    let mut first = start();
+    let api = Api::of(&first);
+    let id = api.start(json!({"task_id": "t", "script": "read line", "stdin_open": true}));
+    api.wait_state(&id, "running");
+    disk.expect(Fault { call: Call::Write, number: 0, times: 1, damage: Damage::Refused(Refusal::Enospc) });
+    assert_eq!(api.call("POST", "/dev-tasks/t/stdin", &[], b"end\n").status(), 204);
+    assert_eq!(api.wait_end(&id)["state"], "succeeded");
+    first.wait_log("a task's state could not be recorded");
+    let journal = state.join("tasks/journal");
+    wait_until("it is recorded", || {
+        std::fs::read_to_string(&journal).is_ok_and(|text| text.contains("\"state\":\"succeeded\""))
+    });
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.wait_exit();
+    assert_eq!(Api::of(&start()).task(&id)["state"], "succeeded");
 }

@@ -7,7 +7,7 @@ use fuser::Errno;
 
 /// What a program asks of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::torture) enum Call {
+pub enum Call {
     /// A file is opened or made.
     Open,
     /// write(2), pwrite(2).
@@ -25,13 +25,14 @@ pub(in crate::torture) enum Call {
 }
 
 impl Call {
-    pub(in crate::torture) const ALL: [Call; 7] =
+    /// All of them.
+    pub const ALL: [Call; 7] =
         [Call::Open, Call::Write, Call::Sync, Call::SyncFolder, Call::Rename, Call::Length, Call::Name];
 }
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::torture) enum Damage {
+pub enum Damage {
     /// It is not done.
     Refused(Refusal),
     /// Half of the bytes are taken, as write(2) may; other calls are done.
@@ -43,7 +44,7 @@ pub(in crate::torture) enum Damage {
 /// As errno(3) names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub(in crate::torture) enum Refusal {
+pub enum Refusal {
     Eio,
     Enospc,
     Erofs,
@@ -52,7 +53,8 @@ pub(in crate::torture) enum Refusal {
 }
 
 impl Damage {
-    pub(in crate::torture) const ALL: [Damage; 7] = [
+    /// All of it.
+    pub const ALL: [Damage; 7] = [
         Damage::Refused(Refusal::Eio),
         Damage::Refused(Refusal::Enospc),
         Damage::Refused(Refusal::Erofs),
@@ -77,11 +79,15 @@ impl Refusal {
 
 /// The call of this kind that has this number, and so many behind it, meet this damage.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::torture) struct Fault {
-    pub(in crate::torture) call: Call,
-    pub(in crate::torture) number: usize,
-    pub(in crate::torture) times: usize,
-    pub(in crate::torture) damage: Damage,
+pub struct Fault {
+    /// Its kind.
+    pub call: Call,
+    /// From 0, from when the fault is expected on.
+    pub number: usize,
+    /// So many in a row.
+    pub times: usize,
+    /// What becomes of each.
+    pub damage: Damage,
 }
 
 /// Counts calls up to a fault.

@@ -28,7 +28,7 @@ const BLOCK: u32 = 4096;
 const BLOCKS: u64 = 1 << 20;
 
 /// A file system that forgets, mounted until this value goes.
-pub(in crate::torture) struct Forgetful {
+pub struct Forgetful {
     tree: Arc<Mutex<Tree>>,
     faults: Arc<Mutex<Faults>>,
     // Before the directory that it is mounted on.
@@ -38,7 +38,7 @@ pub(in crate::torture) struct Forgetful {
 
 impl Forgetful {
     /// Empty. Where this machine has no FUSE, or nobody may mount it, why is printed.
-    pub(in crate::torture) fn mount() -> Option<Forgetful> {
+    pub fn mount() -> Option<Forgetful> {
         let place = binaries::scratch();
         let tree = Arc::new(Mutex::new(Tree::new()));
         let faults: Arc<Mutex<Faults>> = Arc::default();
@@ -54,27 +54,27 @@ impl Forgetful {
     }
 
     /// Where it is.
-    pub(in crate::torture) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.place.path()
     }
 
     /// From now on calls are counted, up to this fault.
-    pub(in crate::torture) fn expect(&self, fault: Fault) {
+    pub fn expect(&self, fault: Fault) {
         lock(&self.faults).expect(fault);
     }
 
     /// From now on every call is done.
-    pub(in crate::torture) fn heal(&self) {
+    pub fn heal(&self) {
         lock(&self.faults).forget();
     }
 
     /// How many calls have met it.
-    pub(in crate::torture) fn met(&self) -> usize {
+    pub fn met(&self) -> usize {
         lock(&self.faults).met()
     }
 
     /// Power is lost and comes back. Whoever used it has ended.
-    pub(in crate::torture) fn cut(&self, chance: &mut Chance) {
+    pub fn cut(&self, chance: &mut Chance) {
         lock(&self.tree).cut(chance);
     }
 }

@@ -18,7 +18,9 @@ use crate::tasks::Api;
 
 /// Sent at a time.
 const BATCH: usize = 64;
-/// Of the attacked one's time, for a hundred thousand frames.
+/// Frames for which the cost is told; of fewer, because the flood was cut, it is the whole cost.
+const COUNTED: f64 = 1e5;
+/// Of the attacked one's time, for so many.
 const CORE_SECONDS: f64 = 1.0;
 /// Of its memory.
 const ROOM_KIB: f64 = 8.0 * 1024.0;
@@ -84,7 +86,7 @@ fn attack(
         Line::new(
             what("core-seconds for 100,000 frames, or until it is cut"),
             CORE_SECONDS,
-            worked * 1e5 / frames as f64,
+            worked * COUNTED / (sent as f64).max(COUNTED),
             "s",
         ),
         Line::new(what("memory that it takes"), victim.room_kib, most - before, "KiB"),
