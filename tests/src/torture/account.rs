@@ -140,13 +140,15 @@ impl Account {
     }
 }
 
-/// Numbers by class that are gaps because a disk refused their records. Each stands for one record that nobody can have.
+/// Numbers by class that are gaps because a disk refused their records, or because there was no room for them while the gateway was away. Each
+/// stands for one record that nobody can have.
 struct Refused(BTreeMap<Class, i64>);
 
 impl Refused {
     fn of(events: &[Value]) -> Refused {
         let of = |class: Class| {
-            let gaps = events.iter().filter(|event| event["class"] == class.name() && event["gap"]["reason"] == "disk");
+            let excused = |event: &&Value| ["disk", "evicted"].iter().any(|reason| event["gap"]["reason"] == *reason);
+            let gaps = events.iter().filter(|event| event["class"] == class.name()).filter(excused);
             let number = |gap: &Value, name: &str| gap["gap"][name].as_i64().unwrap_or_default();
             (class, gaps.map(|gap| number(gap, "to") - number(gap, "from") + 1).sum())
         };

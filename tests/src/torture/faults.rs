@@ -68,8 +68,8 @@ pub fn measure(faults: usize, long: bool) -> Vec<Line> {
         let lasts = Duration::from_millis(if long { 1000 } else { 200 }) + chance.millis(most);
         println!("{fault:?} for {} ms", lasts.as_millis());
         site.suffer(fault, lasts, round % SANDBOXES.len());
-        if !site.works() {
-            println!("{fault:?} has left something that does not work");
+        if let Some(what) = site.broken() {
+            println!("after {fault:?}: {what}");
             stuck += 1;
         }
     }
@@ -132,10 +132,18 @@ impl Site {
         self.front.mend();
     }
 
-    /// Tasks run, and all are at the gateway.
-    fn works(&self) -> bool {
-        let there = || self.gateway.metric("gateway_sessions") == SANDBOXES.len() as f64;
-        self.sandboxes.iter().all(Sandbox::works) && within(LONG, || there().then_some(())).is_some()
+    /// What does not work: tasks run, and all are at the gateway.
+    fn broken(&self) -> Option<String> {
+        let sessions = || self.gateway.metric("gateway_sessions");
+        if let Some(sandbox) = self.sandboxes.iter().find(|sandbox| !sandbox.works()) {
+            return Some(format!("sandbox {} runs no task", sandbox.id));
+        }
+        let all = within(LONG, || (sessions() == SANDBOXES.len() as f64).then_some(()));
+        all.is_none().then(|| {
+            let said = self.gateway.stderr.text();
+            let last: Vec<&str> = said.lines().rev().take(5).collect();
+            format!("the gateway has {} sessions; its last words, backwards: {last:?}", sessions())
+        })
     }
 }
 
