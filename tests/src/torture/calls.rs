@@ -1,12 +1,10 @@
-//! A supervisor whose kernel refuses calls while it works: of each kind every third or so, with each error that this kind may have, until
-//! enough of them were refused; then the next. strace(1) refuses them, and the call does not happen.
+//! A supervisor whose kernel refuses calls while it works: of one kind every third or so, with one of the errors that this kind may have,
+//! until enough of them were refused; then the next, in another life. strace(1) refuses them, and what they were to do is not done.
 
-use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::account::Account;
 use super::chance::Chance;
@@ -14,84 +12,36 @@ use super::load::Sandbox;
 use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::control_plane::Gateway;
-use crate::strace::Strace;
 use crate::supervisor::End;
 use crate::tasks::Api;
 use crate::wait::{LONG, within};
 use crate::{needs, processes, scene};
 
-/// So many refusals of one kind are enough.
+mod pair;
+
+use pair::Pair;
+
+/// Those pairs alone that have this in their names, for instance `openat EIO`.
+const VARIABLE: &str = "TORTURE_CALLS";
+/// So many refusals of one pair are enough.
 const ENOUGH: usize = 40;
-/// What is not asked for often enough by then is seldom asked for.
-const MOST: Duration = Duration::from_secs(1);
-/// At least this many refusals for each kind, on average: a run that refuses nothing shows nothing.
+/// What is seldom asked for has had enough by then, if it was refused at least this often.
+const USUAL: Duration = Duration::from_secs(1);
+const FEW: usize = 5;
+/// And so by then.
+const MOST: Duration = Duration::from_secs(5);
+/// At least so many of each pair, on average: a run that refuses nothing shows nothing.
 const AVERAGE: usize = 5;
-/// What the supervisor says of a panic of one of its parts.
+/// What the supervisor says when one of its parts panics.
 const PANIC: &str = "a part of the supervisor panicked";
-/// Where these last, another try is the answer, and so an exit by 75: docs/operations.md.
-const TEMPORARY: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC", "EAGAIN"];
 
-/// Of which descriptors a call is refused. No kernel refuses a write to an eventfd, or a read of a signalfd, in these ways.
-#[derive(Clone, Copy)]
-enum Of {
-    Any,
-    /// Files that are open when it begins.
-    Files,
-    /// Pipes that are.
-    Pipes,
-}
-
-/// Calls of one kind, which programs and machines call by one name or another, and the errors. futex(2) is not among them: no program
-/// can go on without.
-const KINDS: &[(&[&str], Of, &[&str])] = &[
-    (&["socket"], Of::Any, &["EMFILE", "ENOBUFS"]),
-    (&["connect"], Of::Any, &["ECONNREFUSED", "ETIMEDOUT", "EINTR"]),
-    (&["accept4"], Of::Any, &["EMFILE", "ECONNABORTED"]),
-    (&["sendto"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
-    (&["sendmsg"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
-    (&["writev"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
-    (&["recvfrom"], Of::Any, &["ECONNRESET", "EINTR"]),
-    (&["read", "readv"], Of::Files, &["EIO"]),
-    (&["read", "readv"], Of::Pipes, &["EINTR"]),
-    (&["write"], Of::Files, &["ENOSPC", "EIO"]),
-    (&["write"], Of::Pipes, &["EPIPE"]),
-    (&["pwrite64"], Of::Any, &["ENOSPC", "EIO"]),
-    (&["pread64"], Of::Any, &["EIO"]),
-    (&["fsync", "fdatasync"], Of::Any, &["EIO"]),
-    (&["pipe2"], Of::Any, &["EMFILE"]),
-    (&["socketpair"], Of::Any, &["EMFILE"]),
-    (&["openat"], Of::Any, &["EMFILE", "ENFILE", "EIO"]),
-    (&["openat2"], Of::Any, &["EMFILE", "ENFILE", "EIO"]),
-    (&["rename", "renameat", "renameat2"], Of::Any, &["EIO"]),
-    (&["unlink", "unlinkat", "rmdir"], Of::Any, &["EIO"]),
-    (&["mkdir", "mkdirat"], Of::Any, &["ENOSPC"]),
-    (&["statx", "newfstatat"], Of::Any, &["EIO"]),
-    (&["getdents64"], Of::Any, &["EIO"]),
-    (&["clone", "clone3", "fork", "vfork"], Of::Any, &["EAGAIN"]),
-    (&["mmap"], Of::Any, &["ENOMEM"]),
-    (&["epoll_wait", "epoll_pwait"], Of::Any, &["EINTR"]),
-    (&["epoll_ctl"], Of::Any, &["ENOMEM"]),
-    (&["poll", "ppoll"], Of::Any, &["EINTR"]),
-];
-
-/// Calls of one kind, and one error.
-#[derive(Clone, Copy)]
-struct Pair {
-    calls: &'static [&'static str],
-    of: Of,
-    error: &'static str,
-}
-
-/// At most so many pairs, evenly over all of them.
+/// So many pairs at most, evenly over all of them.
 pub fn measure(most: usize) -> Vec<Line> {
-    if !needs::commands(&["strace"]) {
+    let all = Pair::all(&std::env::var(VARIABLE).unwrap_or_default());
+    if !needs::commands(&["strace"]) || all.is_empty() {
         return Vec::new();
     }
     let mut chance = Chance::seeded(0x3c6e_f372_fe94_f82b);
-    let errors = |&(calls, of, errors): &'static (_, _, &'static [_])| {
-        errors.iter().map(move |&error| Pair { calls, of, error })
-    };
-    let all: Vec<Pair> = KINDS.iter().flat_map(errors).collect();
     let (most, first) = (most.min(all.len()), chance.below(all.len()));
     let mut site = Site::start();
     for number in 0..most {
@@ -118,7 +68,7 @@ struct Site {
 
 impl Site {
     fn start() -> Site {
-        let gateway = Gateway::start();
+        let gateway = Gateway::build().set("events_keep_count", "10000000").start();
         let front = Balancer::before(&[gateway.address]);
         let sandbox = Sandbox::start("a", front.address);
         Site { gateway, front, sandbox, refused: 0, exits: 0, again: 0, aborts: 0, panics: 0, stuck: 0 }
@@ -126,72 +76,89 @@ impl Site {
 
     /// Whether strace may; why not, is printed.
     fn suffer(&mut self, pair: Pair, chance: &mut Chance) -> bool {
-        let panics = self.panics_said();
-        let pid = self.sandbox.supervisor.pid();
-        let Some(strace) = pair.begin(pid, chance) else { return false };
+        self.sandbox.kill_and_start_again();
+        if let Some(what) = self.broken() {
+            panic!("before anything was refused, {what}: {}", self.last_words());
+        }
+        let Some(strace) = pair.begin(&self.sandbox, chance) else { return false };
+        // Once: the more often in a row it is lost, the longer it stays away.
+        self.front.reset();
+        let begun = Instant::now();
         within(MOST, || {
             self.ask();
-            (strace.injected() >= ENOUGH || self.sandbox.supervisor.has_ended()).then_some(())
+            let enough = if begun.elapsed() < USUAL { ENOUGH } else { FEW };
+            (strace.injected() >= enough || self.sandbox.supervisor.has_ended()).then_some(())
         });
         let refused = strace.injected();
         drop(strace);
+        println!("{pair}: {refused} refused");
         self.refused += refused;
-        println!("{} {}: {refused} refused", pair.calls.join("|"), pair.error);
-        self.judge(pair, panics);
+        self.judge(pair);
         true
     }
 
-    /// What the load alone seldom asks for: another connection, another zygote, and the end of a task's folders.
+    /// What the load alone seldom asks for: another zygote, and the end of a task's folders.
     fn ask(&self) {
-        self.front.reset();
         if let Some(zygote) = processes::zygote(self.sandbox.supervisor.pid()) {
             let _ = kill(zygote, Signal::SIGKILL);
         }
-        let api = Api::at(self.sandbox.supervisor.address(), scene::CANARY);
-        let body = json!({"argv": ["true"]}).to_string();
-        let made = api.try_call("POST", "/dev-tasks?wait=1s", &[], body.as_bytes());
-        if let Some(id) = made.ok().and_then(|answer| Some(answer.json()["task_id"].as_str()?.to_owned())) {
-            let _ = api.try_call("DELETE", &format!("/dev-tasks/{id}"), &[], b"");
+        if let Some(id) = self.run_a_task()["task_id"].as_str() {
+            let _ = self.api().try_call("DELETE", &format!("/dev-tasks/{id}"), &[], b"");
         }
     }
 
-    /// Whether it has ended, panicked, or does not work any more; it works again on return.
-    fn judge(&mut self, pair: Pair, panics: usize) {
+    fn api(&self) -> Api {
+        Api::at(self.sandbox.supervisor.address(), scene::CANARY)
+    }
+
+    /// As it is told; null where nothing is told.
+    fn run_a_task(&self) -> Value {
+        let body = json!({"argv": ["true"]}).to_string();
+        let answer = self.api().try_call("POST", "/dev-tasks?wait=1s", &[], body.as_bytes());
+        answer.map_or(Value::Null, |answer| answer.json())
+    }
+
+    /// Whether it has ended, does not work any more, or has panicked.
+    fn judge(&mut self, pair: Pair) {
         if self.sandbox.supervisor.has_ended() {
             let end = self.sandbox.supervisor.wait_exit();
-            let kind = match end {
-                End::Code(75) if TEMPORARY.contains(&pair.error) => &mut self.again,
-                End::Signal(libc::SIGABRT) if pair.error == "ENOMEM" => &mut self.aborts,
-                _ => &mut self.exits,
-            };
-            *kind += 1;
+            match end {
+                End::Code(75) if pair.is_temporary() => self.again += 1,
+                End::Signal(libc::SIGABRT) if pair.is_of_memory() => self.aborts += 1,
+                _ => self.exits += 1,
+            }
             println!("  the supervisor ended with {end:?}: {}", self.last_words());
-        }
-        let panicked = self.panics_said() - panics;
-        if panicked > 0 {
-            self.panics += panicked;
-            println!("  {panicked} panics: {}", self.last_words());
-        }
-        if self.sandbox.supervisor.has_ended() {
-            self.sandbox.kill_and_start_again();
-        } else if !self.works() {
+        } else if let Some(what) = self.broken().or_else(|| self.endless()) {
             self.stuck += 1;
-            println!("  not all works again: {}", self.last_words());
-            self.sandbox.kill_and_start_again();
+            println!("  once all was granted again, {what}: {}", self.last_words());
+        }
+        let panics = self.sandbox.supervisor.stderr.text().matches(PANIC).count();
+        if panics > 0 {
+            self.panics += panics;
+            println!("  {panics} panics: {}", self.last_words());
         }
     }
 
-    /// A task runs, and the sandbox is at the gateway.
-    fn works(&self) -> bool {
-        let there = || (self.gateway.metric("gateway_sessions") == 1.0).then_some(());
-        self.sandbox.works() && within(LONG, there).is_some()
+    /// What does not work: a task runs, and the sandbox is at the gateway.
+    fn broken(&self) -> Option<String> {
+        if !self.sandbox.works() {
+            return Some(format!("no task runs, but is {}", self.run_a_task()));
+        }
+        let sessions = || self.gateway.metric("gateway_sessions");
+        let there = within(LONG, || (sessions() == 1.0).then_some(()));
+        there.is_none().then(|| format!("the gateway has {} sessions", sessions()))
     }
 
-    fn panics_said(&self) -> usize {
-        self.sandbox.supervisor.stderr.text().matches(PANIC).count()
+    /// A task that does not end, once nobody creates any more.
+    fn endless(&mut self) -> Option<String> {
+        self.sandbox.end_load();
+        within(LONG, || self.sandbox.left().is_empty().then_some(())).map_or_else(
+            || self.sandbox.left().first().map(|task| format!("this task does not end: {task}")),
+            |()| None,
+        )
     }
 
-    /// The last errors of its log, and what is no log.
+    /// The last errors of its log, and what is no log: a panic's or an allocator's own words.
     fn last_words(&self) -> String {
         let text = self.sandbox.supervisor.stderr.text();
         let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('{') || l.contains("\"ERROR\"")).collect();
@@ -199,56 +166,26 @@ impl Site {
     }
 
     fn lines(mut self, pairs: usize) -> Vec<Line> {
-        let of = format!("{} calls of {pairs} kinds that were refused", self.refused);
+        let of = format!("{} refused calls of {pairs} kinds", self.refused);
+        self.sandbox.kill_and_start_again();
         let mut account = Account::default();
         account.settle(std::slice::from_mut(&mut self.sandbox), &self.gateway);
         let mut lines = account.lines(&of);
-        let refused = (AVERAGE * pairs) as f64;
+        let none = |what: &str, seen, unit| Line::new(format!("{what}, in {of}"), 0.0, seen as f64, unit);
+        let any = |what: &str, seen, unit| Line::at_least(format!("{what}, in {of}"), 0.0, seen as f64, unit);
         lines.extend([
-            Line::new(
-                format!("exits of the supervisor that nobody asked for, after {of}"),
-                0.0,
-                self.exits as f64,
-                "exits",
-            ),
+            none("exits of the supervisor that nobody asked for", self.exits, "exits"),
+            any("exits by 75, where another try is the answer", self.again, "exits"),
+            any("aborts for want of memory, where an allocator has no other answer", self.aborts, "exits"),
+            none("panics of a part", self.panics, "panics"),
+            none("kinds after which not all works again", self.stuck, "kinds"),
             Line::at_least(
-                format!("exits by 75, where another try is the answer, after {of}"),
-                0.0,
-                self.again as f64,
-                "exits",
+                format!("really refused, of {pairs} kinds"),
+                (AVERAGE * pairs) as f64,
+                self.refused as f64,
+                "calls",
             ),
-            Line::at_least(
-                format!("aborts of the allocator, which has no other answer, after {of}"),
-                0.0,
-                self.aborts as f64,
-                "exits",
-            ),
-            Line::new(format!("panics of parts after {of}"), 0.0, self.panics as f64, "panics"),
-            Line::new(format!("kinds after which not all works again, of {of}"), 0.0, self.stuck as f64, "kinds"),
-            Line::at_least(format!("really refused, of {pairs} kinds"), refused, self.refused as f64, "calls"),
         ]);
         lines
-    }
-}
-
-impl Pair {
-    /// From now on every third or so of these is refused, until what is returned goes.
-    fn begin(&self, pid: Pid, chance: &mut Chance) -> Option<Strace> {
-        // Not every machine has all of them.
-        let calls = self.calls.iter().map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
-        let (first, every) = (1 + chance.below(3), 2 + chance.below(3));
-        let inject = format!("inject={calls}:error={}:when={first}+{every}", self.error);
-        Strace::attach_at(pid, &calls, &self.paths(pid), &[inject])
-    }
-
-    fn paths(&self, pid: Pid) -> Vec<String> {
-        let is_meant = |path: &str| match self.of {
-            Of::Any => false,
-            Of::Files => path.starts_with('/') && !path.starts_with("/dev/") && !path.starts_with("/proc/"),
-            Of::Pipes => path.starts_with("pipe:"),
-        };
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let paths = open.filter_map(|entry| fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
-        paths.filter(|path| is_meant(path)).collect()
     }
 }

@@ -132,10 +132,15 @@ impl Sandbox {
 
     /// All tasks as the supervisor tells of them once none is left to run.
     pub fn tasks(&self) -> BTreeMap<String, Value> {
-        let api = Api::of(&self.supervisor);
-        wait_until("the queue becomes empty", || STATES.iter().all(|s| api.list(&format!("state={s}")).is_empty()));
+        wait_until("the queue becomes empty", || self.left().is_empty());
         let by_id = |task: Value| (task["task_id"].as_str().unwrap_or_default().to_string(), task);
-        api.list("limit=1000").into_iter().map(by_id).collect()
+        Api::of(&self.supervisor).list("limit=1000").into_iter().map(by_id).collect()
+    }
+
+    /// Tasks that have not ended.
+    pub fn left(&self) -> Vec<Value> {
+        let api = Api::of(&self.supervisor);
+        STATES.iter().flat_map(|state| api.list(&format!("state={state}"))).collect()
     }
 
     /// Stop it; what it produced. Nothing of it waits any more.

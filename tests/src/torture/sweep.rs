@@ -2,6 +2,7 @@
 //! the lists of the shim must say the same.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use protocol::policy::ExecutionClass::{self, Local, Networked, Readonly};
@@ -64,22 +65,19 @@ pub fn golden(class: ExecutionClass) -> PathBuf {
 /// By gate and number, each of a range by itself: a known call has its name before its answer.
 fn answers(text: &str) -> BTreeMap<(&str, u32), &str> {
     let lines = text.lines().filter_map(|line| line.split_once(": "));
-    lines.flat_map(|(head, answer)| numbers(head).map(move |(gate, number)| ((gate, number), answer))).collect()
+    let ranges = lines.filter_map(|(head, answer)| Some((range(head)?, answer)));
+    ranges.flat_map(|((gate, range), answer)| range.map(move |number| ((gate, number), answer))).collect()
 }
 
-/// `0 read`, or `x32 0..=1023`.
-fn numbers(head: &str) -> impl Iterator<Item = (&str, u32)> {
-    let (first, second) = head.split_once(' ').unwrap_or_default();
-    let (gate, numbers) = match (first.parse(), second.split_once("..=")) {
-        (Ok(number), _) => ("native", number..=number),
-        (_, Some((from, to))) => {
-            let gate = if first == "unknown" { "native" } else { first };
-            (gate, from.parse().unwrap_or(u32::MAX)..=to.parse().unwrap_or(0))
-        }
-        // a comment
-        _ => ("", 1..=0),
-    };
-    numbers.map(move |number| (gate, number))
+/// `0 read`, or `x32 0..=1023`; a comment is none.
+fn range(head: &str) -> Option<(&str, RangeInclusive<u32>)> {
+    let (first, second) = head.split_once(' ')?;
+    if let Ok(number) = first.parse() {
+        return Some(("native", number..=number));
+    }
+    let (from, to) = second.split_once("..=")?;
+    let gate = if first == "unknown" { "native" } else { first };
+    Some((gate, from.parse().ok()?..=to.parse().ok()?))
 }
 
 /// Those of which the two say something else, or only one says anything.

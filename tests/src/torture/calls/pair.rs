@@ -1,0 +1,114 @@
+//! Which calls a kernel may refuse, and how: one kind of call, and one of the errors that its manual page has.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::strace::Strace;
+use crate::torture::chance::Chance;
+use crate::torture::load::Sandbox;
+
+/// Calls of one kind, and one error.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    calls: &'static [&'static str],
+    of: Of,
+    error: &'static str,
+}
+
+/// Of which descriptors. No kernel refuses a write to an eventfd, or a read of a signalfd, in these ways.
+#[derive(Clone, Copy)]
+enum Of {
+    Any,
+    /// Files that are open when it begins, and secrets, which are opened again and again.
+    Files,
+    /// Pipes that are open.
+    Pipes,
+}
+
+/// By the names that programs and machines have for them. futex(2) is not among them: no program can go on without.
+const KINDS: &[(&[&str], Of, &[&str])] = &[
+    (&["socket"], Of::Any, &["EMFILE", "ENOBUFS"]),
+    (&["connect"], Of::Any, &["ECONNREFUSED", "ETIMEDOUT", "EINTR"]),
+    (&["accept4"], Of::Any, &["EMFILE", "ECONNABORTED"]),
+    (&["sendto"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
+    (&["sendmsg"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
+    (&["writev"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
+    (&["recvfrom"], Of::Any, &["ECONNRESET", "EINTR"]),
+    (&["read", "readv"], Of::Files, &["EIO", "EINTR"]),
+    (&["write"], Of::Files, &["ENOSPC", "EIO"]),
+    (&["write"], Of::Pipes, &["EPIPE"]),
+    (&["pwrite64"], Of::Any, &["ENOSPC", "EIO"]),
+    (&["pread64"], Of::Any, &["EIO"]),
+    (&["fsync", "fdatasync"], Of::Any, &["EIO"]),
+    (&["pipe2"], Of::Any, &["EMFILE"]),
+    (&["socketpair"], Of::Any, &["EMFILE"]),
+    (&["openat"], Of::Any, &["EMFILE", "ENFILE", "EIO"]),
+    (&["openat2"], Of::Any, &["EMFILE", "ENFILE", "EIO"]),
+    (&["rename", "renameat", "renameat2"], Of::Any, &["EIO"]),
+    (&["unlink", "unlinkat", "rmdir"], Of::Any, &["EIO"]),
+    (&["mkdir", "mkdirat"], Of::Any, &["ENOSPC"]),
+    (&["statx", "newfstatat"], Of::Any, &["EIO"]),
+    (&["getdents64"], Of::Any, &["EIO"]),
+    (&["clone", "clone3", "fork", "vfork"], Of::Any, &["EAGAIN"]),
+    (&["mmap"], Of::Any, &["ENOMEM"]),
+    (&["epoll_wait", "epoll_pwait"], Of::Any, &["EINTR"]),
+    (&["epoll_ctl"], Of::Any, &["ENOMEM"]),
+    (&["poll", "ppoll"], Of::Any, &["EINTR"]),
+];
+
+/// A dial has one of each, and where it is refused the next comes by itself: each of them is refused.
+const DIAL: [&str; 2] = ["socket", "connect"];
+/// Where these last, another try is the answer, and so an exit by 75: docs/operations.md.
+const TEMPORARY: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC", "EAGAIN"];
+
+impl Pair {
+    /// Those that have this in their names.
+    pub(super) fn all(name: &str) -> Vec<Pair> {
+        let pairs =
+            KINDS.iter().flat_map(|&(calls, of, errors)| errors.iter().map(move |error| Pair { calls, of, error }));
+        pairs.filter(|pair| pair.to_string().contains(name)).collect()
+    }
+
+    /// From now on some of these calls are refused, until what is returned goes. `None` where nobody may, which is printed.
+    pub(super) fn begin(&self, sandbox: &Sandbox, chance: &mut Chance) -> Option<Strace> {
+        // Not every machine has all of them.
+        let calls = self.calls.iter().map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+        // Of each thread.
+        let when = match DIAL.contains(&self.calls[0]) {
+            true => "1+".to_owned(),
+            false => format!("{}+{}", 1 + chance.below(3), 2 + chance.below(3)),
+        };
+        let inject = format!("inject={calls}:error={}:when={when}", self.error);
+        Strace::attach_at(sandbox.supervisor.pid(), &calls, &self.paths(sandbox), &[inject])
+    }
+
+    /// Whether the lack may be over when it is tried again.
+    pub(super) fn is_temporary(&self) -> bool {
+        TEMPORARY.contains(&self.error)
+    }
+
+    /// Whether it is memory that is refused: an allocator can only abort.
+    pub(super) fn is_of_memory(&self) -> bool {
+        self.calls == ["mmap"]
+    }
+
+    fn paths(&self, sandbox: &Sandbox) -> Vec<String> {
+        let is_meant = |path: &PathBuf| match self.of {
+            Of::Any => false,
+            Of::Files => path.is_file() && !path.starts_with("/proc"),
+            Of::Pipes => path.to_string_lossy().starts_with("pipe:"),
+        };
+        let open = fs::read_dir(format!("/proc/{}/fd", sandbox.supervisor.pid())).into_iter().flatten().flatten();
+        let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let again = [sandbox.token_file(), sandbox.supervisor.paths().token.clone()];
+        let paths = open.chain(again).filter(is_meant);
+        paths.map(|path| path.display().to_string()).collect()
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.calls.join("|"), self.error)
+    }
+}
