@@ -194,7 +194,8 @@ impl Registry {
     pub async fn emptied(&self) {
         loop {
             let left = self.0.left.notified();
-            if self.is_empty() && self.0.coming.load(Ordering::Acquire) == 0 {
+            // In this order: who has come since is in the other.
+            if self.0.coming.load(Ordering::Acquire) == 0 && self.is_empty() {
                 return;
             }
             left.await;

@@ -24,7 +24,7 @@ use watching::{Observation, Watcher};
 
 use crate::cgroup::Cgroup;
 use crate::exit::Fault;
-use crate::launch::{Event, LaunchError, Launcher, Request, Streams, Tree};
+use crate::launch::{Event, LaunchError, Launcher, ProgramError, Request, Streams, Tree};
 use crate::metrics::Metrics;
 
 /// A moment of the agent's life.
@@ -166,6 +166,7 @@ impl Failed {
     /// Which of our reserved exit codes says it best.
     pub fn code(&self) -> u8 {
         match self {
+            Failed::Launch(LaunchError::Program(ProgramError::Paths(_))) => crate::exit::TEMPORARY,
             Failed::Launch(LaunchError::Program(_) | LaunchError::TooLarge(_)) | Failed::Notify(_) => {
                 crate::exit::CONFIGURATION
             }

@@ -35,11 +35,11 @@ pub mod tree;
 mod zygote;
 
 pub use config::{Config, Scratch};
+pub use program::ProgramError;
 pub use tree::{Event, Tree};
 
 use crate::init::{Reaper, leftovers};
 use crate::metrics::Metrics;
-use program::ProgramError;
 use readable::Remembered;
 use zygote::Zygote;
 

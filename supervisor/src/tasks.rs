@@ -271,7 +271,8 @@ impl Tasks {
 
     /// Recorded as starting before anything of it runs: after a crash it is lost, and never run twice.
     async fn start_what_may(&mut self) {
-        while self.running < self.config.concurrency && self.stopping.is_none() {
+        // While the disk takes nothing, a start would be refused as well.
+        while self.running < self.config.concurrency && self.stopping.is_none() && !self.ledger.owes() {
             let Some(next) = self.queue.pop_first() else { return };
             let id = next.2.clone();
             let Some(row) = self.table.get_mut(&id) else { continue };

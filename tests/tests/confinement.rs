@@ -1,8 +1,11 @@
 //! What the agent may still do, and what the three classes and both profiles leave of it. What it may not do is in
 //! `escape.rs`.
 
+use serde_json::json;
 use tests::stage::{Pids, Profile, available, container_available};
+use tests::strace::Strace;
 use tests::supervisor::{Builder, Supervisor};
+use tests::tasks::Api;
 use tests::{binaries, processes, scene, table};
 
 fn inside(profile: Profile) -> Builder {
@@ -241,4 +244,22 @@ fn a_link_that_an_earlier_run_planted_widens_nothing() {
     supervisor.stdout.wait_text("tried");
     assert!(!supervisor.stdout.text().contains("escaped"), "{}", supervisor.stdout.text());
     assert!(!outside.join("file").exists());
+}
+
+/// Found by `torture calls`: a list that was broken off was taken for all that programs may read, and remembered.
+#[test]
+fn nothing_is_started_while_the_paths_of_the_confinement_cannot_be_looked_at_and_all_is_when_they_can() {
+    let supervisor = Supervisor::new().token().agent(["sleep", "100000"]).start();
+    supervisor.wait_ready();
+    let api = Api::of(&supervisor);
+    assert_eq!(api.run(json!({"argv": ["true"]}))["state"], "succeeded");
+    let refused = ["inject=getdents64:error=EIO".to_string()];
+    let Some(strace) = Strace::attach_with(supervisor.pid(), "getdents64", &refused) else { return };
+    // On the way to what is hidden, so that what was found there is old.
+    std::fs::write(supervisor.path("new"), "").expect("our own directory");
+    let task = api.run(json!({"argv": ["true"]}));
+    let reason = task["reason"].as_str().unwrap_or_default();
+    assert!(task["state"] == "failed" && reason.contains("cannot be looked at"), "{task}");
+    drop(strace);
+    assert_eq!(api.run(json!({"argv": ["true"]}))["state"], "succeeded");
 }

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use protocol::session::close;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Sessions;
 use crate::registry::Order;
 
 /// How long a supervisor may take to go after the last goodbye.
 const LEAVE: Duration = Duration::from_secs(5);
+/// Between two looks at who has not gone.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Left of the deadline for closing those that have not gone.
 const CLOSE: Duration = Duration::from_secs(3);
 
@@ -36,10 +38,19 @@ pub async fn drain(sessions: &Sessions, deadline: Instant) {
     }
     let leave = (Instant::now() + LEAVE).min(deadline.checked_sub(CLOSE).unwrap_or(begin));
     if timeout_at(leave, sessions.registry.emptied()).await.is_err() {
+        let _ = timeout_at(deadline, close_all(sessions)).await;
+    }
+}
+
+/// Again and again: one that was about to begin may do so meanwhile.
+async fn close_all(sessions: &Sessions) {
+    loop {
         for live in sessions.registry.all() {
             live.order(Order::Close(close::GOING_AWAY, "the gateway stops"));
         }
-        let _ = timeout_at(deadline, sessions.registry.emptied()).await;
+        if timeout(AGAIN, sessions.registry.emptied()).await.is_ok() {
+            return;
+        }
     }
 }
 

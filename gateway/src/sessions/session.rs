@@ -103,7 +103,7 @@ impl<'p> Session<'p> {
             owner: part.lease.id(),
             now_ms,
         };
-        let owner = begin.owner.clone();
+        let (owner, token) = (begin.owner.clone(), begin.token.clone());
         let lost = || End::close(close::STORE, lease::LOST);
         if part.lease.is_lost() {
             return Err(lost());
@@ -140,6 +140,13 @@ impl<'p> Session<'p> {
         if part.lease.id() != session.owner {
             part.registry.leave(&session.live);
             return Err(lost());
+        }
+        // It may have been deleted before it was here to be told.
+        if let Some(token) = token
+            && part.store.sandbox_of_token(&token).await?.is_none()
+        {
+            part.registry.leave(&session.live);
+            return Err(End::close(close::UNAUTHENTICATED, "the token counts no more"));
         }
         // A drain that began meanwhile has asked only those that it saw.
         if *part.draining.borrow() {

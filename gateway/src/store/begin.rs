@@ -69,10 +69,9 @@ impl Write for Begin {
             now_ms = there_ms;
             other = self.other(connection, owner, now_ms).await?;
         }
-        if self.applied > 0 {
-            self.refuse_used_numbers(connection).await?;
-        }
+        let used = if self.applied > 0 { self.used_numbers(connection).await? } else { Vec::new() };
         let Some(fence) = self.fence(connection, now_ms).await? else { return Ok(Err(NotBegun::Token)) };
+        self.refuse(connection, used).await?;
         if let Some(other) = other {
             notify(connection, &other, &self.sandbox, word::MOVED, fence).await?;
         }
@@ -112,12 +111,15 @@ impl Begin {
     }
 
     /// A sandbox that has applied more commands than were ever given here had them from a newer store, of which this is an older copy.
-    /// What was given here since, under numbers that it has used, never runs; it says so, and is not taken for what ran.
-    async fn refuse_used_numbers(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    /// These were given here since, under numbers that it has used. Where as many were given before it came back, that cannot be seen.
+    async fn used_numbers(&self, connection: &mut AnyConnection) -> Result<Vec<i64>, sqlx::Error> {
         let waiting = "SELECT n FROM commands WHERE sandbox = $1 AND outcome IS NULL AND n <= $2 AND n > \
                        (SELECT applied FROM sandboxes WHERE id = $1 AND commanded < $2)";
-        let used: Vec<i64> =
-            sqlx::query_scalar(waiting).bind(&self.sandbox).bind(self.applied).fetch_all(&mut *connection).await?;
+        sqlx::query_scalar(waiting).bind(&self.sandbox).bind(self.applied).fetch_all(connection).await
+    }
+
+    /// Such commands never run; they say so, and are not taken for what ran.
+    async fn refuse(&self, connection: &mut AnyConnection, used: Vec<i64>) -> Result<(), sqlx::Error> {
         for n in used {
             tracing::warn!(
                 sandbox = self.sandbox,

@@ -14,7 +14,7 @@ use super::stream::{Frame, INITIAL_CREDIT, MAX_PAYLOAD, MAX_STREAMS, Malformed, 
 /// Bytes that wait to be sent, for each stream; a writer then waits for the wire.
 const QUEUE: usize = 64 * 1024;
 
-/// Answers that wait to be sent: more than the streams of a peer that reads could ask for.
+/// Frames that wait to be sent before a peer that opens one stream too many has asked for too many answers.
 const MAX_CONTROL: usize = 16 * MAX_STREAMS;
 
 /// Which end this is: only the gateway opens streams.
@@ -151,9 +151,6 @@ impl Mux {
             Err(Malformed::Kind(_)) => return Ok(None),
             Err(malformed) => return Err(malformed),
         };
-        if self.control.len() > MAX_CONTROL {
-            return Err(Malformed::Flood);
-        }
         if part == Part::Open {
             return self.opened(id);
         }
@@ -195,6 +192,9 @@ impl Mux {
         }
         if self.streams.contains_key(&id) {
             return Ok(self.refuse(id, "opened twice"));
+        }
+        if self.live() >= MAX_STREAMS && self.control.len() >= MAX_CONTROL {
+            return Err(Malformed::Flood);
         }
         if self.live() >= MAX_STREAMS {
             self.control.push_back(Frame { stream: id, part: Part::Reset("too many streams at once".into()) });

@@ -4,6 +4,7 @@
 //! entries instead of the directory. Directories on the way to a hidden path are opened up like that for each launch
 //! (`readable.rs` remembers what was found); what appears in them later stays closed for the running program.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,15 +56,24 @@ pub struct Files {
 }
 
 /// For a shim whose zygote holds open what was found with the number `held`.
-pub fn files(config: &super::Config, home: Option<&Path>, remembered: &Remembered, held: Option<u64>) -> Files {
+///
+/// # Errors
+///
+/// Where what it may read, or what is hidden, cannot be looked at now.
+pub fn files(
+    config: &super::Config,
+    home: Option<&Path>,
+    remembered: &Remembered,
+    held: Option<u64>,
+) -> io::Result<Files> {
     let mut rules = Vec::new();
     let mut is_held = false;
     let hidden = if config.read_nothing_else {
         let own = std::env::current_exe().ok();
         rules.extend(LIBRARIES.iter().map(Path::new).chain(own.as_deref()).map(|path| rule(path, Access::Read)));
-        Arc::new(Hidden::new(&config.hide))
+        Arc::new(Hidden::new(&config.hide)?)
     } else {
-        let readable = remembered.readable(&config.hide);
+        let readable = remembered.readable(&config.hide)?;
         is_held = readable.number.is_some() && readable.number == held;
         rules.extend(readable.paths.iter().filter(|_| !is_held).map(|path| rule(path, Access::Read)));
         readable.hidden
@@ -76,7 +86,7 @@ pub fn files(config: &super::Config, home: Option<&Path>, remembered: &Remembere
     for real in place::real(&writable) {
         add(real.filter(|real| place::may_be_written(real)), Access::Write, &hidden, &mut rules);
     }
-    Files { rules, held: is_held }
+    Ok(Files { rules, held: is_held })
 }
 
 /// The real path, unless it is the root (a HOME of `/` is what a uid without a passwd entry gets, and
@@ -121,6 +131,7 @@ mod tests {
         let known: Vec<&Path> = LIBRARIES.iter().chain(DEVICES).map(Path::new).chain([own.as_path()]).collect();
         let real = dir.path().canonicalize().expect("real");
         let other: Vec<FileRule> = files(&config, Some(Path::new("/home")), &Remembered::new(), None)
+            .expect("they can be looked at")
             .rules
             .into_iter()
             .filter(|rule| !known.contains(&Path::new(&rule.path)))

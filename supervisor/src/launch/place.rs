@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -33,16 +34,34 @@ pub(super) fn real(writable: &[PathBuf]) -> Vec<Option<PathBuf>> {
     writable.iter().zip(&canonical).map(real).collect()
 }
 
-/// As `realpath(3)`, in one call where there is nothing to resolve.
-pub(super) fn canonical(path: &Path) -> Option<PathBuf> {
+/// The real path, where there is one.
+fn canonical(path: &Path) -> Option<PathBuf> {
+    meaning(path).ok().flatten()
+}
+
+/// As `realpath(3)`, in one call where there is nothing to resolve; `None` where nothing is there. What cannot be looked at now is an error:
+/// it may well be there.
+pub(super) fn meaning(path: &Path) -> io::Result<Option<PathBuf>> {
     let is_plain = path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     match is_plain.then(|| openat2(AT_FDCWD, path, how)) {
         // Without doubled or trailing slashes.
-        Some(Ok(_)) => Some(path.components().collect()),
-        Some(Err(Errno::ENOENT | Errno::ENOTDIR)) => None,
+        Some(Ok(_)) => Ok(Some(path.components().collect())),
+        Some(Err(Errno::ENOENT | Errno::ENOTDIR)) => Ok(None),
         // There is a link, or a container's filter is older than the call.
-        _ => path.canonicalize().ok(),
+        _ => unless_absent(path.canonicalize()),
+    }
+}
+
+/// `None` where nothing is there, or nothing that children with these ids could come to. An error is one that says nothing of the path:
+/// the kernel lacks the means to look, or a disk fails.
+pub(super) fn unless_absent<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EIO) => Err(error),
+            _ => Ok(None),
+        },
     }
 }
 

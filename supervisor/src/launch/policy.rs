@@ -29,7 +29,7 @@ pub fn build(
     let name = request.argv.first().ok_or(ProgramError::Arguments("are empty"))?;
     let file = program::resolve(name, request.cwd.as_deref(), path)?;
     let home = variable(&operators_environment(config, request), "HOME").map(PathBuf::from);
-    let files = files::files(config, home.as_deref(), remembered, held);
+    let files = files::files(config, home.as_deref(), remembered, held).map_err(ProgramError::Paths)?;
     Ok(Policy {
         program: Program {
             path: file.into(),

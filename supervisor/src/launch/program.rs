@@ -32,6 +32,9 @@ pub enum ProgramError {
         /// What it is.
         path: PathBuf,
     },
+    /// What it may read, and what is hidden from it, cannot be looked at now.
+    #[error("the paths of its confinement cannot be looked at: {0}; nothing is started until they can")]
+    Paths(#[source] io::Error),
     /// argv or an argument cannot be passed to a program.
     #[error("the program's arguments {0}")]
     Arguments(&'static str),

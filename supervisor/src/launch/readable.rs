@@ -4,9 +4,11 @@
 //! hardly ever changes. It is what it was while the hidden paths mean the same files, no mount has come or gone, and none
 //! of the listed directories has changed: an entry that comes, goes or is replaced changes its directory's times
 //! (inode(7)). For as long, each path also means the file that it meant, so that the zygote can hold it open. A directory that changed a moment ago can change again within one tick of its clock and show the same time,
-//! so what was found just after a change is used once and not remembered.
+//! so what was found just after a change is used once and not remembered. Where a directory cannot be listed (no descriptor is
+//! left, a disk fails), nothing is found: a part would be remembered as all of it.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hidden::Hidden;
+use super::place::unless_absent;
 
 /// Longer than the tick of any file system's clock (FAT: two seconds).
 const SETTLED: Duration = Duration::from_secs(3);
@@ -44,6 +47,8 @@ struct Found {
     /// As configured, and what each meant.
     hide: Vec<(PathBuf, Option<Identity>)>,
     listed: Vec<(PathBuf, Stamp)>,
+    /// Nothing was left out because it could not be looked at.
+    whole: bool,
     readable: Readable,
 }
 
@@ -66,7 +71,7 @@ impl Remembered {
     }
 
     /// Each file, and each directory with everything beneath it, but what is hidden.
-    pub(super) fn readable(&self, hide: &[PathBuf]) -> Readable {
+    pub(super) fn readable(&self, hide: &[PathBuf]) -> io::Result<Readable> {
         self.readable_beneath(Path::new("/"), hide)
     }
 
@@ -77,23 +82,25 @@ impl Remembered {
         readable.filter(|readable| readable.paths.len() <= MOST_HELD)
     }
 
-    fn readable_beneath(&self, root: &Path, hide: &[PathBuf]) -> Readable {
+    fn readable_beneath(&self, root: &Path, hide: &[PathBuf]) -> io::Result<Readable> {
         let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         // First: what is mounted from here on shows at the next launch.
         let same_mounts = self.same_mounts();
         if let Some(found) = known.1.as_ref().filter(|found| same_mounts && found.holds(hide)) {
-            return found.readable.clone();
+            return Ok(found.readable.clone());
         }
+        // Whatever comes of it, that one is old: the mount table tells of a change once.
+        known.1 = None;
         let now = SystemTime::now();
         known.0 += 1;
-        let mut found = Found::beneath(root, hide, known.0);
-        let keep = self.mounts.is_some() && found.has_settled(now);
+        let mut found = Found::beneath(root, hide, known.0)?;
+        let keep = self.mounts.is_some() && found.whole && found.has_settled(now);
         if !keep {
             found.readable.number = None;
         }
         let readable = found.readable.clone();
         known.1 = keep.then_some(found);
-        readable
+        Ok(readable)
     }
 
     fn same_mounts(&self) -> bool {
@@ -104,14 +111,13 @@ impl Remembered {
 }
 
 impl Found {
-    fn beneath(root: &Path, hide: &[PathBuf], number: u64) -> Found {
+    fn beneath(root: &Path, hide: &[PathBuf], number: u64) -> io::Result<Found> {
         // Before the rest, so that what changes meanwhile makes it old.
         let hide_and_meaning = hide.iter().map(|path| (path.clone(), identity(path))).collect();
-        let hidden = Hidden::new(hide);
-        let (mut paths, mut listed) = (Vec::new(), Vec::new());
-        list(root, &hidden, &mut paths, &mut listed);
+        let hidden = Hidden::new(hide)?;
+        let Listing { paths, listed, whole, .. } = Listing::of(root, &hidden)?;
         let readable = Readable { hidden: Arc::new(hidden), paths: paths.into(), number: Some(number) };
-        Found { hide: hide_and_meaning, listed, readable }
+        Ok(Found { hide: hide_and_meaning, listed, whole, readable })
     }
 
     /// The directories on the way to what is hidden are listed, so that what is hidden by another name would show there.
@@ -132,25 +138,47 @@ impl Found {
     }
 }
 
-/// A directory that is opened up because of what lies beneath it.
-fn list(directory: &Path, hidden: &Hidden, paths: &mut Vec<PathBuf>, listed: &mut Vec<(PathBuf, Stamp)>) {
-    // Before it is read, so that a change meanwhile makes what was read old.
-    let Some(stamp) = Stamp::of(directory) else { return };
-    listed.push((directory.into(), stamp));
-    let Ok(entries) = directory.read_dir() else { return };
-    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    for entry in entries {
-        // A symlink needs no rule: Landlock looks at where it leads. /dev is a list of its own.
-        let Ok(kind) = entry.symlink_metadata().map(|m| m.file_type()) else { continue };
-        if kind.is_symlink() || entry == Path::new("/dev") || hidden.is(&entry) {
-            continue;
+/// What the directories have that are opened up because of what lies beneath them.
+struct Listing<'h> {
+    hidden: &'h Hidden,
+    paths: Vec<PathBuf>,
+    listed: Vec<(PathBuf, Stamp)>,
+    /// All entries could be looked at.
+    whole: bool,
+}
+
+impl<'h> Listing<'h> {
+    fn of(root: &Path, hidden: &'h Hidden) -> io::Result<Listing<'h>> {
+        let mut listing = Listing { hidden, paths: Vec::new(), listed: Vec::new(), whole: true };
+        listing.add(root)?;
+        Ok(listing)
+    }
+
+    /// A directory that goes meanwhile, or that these ids cannot enter, has nothing to allow.
+    fn add(&mut self, directory: &Path) -> io::Result<()> {
+        // Before it is read, so that a change meanwhile makes what was read old.
+        let Some(meta) = unless_absent(directory.symlink_metadata())? else { return Ok(()) };
+        self.listed.push((directory.into(), Stamp::new(&meta)));
+        let Some(entries) = unless_absent(directory.read_dir())? else { return Ok(()) };
+        let mut entries = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+        entries.sort();
+        for entry in entries {
+            let looked = unless_absent(entry.symlink_metadata());
+            // It is left out this time.
+            self.whole &= looked.is_ok();
+            let Ok(Some(meta)) = looked else { continue };
+            let kind = meta.file_type();
+            // A symlink needs no rule: Landlock looks at where it leads. /dev is a list of its own.
+            if kind.is_symlink() || entry == Path::new("/dev") || self.hidden.is(&entry) {
+                continue;
+            }
+            if kind.is_dir() && self.hidden.has_beneath(&entry) {
+                self.add(&entry)?;
+            } else if kind.is_dir() || kind.is_file() {
+                self.paths.push(entry);
+            }
         }
-        if kind.is_dir() && hidden.has_beneath(&entry) {
-            list(&entry, hidden, paths, listed);
-        } else if kind.is_dir() || kind.is_file() {
-            paths.push(entry);
-        }
+        Ok(())
     }
 }
 
@@ -161,12 +189,15 @@ fn identity(path: &Path) -> Option<Identity> {
 
 impl Stamp {
     fn of(directory: &Path) -> Option<Stamp> {
-        let of = |meta: Metadata| Stamp {
+        directory.symlink_metadata().ok().as_ref().map(Stamp::new)
+    }
+
+    fn new(meta: &Metadata) -> Stamp {
+        Stamp {
             identity: (meta.dev(), meta.ino()),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
-        };
-        directory.symlink_metadata().ok().map(of)
+        }
     }
 }
 
@@ -187,7 +218,7 @@ mod tests {
     }
 
     fn read(root: &Path, hide: &[PathBuf]) -> Vec<PathBuf> {
-        Remembered::new().readable_beneath(root, hide).paths.to_vec()
+        Remembered::new().readable_beneath(root, hide).expect("it can be looked at").paths.to_vec()
     }
 
     #[test]
@@ -226,7 +257,7 @@ mod tests {
         let root = dir.path().canonicalize().expect("real");
         let hide = [root.join("a/token")];
         let remembered = Remembered::new();
-        let readable = || remembered.readable_beneath(&root, &hide).paths.to_vec();
+        let readable = || remembered.readable_beneath(&root, &hide).expect("it can be looked at").paths.to_vec();
         let all = ["a/public", "a/secret", "b"].map(|name| root.join(name));
         assert_eq!(readable(), all);
         std::fs::remove_dir(root.join("a/public")).expect("rmdir");
@@ -245,10 +276,14 @@ mod tests {
         let root = dir.path().canonicalize().expect("real");
         let hide = [root.join("a/token")];
         let remembered = Remembered::new();
-        assert_eq!(remembered.readable_beneath(&root, &hide).number, None, "its directories were made just now");
+        assert_eq!(
+            remembered.readable_beneath(&root, &hide).expect("it can be looked at").number,
+            None,
+            "its directories were made just now"
+        );
         assert!(remembered.to_hold().is_none());
         // Their change time cannot be set back; let the clock be later instead.
-        let found = Found::beneath(&root, &hide, 1);
+        let found = Found::beneath(&root, &hide, 1).expect("it can be looked at");
         assert!(!found.has_settled(SystemTime::now()) && found.has_settled(SystemTime::now() + 3 * SETTLED));
         assert!(found.holds(&hide) && !found.holds(&[root.join("b")]) && !found.holds(&[]));
         // A time that is set back is a change too.
@@ -266,7 +301,7 @@ mod tests {
         write(&far, "first").expect("write");
         symlink(&far, root.join("token")).expect("symlink");
         let hide = [root.join("token")];
-        let found = Found::beneath(&root, &hide, 1);
+        let found = Found::beneath(&root, &hide, 1).expect("it can be looked at");
         assert!(found.holds(&hide));
         write(elsewhere.path().join("new"), "second").expect("write");
         std::fs::rename(elsewhere.path().join("new"), &far).expect("rename");

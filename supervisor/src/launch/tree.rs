@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use protocol::control::{Command, Decoder, Exit, Report, encode};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -121,8 +121,12 @@ impl Conversation {
             match self.socket.try_write(self.outgoing.as_slices().0) {
                 Ok(written) => drop(self.outgoing.drain(..written)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // The shim is gone; its exit is on the way.
-                Err(_) => return self.outgoing.clear(),
+                // The shim is gone, and its exit is on the way; or the kernel has no memory for it: without all of it the shim would wait for
+                // ever, so its lifeline ends.
+                Err(_) => {
+                    let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+                    return self.outgoing.clear();
+                }
             }
         }
     }

@@ -62,6 +62,8 @@ impl Tasks {
         if self.running == 0
             && let Some(waiting) = &mut self.stopping
         {
+            // The last time that it can be.
+            let _ = self.ledger.pay();
             for done in waiting.drain(..) {
                 // Who no longer waits need not be told.
                 let _ = done.send(());

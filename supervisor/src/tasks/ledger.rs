@@ -60,6 +60,11 @@ impl Ledger {
         written
     }
 
+    /// Whether the disk has refused something that it is to take before anything else.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     /// When something is owed, the time to [`Ledger::pay`] it.
     pub(super) async fn due(&self) {
         match self.owed.is_empty() {

@@ -91,24 +91,28 @@ pub fn record() -> Vec<Recording> {
         .map(|(number, (task, mut create))| {
             let id = format!("recorded-{number}");
             create["task_id"] = id.as_str().into();
-            // What goes to a terminal is no line.
-            let logs = create["terminal"].is_null();
+            let terminal = create["terminal"].is_object();
             let before = gateway.events(TELLER).len();
             api.run(create);
-            let events = wait_for("its result", || told(&gateway.events(TELLER)[before..], &id, logs));
+            let count = |stream| api.output(&id, stream).iter().filter(|byte| **byte == b'\n').count();
+            // What goes to a terminal is no line.
+            let lines = if terminal { 0 } else { count("stdout") + count("stderr") };
+            let events = wait_for("its result", || told(&gateway.events(TELLER)[before..], &id, lines));
             Recording { task: task.into(), events }
         })
         .collect()
 }
 
 /// What these events say of a task, once they have all of it.
-fn told(events: &[Value], id: &str, logs: bool) -> Option<Vec<Event>> {
+fn told(events: &[Value], id: &str, lines: usize) -> Option<Vec<Event>> {
     let records = events.iter().filter(|event| event["record"].is_object());
     let mut records: Vec<(u64, Event)> = records.filter_map(|event| event_of(event, id)).collect();
     records.sort_by_key(|(boot_ms, event)| (event.class == Class::Results, *boot_ms));
     let events: Vec<Event> = records.into_iter().map(|(_, event)| event).collect();
-    let has = |class| events.iter().any(|event| event.class == class);
-    (has(Class::Results) && has(Class::Metrics) && (has(Class::Logs) || !logs)).then_some(events)
+    let count = |class| events.iter().filter(|event| event.class == class).count();
+    // It starts, it runs, it ends.
+    let all = count(Class::Lifecycle) == 3 && count(Class::Results) == 1 && count(Class::Logs) == lines;
+    (all && count(Class::Metrics) > 0).then_some(events)
 }
 
 fn event_of(event: &Value, id: &str) -> Option<(u64, Event)> {
