@@ -14,8 +14,8 @@ use crate::bench::Line;
 use crate::control_plane::Gateway;
 use crate::supervisor::End;
 use crate::tasks::Api;
-use crate::wait::{LONG, within};
-use crate::{needs, processes, scene};
+use crate::wait::{LONG, wait_until, within};
+use crate::{http, needs, processes, scene};
 
 mod pair;
 
@@ -80,6 +80,9 @@ impl Site {
         if let Some(what) = self.broken() {
             panic!("before anything was refused, {what}: {}", self.last_words());
         }
+        if pair.is_of_threads() {
+            self.rest();
+        }
         let Some(strace) = pair.begin(&self.sandbox, chance) else { return false };
         // Once: the more often in a row it is lost, the longer it stays away.
         self.front.reset();
@@ -95,6 +98,13 @@ impl Site {
         self.refused += refused;
         self.judge(pair);
         true
+    }
+
+    /// Nobody asks for anything until it has one thread, as it has at rest.
+    fn rest(&mut self) {
+        self.sandbox.end_load();
+        let threads = format!("/proc/{}/task", self.sandbox.supervisor.pid());
+        wait_until("rest", || std::fs::read_dir(&threads).is_ok_and(|threads| threads.count() == 1));
     }
 
     /// What the load alone seldom asks for: another zygote, and the end of a task's folders.
@@ -132,7 +142,7 @@ impl Site {
             self.stuck += 1;
             println!("  once all was granted again, {what}: {}", self.last_words());
         }
-        let panics = self.sandbox.supervisor.stderr.text().matches(PANIC).count();
+        let panics = self.panics();
         if panics > 0 {
             self.panics += panics;
             println!("  {panics} panics: {}", self.last_words());
@@ -156,6 +166,15 @@ impl Site {
             || self.sandbox.left().first().map(|task| format!("this task does not end: {task}")),
             |()| None,
         )
+    }
+
+    /// Of its life. Its log may have ended by one of them.
+    fn panics(&self) -> usize {
+        let log = self.sandbox.supervisor.stderr.text().matches(PANIC).count();
+        let metrics =
+            http::get(self.sandbox.supervisor.address(), "/metrics").map_or(String::new(), |answer| answer.body);
+        let told = metrics.lines().find_map(|line| line.strip_prefix("supervisor_panics_total ")?.parse().ok());
+        told.unwrap_or(0).max(log)
     }
 
     /// The last errors of its log, and what is no log: a panic's or an allocator's own words.

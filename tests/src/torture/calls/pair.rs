@@ -57,8 +57,10 @@ const KINDS: &[(&[&str], Of, &[&str])] = &[
     (&["poll", "ppoll"], Of::Any, &["EINTR"]),
 ];
 
-/// A dial has one of each, and where it is refused the next comes by itself: each of them is refused.
-const DIAL: [&str; 2] = ["socket", "connect"];
+/// Each of them is refused: they are few, and what asks for them asks again.
+const FEW: [&str; 3] = ["socket", "connect", "clone"];
+/// Asked for by threads that begin, and one that rests is used before another begins.
+const OF_THREADS: [&str; 2] = ["clone", "mmap"];
 /// Where these last, another try is the answer, and so an exit by 75: docs/operations.md.
 const TEMPORARY: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC", "EAGAIN"];
 
@@ -75,7 +77,7 @@ impl Pair {
         // Not every machine has all of them.
         let calls = self.calls.iter().map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
         // Of each thread.
-        let when = match DIAL.contains(&self.calls[0]) {
+        let when = match FEW.contains(&self.calls[0]) {
             true => "1+".to_owned(),
             false => format!("{}+{}", 1 + chance.below(3), 2 + chance.below(3)),
         };
@@ -86,6 +88,11 @@ impl Pair {
     /// Whether the lack may be over when it is tried again.
     pub(super) fn is_temporary(&self) -> bool {
         TEMPORARY.contains(&self.error)
+    }
+
+    /// Whether it may only be seen where no thread rests.
+    pub(super) fn is_of_threads(&self) -> bool {
+        OF_THREADS.contains(&self.calls[0])
     }
 
     /// Whether it is memory that is refused: an allocator can only abort.
