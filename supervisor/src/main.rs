@@ -70,6 +70,9 @@ fn run_command(flags: Flags, argv: Vec<OsString>, hardened: nix::Result<()>) -> 
     result.unwrap_or_else(|fault| complain(&fault, Some(&termination)))
 }
 
+/// A thread that has had nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(2);
+
 fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog>>) -> Result<u8, Fault> {
     let internal = |e: std::io::Error| Fault::new(exit::INTERNAL, &e);
     let metrics = Arc::new(Metrics::default());
@@ -78,12 +81,13 @@ fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog
     logs::start(logs, stderr.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Threads copy output or wait for a disk; idle ones go, so that at rest there is one thread.
+        // Threads copy output or wait for a disk; idle ones go, but for one.
         .max_blocking_threads(8)
-        .thread_keep_alive(Duration::from_secs(2))
+        .thread_keep_alive(IDLE)
         .thread_stack_size(256 * 1024)
         .build()
         .map_err(internal)?;
+    runtime.spawn(keep_a_thread());
     let edges = Edges { sinks: (stdout, stderr), termination, metrics };
     // Connections and tasks catch their own panics; one here is ours, and PID 1 still has a last word to write.
     let code = catch_unwind(AssertUnwindSafe(|| runtime.block_on(app::run(config, edges))))
@@ -91,6 +95,16 @@ fn run(config: Config, logs: logs::Config, termination: Arc<Mutex<TerminationLog
     // A thread that is blocked on a reader who has stopped would keep the process.
     runtime.shutdown_background();
     code
+}
+
+/// One thread stays: where an agent has used up the Pod's processes (pids.max), no other can begin, and whatever is to be done on a thread
+/// waits for this one. Without any, tokio would panic.
+async fn keep_a_thread() {
+    loop {
+        let _ = tokio::task::spawn_blocking(|| ()).await;
+        // Those that wait take turns: a second one has its turn too late, and ends.
+        tokio::time::sleep(IDLE * 4 / 5).await;
+    }
 }
 
 fn bootstrap_command(flags: Flags, only: &[String]) -> u8 {

@@ -20,6 +20,11 @@ fn calls_that_a_disk_refuses_cost_no_record_and_no_exit() {
 }
 
 #[test]
+fn calls_that_a_kernel_refuses_cost_no_record_no_task_and_no_exit() {
+    assert!(kept(&torture::calls::measure(5)));
+}
+
+#[test]
 fn faults_of_network_disk_and_scheduler_pass_and_lose_nothing() {
     assert!(kept(&torture::faults::measure(4, false)));
 }

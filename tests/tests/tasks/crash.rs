@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::bench::kills;
 use tests::processes;
+use tests::strace::Strace;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
 use tests::wait::wait_until;
@@ -96,4 +97,22 @@ fn kills_under_load_lose_no_task_invent_none_and_run_none_twice() {
     let lines = kills::measure(4);
     lines.iter().for_each(tests::bench::Line::print);
     assert!(lines.iter().all(tests::bench::Line::kept));
+}
+
+/// Found by `torture calls`: parts of the supervisor panicked, as an agent can have it that uses up `pids.max`, and no task was answered any more.
+#[test]
+fn a_supervisor_that_gets_no_further_thread_answers_and_goes_on() {
+    let (supervisor, api) = super::api();
+    api.run(json!({"argv": ["true"]}));
+    let threads = format!("/proc/{}/task", supervisor.pid());
+    wait_until("it rests", || std::fs::read_dir(&threads).is_ok_and(|threads| threads.count() <= 2));
+    let refused = ["inject=clone,clone3:error=EAGAIN".to_string()];
+    let Some(strace) = Strace::attach_with(supervisor.pid(), "clone,clone3", &refused) else { return };
+    for _ in 0..5 {
+        let answer = api.post("/dev-tasks?wait=10s", json!({"argv": ["true"]}).to_string());
+        assert_eq!((answer.status(), &answer.json()["state"]), (201, &json!("succeeded")), "{}", answer.json());
+    }
+    drop(strace);
+    assert_eq!(api.run(json!({"argv": ["true"]}))["state"], "succeeded");
+    assert_eq!(supervisor.metric("supervisor_panics_total").unwrap_or(0.0), 0.0);
 }

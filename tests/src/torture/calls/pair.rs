@@ -95,7 +95,7 @@ impl Pair {
         OF_THREADS.contains(&self.calls[0])
     }
 
-    /// Whether it is memory that is refused: an allocator can only abort.
+    /// Whether it is memory that is refused: an allocator can only abort, and so can a thread that begins.
     pub(super) fn is_of_memory(&self) -> bool {
         self.calls == ["mmap"]
     }
