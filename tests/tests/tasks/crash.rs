@@ -1,5 +1,7 @@
 //! A supervisor that is killed: every task is answered for once and truthfully by the next one.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::bench::kills;
@@ -104,8 +106,13 @@ fn kills_under_load_lose_no_task_invent_none_and_run_none_twice() {
 fn a_supervisor_that_gets_no_further_thread_answers_and_goes_on() {
     let (supervisor, api) = super::api();
     api.run(json!({"argv": ["true"]}));
-    let threads = format!("/proc/{}/task", supervisor.pid());
-    wait_until("it rests", || std::fs::read_dir(&threads).is_ok_and(|threads| threads.count() <= 2));
+    // At rest: longer than a thread waits for something to do.
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", supervisor.pid())).map_or(0, Iterator::count);
+    let mut since = (Instant::now(), threads());
+    wait_until("it rests", || {
+        since = if threads() == since.1 { since } else { (Instant::now(), threads()) };
+        since.0.elapsed() > Duration::from_secs(3)
+    });
     let refused = ["inject=clone,clone3:error=EAGAIN".to_string()];
     let Some(strace) = Strace::attach_with(supervisor.pid(), "clone,clone3", &refused) else { return };
     for _ in 0..5 {
