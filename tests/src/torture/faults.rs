@@ -138,7 +138,8 @@ impl Site {
         if let Some(sandbox) = self.sandboxes.iter().find(|sandbox| !sandbox.works()) {
             return Some(format!("sandbox {} runs no task", sandbox.id));
         }
-        let all = within(LONG, || (sessions() == SANDBOXES.len() as f64).then_some(()));
+        // Whoever is cut off again and again waits for up to a minute (docs/features/link.md).
+        let all = within(2 * LONG, || (sessions() == SANDBOXES.len() as f64).then_some(()));
         all.is_none().then(|| {
             let said = self.gateway.stderr.text();
             let last: Vec<&str> = said.lines().rev().take(5).collect();
