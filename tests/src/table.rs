@@ -8,7 +8,12 @@ const AT_ONCE: usize = 3;
 /// Try every row; a row's problem is one line. Panics with all of them.
 #[track_caller]
 pub fn each<T: Send>(what: &str, rows: impl IntoIterator<Item = T>, attempt: impl Fn(T) -> Option<String> + Sync) {
-    let wrong = wrong(rows, attempt);
+    none(what, &wrong(rows, attempt));
+}
+
+/// Panics with all problems, where there are any.
+#[track_caller]
+pub fn none(what: &str, wrong: &[String]) {
     assert!(wrong.is_empty(), "{what}: {} went wrong\n{}", wrong.len(), wrong.join("\n"));
 }
 

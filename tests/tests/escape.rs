@@ -14,20 +14,16 @@ use tests::tasks::Api;
 use tests::torture::probes::{not_denied, number, without_control};
 use tests::{binaries, table};
 
-fn none(what: &str, wrong: &[String]) {
-    assert!(wrong.is_empty(), "{what}: {} went wrong\n{}", wrong.len(), wrong.join("\n"));
-}
-
 fn nothing_works(profile: Profile, pids: Pids) {
     if container_available() && available(pids, profile) {
-        none(&format!("escapes under {profile:?}, {pids:?}"), &not_denied(profile, pids));
+        table::none(&format!("escapes under {profile:?}, {pids:?}"), &not_denied(profile, pids));
     }
 }
 
 #[test]
 fn every_escape_works_where_nothing_confines_it() {
     if container_available() {
-        none("controls", &without_control());
+        table::none("controls", &without_control());
     }
 }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use protocol::session::{
-    COMMANDS, Command, FromGateway, FromSupervisor, Gap, Hello, Pace, Sum, Welcome, close, silence_ms,
-};
+use protocol::session::{COMMANDS, Command, FromSupervisor, Pace, Sum, close, silence_ms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,21 +13,19 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::end::End;
 use super::outbox::{Answer, Outbox};
-use super::under_way::{IN_FLIGHT, Stored, UnderWay};
+use super::under_way::{Stored, UnderWay};
 use super::upgrade::Who;
 use super::wire::{Event, Wire};
-use super::{Sessions, drain, hello, sequence};
+use super::{Sessions, sequence};
 use crate::awake::wall_ms;
-use crate::lease;
 use crate::registry::{Coming, Live, Order, Told};
-use crate::store::{Begin, Begun, Cursors, NotBegun, Outcomes};
+use crate::store::{Cursors, Outcomes};
 use crate::tokens::is_name;
 
+mod beginning;
 mod ending;
 mod records;
 
-/// From the upgrade to the hello.
-const HELLO: Duration = Duration::from_secs(5);
 /// A peer that has not taken what we sent for so long is cut.
 const SLOW: Duration = Duration::from_secs(10);
 /// The longest state, bytes: it is kept in memory.
@@ -82,113 +78,6 @@ struct Session<'p> {
 }
 
 impl<'p> Session<'p> {
-    async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
-        part: &'p Sessions,
-        who: Who,
-        wire: &mut Wire<S>,
-    ) -> Result<Session<'p>, End> {
-        let sandbox = &who.sandbox;
-        let text = tokio::time::timeout(HELLO, first_text(wire)).await;
-        let text = text.map_err(|_| End::close(close::TIMEOUT, "no hello within 5 s"))??;
-        let mut received = Sum::default();
-        received.add(text.as_bytes());
-        let (hello, protocol) = hello::read(&text, sandbox)?;
-        let now_ms = wall_ms();
-        let begin = Begin {
-            sandbox: sandbox.clone(),
-            token: who.token,
-            hello: protocol::session::encode(&hello),
-            epoch: hello.log_epoch.clone(),
-            applied: hello.applied,
-            owner: part.lease.id(),
-            now_ms,
-        };
-        let (owner, token) = (begin.owner.clone(), begin.token.clone());
-        let lost = || End::close(close::STORE, lease::LOST);
-        if part.lease.is_lost() {
-            return Err(lost());
-        }
-        // The fence is in force before anybody is welcomed.
-        let begun = part.store.write(begin).await?.map_err(|why| match why {
-            NotBegun::Lease => lost(),
-            NotBegun::Token => End::close(close::UNAUTHENTICATED, "the token counts no more"),
-        })?;
-        let streams = hello.capabilities.iter().any(|capability| capability == "stream");
-        let live = Arc::new(Live::new(sandbox.clone(), begun.fence, now_ms, streams));
-        let mut session = Session {
-            part,
-            orders: live.orders(),
-            live,
-            owner,
-            outbox: Outbox::default(),
-            epoch: hello.log_epoch.clone(),
-            next: begun.next.clone(),
-            under_way: UnderWay::default(),
-            commanded: hello.applied,
-            applied: hello.applied,
-            told_of: 0,
-            received,
-            sent: Sum::default(),
-            window: part.admission.window(),
-            heard_ms: part.awake.now(),
-        };
-        session.mend(&hello).await?;
-        if !part.registry.enter(&session.live) {
-            return Err(End::fenced());
-        }
-        // Here it is closed with all others when the lease is lost; that may have been before.
-        if part.lease.id() != session.owner {
-            part.registry.leave(&session.live);
-            return Err(lost());
-        }
-        // It may have been deleted before it was here to be told.
-        if let Some(token) = token
-            && part.store.sandbox_of_token(&token).await?.is_none()
-        {
-            part.registry.leave(&session.live);
-            return Err(End::close(close::UNAUTHENTICATED, "the token counts no more"));
-        }
-        // A drain that began meanwhile has asked only those that it saw.
-        if *part.draining.borrow() {
-            session.live.order(drain::late(part));
-        }
-        tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
-        session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
-        Ok(session)
-    }
-
-    /// A gap for what only the store that is no more had.
-    async fn mend(&mut self, hello: &Hello) -> Result<(), End> {
-        for (class, from, to) in hello::lost_here(hello, &self.next) {
-            tracing::warn!(sandbox = self.live.sandbox, class = class.name(), from, to, "this store has lost records");
-            let gap = Gap { class, from, to, bytes: 0, reason: "store".into() };
-            let (pieces, next) = sequence::of_gap(from, gap)?;
-            self.append(class, pieces, next).await?;
-        }
-        Ok(())
-    }
-
-    fn welcome(&self, protocol: u32, begun: Begun) -> Welcome {
-        let millis = |duration: Duration| Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        Welcome {
-            protocol,
-            version: env!("CARGO_PKG_VERSION").into(),
-            capabilities: vec!["stream".into()],
-            session: format!("s-{}", begun.fence),
-            fence: begun.fence,
-            next: self.next.clone(),
-            d: None,
-            pace: Pace {
-                beat_ms: millis(self.part.beat),
-                phase_ms: millis(self.part.next_phase()),
-                window_ms: millis(self.window),
-            },
-            in_flight: IN_FLIGHT as u64,
-            now_ms: wall_ms(),
-            keys: vec![self.part.signer.key()],
-        }
-    }
-
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, wire: &mut Wire<S>) -> End {
         let end = match self.speak(wire).await {
             Ok(never) => match never {},
@@ -391,16 +280,6 @@ impl<'p> Session<'p> {
                 done = &mut work => return Ok(done),
                 order = next_order(&mut self.orders) => self.obey(order)?,
             }
-        }
-    }
-}
-
-async fn first_text<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<String, End> {
-    loop {
-        match wire.event(true).await? {
-            Event::Text(text) => return Ok(text.to_string()),
-            Event::Binary(_) => return Err(End::malformed("the first message is binary")),
-            Event::Sign | Event::Sent => {}
         }
     }
 }

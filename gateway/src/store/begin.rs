@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::session::{Class, Outcome};
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::Write;
@@ -95,19 +96,23 @@ impl Begin {
         owner: &str,
         now_ms: i64,
     ) -> Result<Option<String>, sqlx::Error> {
-        if self.token.is_none() {
+        let mut row = self.locked(connection).await?;
+        if row.is_none() && self.token.is_none() {
             let made = "INSERT INTO sandboxes (id, created_ms, fence, ended_ms) VALUES ($1, $2, $2, $2) \
                         ON CONFLICT (id) DO NOTHING";
             sqlx::query(made).bind(&self.sandbox).bind(now_ms).execute(&mut *connection).await?;
+            row = self.locked(connection).await?;
         }
-        // By nothing but its id: a condition would be looked at before the wait for the row, and pass over what came meanwhile.
-        let row = sqlx::query("SELECT owner, ended_ms FROM sandboxes WHERE id = $1 FOR UPDATE")
-            .bind(&self.sandbox)
-            .fetch_optional(connection)
-            .await?;
         let Some(row) = row else { return Ok(None) };
         let (other, ended): (Option<String>, Option<i64>) = (row.try_get("owner")?, row.try_get("ended_ms")?);
         Ok(other.filter(|other| ended.is_none() && other != owner))
+    }
+
+    /// Its row, where there is one, which is ours until the commit. By nothing but its id: a condition would be looked at before the wait for the
+    /// row, and pass over what came meanwhile.
+    async fn locked(&self, connection: &mut AnyConnection) -> Result<Option<AnyRow>, sqlx::Error> {
+        let sql = "SELECT owner, ended_ms FROM sandboxes WHERE id = $1 FOR UPDATE";
+        sqlx::query(sql).bind(&self.sandbox).fetch_optional(connection).await
     }
 
     /// A sandbox that has applied more commands than were ever given here had them from a newer store, of which this is an older copy.

@@ -193,10 +193,10 @@ impl Mux {
         if self.streams.contains_key(&id) {
             return Ok(self.refuse(id, "opened twice"));
         }
-        if self.live() >= MAX_STREAMS && self.control.len() >= MAX_CONTROL {
-            return Err(Malformed::Flood);
-        }
         if self.live() >= MAX_STREAMS {
+            if self.control.len() >= MAX_CONTROL {
+                return Err(Malformed::Flood);
+            }
             self.control.push_back(Frame { stream: id, part: Part::Reset("too many streams at once".into()) });
             return Ok(None);
         }

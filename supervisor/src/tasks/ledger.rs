@@ -86,7 +86,7 @@ impl Ledger {
 
     /// Record before telling. With `sync = always` on the disk, else there within 50 ms.
     pub(super) async fn write(&mut self, record: &Record) -> Result<(), String> {
-        self.pay().and_then(|()| self.journal.write(record)).map_err(|e| crate::exit::reason(&e))?;
+        self.append(record).map_err(|e| crate::exit::reason(&e))?;
         if self.always {
             return self.sync().await.map_err(|e| e.to_string());
         }
@@ -96,9 +96,15 @@ impl Ledger {
 
     /// Record what nobody waits for.
     pub(super) fn write_later(&mut self, record: &Record) {
-        if let Err(error) = self.pay().and_then(|()| self.journal.write(record)) {
+        if let Err(error) = self.append(record) {
             tracing::error!(%error, "a task's state could not be recorded");
         }
+    }
+
+    /// Behind what is owed.
+    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.pay()?;
+        self.journal.write(record)
     }
 
     /// Rewrite where most of it is history.

@@ -27,7 +27,7 @@ const BUDGET: link::lines::Budget = link::lines::Budget { rate: 64 * 1024, burst
 /// Of a backlog, bytes.
 const RECORD: usize = 2048;
 /// Of a task.
-const STREAMS: [&str; 3] = ["stdout", "stderr", "terminal"];
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// One sandbox; its link goes on for as long as the runtime does.
 pub(super) struct Sandbox {

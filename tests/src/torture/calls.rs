@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use serde_json::{Value, json};
 
 use super::account::Account;
 use super::chance::Chance;
-use super::load::Sandbox;
+use super::load::{Sandbox, broken};
 use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::control_plane::Gateway;
@@ -116,20 +115,13 @@ impl Site {
         if let Some(zygote) = processes::zygote(self.sandbox.supervisor.pid()) {
             let _ = kill(zygote, Signal::SIGKILL);
         }
-        if let Some(id) = self.run_a_task()["task_id"].as_str() {
+        if let Some(id) = self.sandbox.run_a_task("1s")["task_id"].as_str() {
             let _ = self.api().try_call("DELETE", &format!("/dev-tasks/{id}"), &[], b"");
         }
     }
 
     fn api(&self) -> Api {
         Api::at(self.sandbox.supervisor.address(), scene::CANARY)
-    }
-
-    /// As it is told; null where nothing is told.
-    fn run_a_task(&self) -> Value {
-        let body = json!({"argv": ["true"]}).to_string();
-        let answer = self.api().try_call("POST", "/dev-tasks?wait=1s", &[], body.as_bytes());
-        answer.map_or(Value::Null, |answer| answer.json())
     }
 
     /// Whether it has ended, does not work any more, or has panicked.
@@ -153,14 +145,9 @@ impl Site {
         }
     }
 
-    /// What does not work: a task runs, and the sandbox is at the gateway.
+    /// What does not work.
     fn broken(&self) -> Option<String> {
-        if !self.sandbox.works() {
-            return Some(format!("no task runs, but is {}", self.run_a_task()));
-        }
-        let sessions = || self.gateway.metric("gateway_sessions");
-        let there = within(LONG, || (sessions() == 1.0).then_some(()));
-        there.is_none().then(|| format!("the gateway has {} sessions", sessions()))
+        broken(std::slice::from_ref(&self.sandbox), &self.gateway, LONG)
     }
 
     /// A task that does not end, once nobody creates any more.

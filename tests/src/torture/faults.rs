@@ -12,12 +12,12 @@ use tempfile::TempDir;
 
 use super::account::Account;
 use super::chance::Chance;
-use super::load::{Sandbox, Settings};
+use super::load::{Sandbox, Settings, broken};
 use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::binaries;
 use crate::control_plane::Gateway;
-use crate::wait::{LONG, within};
+use crate::wait::LONG;
 
 /// Each has a supervisor.
 const SANDBOXES: [&str; 2] = ["a", "b"];
@@ -132,19 +132,9 @@ impl Site {
         self.front.mend();
     }
 
-    /// What does not work: tasks run, and all are at the gateway.
+    /// What does not work. Whoever is cut off again and again waits for up to a minute (docs/features/link.md).
     fn broken(&self) -> Option<String> {
-        let sessions = || self.gateway.metric("gateway_sessions");
-        if let Some(sandbox) = self.sandboxes.iter().find(|sandbox| !sandbox.works()) {
-            return Some(format!("sandbox {} runs no task", sandbox.id));
-        }
-        // Whoever is cut off again and again waits for up to a minute (docs/features/link.md).
-        let all = within(2 * LONG, || (sessions() == SANDBOXES.len() as f64).then_some(()));
-        all.is_none().then(|| {
-            let said = self.gateway.stderr.text();
-            let last: Vec<&str> = said.lines().rev().take(5).collect();
-            format!("the gateway has {} sessions; its last words, backwards: {last:?}", sessions())
-        })
+        broken(&self.sandboxes, &self.gateway, 2 * LONG)
     }
 }
 

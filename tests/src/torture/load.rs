@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::control_plane::token_of;
+use crate::control_plane::{Gateway, token_of};
 use crate::output::Output;
 use crate::supervisor::{Supervisor, log_lines};
 use crate::tally::Produced;
@@ -165,13 +165,32 @@ impl Sandbox {
 
     /// Whether a task that is created now is told to have ended well.
     pub fn runs_a_task(&self) -> bool {
-        let log = self.supervisor.log();
-        let Some(address) = log.iter().find_map(|line| line["address"].as_str()?.parse().ok()) else { return false };
-        let body = json!({"argv": ["true"]}).to_string();
-        let answer =
-            Api::at(address, crate::scene::CANARY).try_call("POST", "/dev-tasks?wait=10s", &[], body.as_bytes());
-        answer.is_ok_and(|answer| answer.json()["state"] == "succeeded")
+        self.run_a_task("10s")["state"] == "succeeded"
     }
+
+    /// A task that is created now, as it is told when it has ended or after so long; null where nothing is told.
+    pub fn run_a_task(&self, wait: &str) -> Value {
+        let log = self.supervisor.log();
+        let address = log.iter().find_map(|line| line["address"].as_str()?.parse().ok());
+        let Some(address) = address else { return Value::Null };
+        let (path, body) = (format!("/dev-tasks?wait={wait}"), json!({"argv": ["true"]}).to_string());
+        let answer = Api::at(address, crate::scene::CANARY).try_call("POST", &path, &[], body.as_bytes());
+        answer.map_or(Value::Null, |answer| answer.json())
+    }
+}
+
+/// What does not work: each of these runs a task, and within `patience` all are at the gateway.
+pub fn broken(sandboxes: &[Sandbox], gateway: &Gateway, patience: Duration) -> Option<String> {
+    if let Some(sandbox) = sandboxes.iter().find(|sandbox| !sandbox.works()) {
+        return Some(format!("sandbox {} runs no task, but is told {}", sandbox.id, sandbox.run_a_task("1s")));
+    }
+    let sessions = || gateway.metric("gateway_sessions");
+    let all = within(patience, || (sessions() == sandboxes.len() as f64).then_some(()));
+    all.is_none().then(|| {
+        let said = gateway.stderr.text();
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        format!("the gateway has {} sessions; its last words, backwards: {last:?}", sessions())
+    })
 }
 
 fn supervisor(id: &str, gateway: &str, place: &TempDir, settings: &Settings) -> Supervisor {
