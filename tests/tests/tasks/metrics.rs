@@ -120,7 +120,8 @@ fn a_real_prometheus_takes_both_durations_as_histograms() {
 fn every_change_of_a_task_is_one_log_line_with_class_state_reason_and_duration() {
     let (supervisor, api) = one_at_a_time();
     let canary = "VALUE-OF-A-VARIABLE";
-    let script = "echo what-it-writes; sleep 0.2; exit 3";
+    // Longer than what is asserted: it begins a moment before the supervisor hears that it runs.
+    let script = "echo what-it-writes; sleep 0.3; exit 3";
     let create = json!({"task_id": "ran", "script": script, "execution_class": "readonly", "env": {"A": canary}});
     api.run(create);
     api.run(json!({"task_id": "not-found", "argv": ["/nowhere/program", "an-argument"]}));
