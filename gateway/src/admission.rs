@@ -1,8 +1,9 @@
 //! How many sessions may begin in a second, so that a fleet that comes back at once is let in at the pace that the gateway
 //! can bear.
 //!
-//! Promises: whoever is refused gets a time that is reserved for it, and is admitted when it comes then; reserved times
-//! follow each other at the admission rate. Everybody is told the window P in which a fleet of this size should spread
+//! Promises: nobody begins before its place, and places follow each other at the admission rate. Whoever comes up to two seconds before its
+//! place waits for it here ([`Admission::wait`]): those who stood in the listener's queue while the gateway started, say, which would else come at once.
+//! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then. Everybody is told the window P in which a fleet of this size should spread
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
 //! Of several gateways behind one address, each has the places that it gave away, and whoever was refused comes to any of them. So a place
@@ -13,10 +14,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
-/// So much of the rate may come at once after a calm.
-const BURST: Duration = Duration::from_millis(100);
+/// A place that is as near as this is waited for: shorter than the way back for most, and long before a supervisor gives its dial up.
+const HELD: Duration = Duration::from_secs(2);
+/// So many wait at once, a quarter of the connections that the listener has places for: who dials may not keep others from calling.
+const WAITING: usize = 1024;
 /// A reserved time that nobody used is given up after so long.
 const KEPT: Duration = Duration::from_secs(60);
 /// Clocks and timers of both sides are so coarse.
@@ -36,6 +40,7 @@ pub struct Admission {
     fleet: AtomicU64,
     /// That let them in, each at this rate.
     gateways: AtomicUsize,
+    waiting: Semaphore,
     book: Mutex<Book>,
 }
 
@@ -51,9 +56,28 @@ struct Book {
 impl Admission {
     /// So many sessions a second, from `now` on.
     pub fn new(rate: u32, now: Instant) -> Admission {
-        let free = now.checked_sub(BURST).unwrap_or(now);
-        let book = Book { free, reserved: HashMap::new(), due: BTreeMap::new() };
-        Admission { rate, fleet: AtomicU64::new(0), gateways: AtomicUsize::new(1), book: Mutex::new(book) }
+        let book = Book { free: now, reserved: HashMap::new(), due: BTreeMap::new() };
+        Admission {
+            rate,
+            fleet: AtomicU64::new(0),
+            gateways: AtomicUsize::new(1),
+            waiting: Semaphore::new(WAITING),
+            book: Mutex::new(book),
+        }
+    }
+
+    /// Until this sandbox may begin a session, where that is soon; else after how long. Its place stays its own where it goes meanwhile.
+    pub async fn wait(&self, sandbox: &str) -> Result<(), Duration> {
+        let until = Instant::now() + HELD;
+        loop {
+            let now = Instant::now();
+            let Err(wait) = self.admit(sandbox, now) else { return Ok(()) };
+            if now + wait > until {
+                return Err(wait);
+            }
+            let Ok(_waiting) = self.waiting.try_acquire() else { return Err(wait) };
+            sleep_until(now + wait).await;
+        }
     }
 
     /// Whether this sandbox may begin a session `now`; else after how long.
@@ -69,7 +93,7 @@ impl Admission {
             book.give_up(slot);
             return Ok(());
         }
-        let slot = book.free.max(now.checked_sub(BURST).unwrap_or(now));
+        let slot = book.free.max(now);
         if slot > now
             && several
             && let Some(late) = book.late(now)
@@ -150,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn in_no_second_more_than_the_rate_is_admitted_after_the_burst() {
+    fn in_no_second_more_than_the_rate_is_admitted() {
         let now = Instant::now();
         let admission = Admission::new(100, now);
         let mut admitted = Vec::new();
@@ -164,9 +188,44 @@ mod tests {
         for second in 0..9 {
             let begin = now + Duration::from_secs(second);
             let count = admitted.iter().filter(|at| (begin..begin + Duration::from_secs(1)).contains(at)).count();
-            assert!(count <= 111, "{count} in second {second}");
+            assert!(count <= 100, "{count} in second {second}");
         }
         assert_eq!(admitted.len(), 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_shortly_before_its_place_waits_for_it_and_others_do_not() {
+        let begin = Instant::now();
+        let admission = std::sync::Arc::new(Admission::new(10, begin));
+        let dials = (0..30).map(|i| {
+            let admission = admission.clone();
+            tokio::spawn(async move { (admission.wait(&format!("s-{i}")).await, begin.elapsed()) })
+        });
+        for (i, dial) in (0..).zip(dials.collect::<Vec<_>>()) {
+            let place = Duration::from_millis(100) * i;
+            let (admitted, after) = dial.await.expect("it ends");
+            match i {
+                // The clock of these tests goes on in whole milliseconds.
+                0..=20 => assert!(admitted == Ok(()) && after.abs_diff(place) <= Duration::from_millis(1), "{after:?}"),
+                _ => assert_eq!((admitted, after), (Err(place), Duration::ZERO)),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_more_wait_than_the_listener_can_bear() {
+        let admission = std::sync::Arc::new(Admission::new(100_000, Instant::now()));
+        let dials: Vec<_> = (0..10_000)
+            .map(|i| {
+                let admission = admission.clone();
+                tokio::spawn(async move { admission.wait(&format!("s-{i}")).await })
+            })
+            .collect();
+        let mut admitted = 0;
+        for dial in dials {
+            admitted += usize::from(dial.await.expect("it ends").is_ok());
+        }
+        assert_eq!(admitted, 1 + WAITING);
     }
 
     /// Thousands who come at once, each time to any of three gateways behind one address.

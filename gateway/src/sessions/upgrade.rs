@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use protocol::session::{Refusal, SUBPROTOCOL};
 use protocol::websocket;
-use tokio::time::Instant;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};
@@ -37,6 +36,15 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         Ok(key) => key,
         Err(problem) => return refused(&sessions, "headers", problem.into_response()),
     };
+    let mut draining = sessions.draining.clone();
+    let admitted = tokio::select! {
+        biased;
+        _ = draining.wait_for(|draining| *draining) => Ok(()),
+        admitted = sessions.admission.wait(&who.sandbox) => admitted,
+    };
+    if let Err(wait) = admitted {
+        return refused(&sessions, "rate", refusal(&sessions, "many dial at once; this place is kept", wait));
+    }
     // Before the look: a drain that begins after it waits for this one.
     let coming = sessions.registry.coming();
     if *sessions.draining.borrow() {
@@ -47,9 +55,6 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
     if sessions.lease.is_lost() {
         let wait = sessions.admission.window();
         return refused(&sessions, "lease", refusal(&sessions, "this gateway has no lease now", wait));
-    }
-    if let Err(wait) = sessions.admission.admit(&who.sandbox, Instant::now()) {
-        return refused(&sessions, "rate", refusal(&sessions, "many dial at once; this place is kept", wait));
     }
     let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() else {
         return Problem::bad("this connection cannot become a WebSocket").into_response();
