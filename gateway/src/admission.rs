@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// A place that is as near as this is waited for: shorter than the way back for most, and long before a supervisor gives its dial up.
 const HELD: Duration = Duration::from_secs(2);
-/// So many wait at once, a quarter of the connections that the listener has places for: who dials may not keep others from calling.
+/// So many wait at once, a third of the connections that the listener has places for: who dials may not keep others from calling.
 const WAITING: usize = 1024;
 /// A reserved time that nobody used is given up after so long.
 const KEPT: Duration = Duration::from_secs(60);

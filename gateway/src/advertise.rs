@@ -1,6 +1,7 @@
 //! How other gateways on the same store reach this one, and how it reaches them.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use peer::Address;
 use peer::address::AddressError;
@@ -15,6 +16,8 @@ pub struct Config {
     pub url: String,
     /// The certificates of the others.
     pub tls: Tls,
+    /// So long after another one has joined it gets its share of the sessions.
+    pub balance_after: Duration,
 }
 
 /// How the certificates of other gateways are checked.
@@ -32,6 +35,7 @@ impl Config {
         let url = reader.optional("advertise_url", url);
         let ca_file = reader.optional("advertise_ca_file", parse::path);
         let name = reader.optional("advertise_name", parse::visible);
+        let balance_after = reader.value("balance_after", parse::duration);
         if url.is_none() {
             for (setting, given) in [("advertise_ca_file", ca_file.is_some()), ("advertise_name", name.is_some())] {
                 if given {
@@ -45,7 +49,8 @@ impl Config {
                 "is for several gateways on one store, and an SQLite file is one gateway's at a time: use PostgreSQL";
             reader.mistake("advertise_url", problem);
         }
-        Some(Config { url, tls: Tls { config: tls::Config { ca_file, identity: None }, name } })
+        let tls = Tls { config: tls::Config { ca_file, identity: None }, name };
+        Some(Config { url, tls, balance_after })
     }
 }
 

@@ -187,7 +187,7 @@ fn bad(finding: Finding) -> Option<String> {
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
     listener::bind(address).await.map_err(|error| {
         let reason = format!("cannot listen on {address}: {error}");
-        Fault { code: exit::UNAVAILABLE, reason }
+        Fault { code: exit::unless_temporary(exit::UNAVAILABLE, &error), reason }
     })
 }
 
@@ -241,6 +241,9 @@ pub async fn start(config: Config, listener: TcpListener, backend: Option<Arc<dy
     tokio::spawn(chores(sessions.clone()));
     if keeper.is_some() {
         tokio::spawn(sessions.store.clone().watch_others());
+    }
+    if let Some(advertise) = &config.advertise {
+        tokio::spawn(sessions::balance::run(sessions.clone(), advertise.balance_after));
     }
     let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(sessions.clone())));
     tracing::info!(%address, "the gateway listens");

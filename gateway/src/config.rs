@@ -40,6 +40,12 @@ pub const SETTINGS: &[Setting] = &[
         "who signed the certificates of the other gateways; else the machine's bundle",
     ),
     setting("advertise_name", "", "NAME", "the name in their certificates, where it is not the one in their URLs"),
+    setting(
+        "balance_after",
+        "30s",
+        "DURATION",
+        "so long after another gateway has joined, sessions above this one's share are asked to dial again",
+    ),
     setting("user_tokens_file", "", "FILE", "who may call the API: a line each, NAME TOKEN or NAME sha256:HEX"),
     setting(
         "sandbox_tokens_file",

@@ -157,7 +157,8 @@ impl Lease {
         }
     }
 
-    async fn changed(&mut self) {
+    /// Comes with the next renewal, also where nothing is different.
+    pub async fn changed(&mut self) {
         if self.standing.changed().await.is_err() {
             std::future::pending().await
         }

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::tls::Identity;
 
 /// Connections at once that are no sessions.
-const CONNECTIONS: usize = 4096;
+const CONNECTIONS: usize = 3072;
 /// A request head takes longer only from somebody who holds a connection open on purpose.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// From the connection to TLS.

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub lease_failures: Counter,
     /// Times that it was over while this gateway ran.
     pub leases_lost: Counter,
+    /// Sessions that were asked to dial again because another gateway has joined.
+    pub moves: Counter,
     /// Transactions that the database refused.
     pub store_failures: Counter,
     /// Events that are kept no more, by age or by count.

@@ -21,6 +21,7 @@ use crate::signing::Signer;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
+pub mod balance;
 mod drain;
 pub(crate) mod end;
 pub(crate) mod hello;

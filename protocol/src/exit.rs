@@ -1,6 +1,8 @@
 //! Our programs' own exit codes, in the range of `sysexits.h`, so that a `podFailurePolicy` can tell a fault of ours from
 //! one of the agent's. The termination message says which it was where an agent uses the same number.
 
+use std::error::Error;
+
 /// The command line cannot be understood (EX_USAGE).
 pub const USAGE: u8 = 64;
 /// The port is taken (EX_UNAVAILABLE).
@@ -25,18 +27,29 @@ pub struct Fault {
 
 impl Fault {
     /// A fault that a setting mends, or, where it is `temporary`, another try.
-    pub fn setting(error: &dyn std::error::Error, temporary: bool) -> Fault {
+    pub fn setting(error: &(dyn Error + 'static), temporary: bool) -> Fault {
         Fault::new(if temporary { TEMPORARY } else { CONFIGURATION }, error)
     }
 
-    /// A fault from an error and all its causes.
-    pub fn new(code: u8, error: &dyn std::error::Error) -> Fault {
-        Fault { code, reason: reason(error) }
+    /// A fault from an error and all its causes, with this code or [`TEMPORARY`].
+    pub fn new(code: u8, error: &(dyn Error + 'static)) -> Fault {
+        Fault { code: unless_temporary(code, error), reason: reason(error) }
     }
 }
 
+/// This code; [`TEMPORARY`] where one of the error's causes is that this process, or the machine, has no more of something for now: neither
+/// a setting is wrong then, nor a program of ours.
+pub fn unless_temporary(code: u8, error: &(dyn Error + 'static)) -> u8 {
+    /// `errno(3)` on Linux: EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, ENOBUFS, EDQUOT.
+    const SCARCE: [i32; 7] = [11, 12, 23, 24, 28, 105, 122];
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let number = |cause: &(dyn Error + 'static)| cause.downcast_ref::<std::io::Error>()?.raw_os_error();
+    let scarce = causes.any(|cause| number(cause).is_some_and(|number| SCARCE.contains(&number)));
+    if scarce { TEMPORARY } else { code }
+}
+
 /// An error and all its causes in one line.
-pub fn reason(error: &dyn std::error::Error) -> String {
+pub fn reason(error: &dyn Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -289,7 +289,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
 /// Bind and serve; the address goes to the log, since port 0 picks one.
 fn listen(config: &Config, routes: axum::Router, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, Fault> {
     let unavailable = |source: io::Error| Fault {
-        code: exit::UNAVAILABLE,
+        code: exit::unless_temporary(exit::UNAVAILABLE, &source),
         reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
     };
     let listener = http::bind(config.listen).map_err(unavailable)?;

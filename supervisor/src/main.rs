@@ -64,7 +64,10 @@ fn run_command(flags: Flags, argv: Vec<OsString>, hardened: nix::Result<()>) -> 
     };
     let result = hardened
         .and_then(|()| init::adopt_orphans())
-        .map_err(|e| Fault { code: exit::CONFINEMENT, reason: format!("the supervisor cannot protect itself: {e}") })
+        .map_err(|e| Fault {
+            code: exit::unless_temporary(exit::CONFINEMENT, &e),
+            reason: format!("the supervisor cannot protect itself: {e}"),
+        })
         .and_then(|()| Config::read(&sources, argv).map_err(|mistakes| all_mistakes(&mistakes)))
         .and_then(|config| run(config, logs, termination.clone()));
     result.unwrap_or_else(|fault| complain(&fault, Some(&termination)))

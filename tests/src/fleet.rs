@@ -1,7 +1,7 @@
 //! A fleet: thousands of sandboxes, made of the supervisor's own link and buffer, at real gateways.
 //!
 //! The story of a run: the gateways start; all sandboxes dial in; nothing happens for a moment, and what an idle session takes is
-//! measured; tasks run, and for the hold no session may end and none be called dead; where it was asked for, a gateway is killed, and
+//! measured; tasks run, and for the hold no session may end and none be called dead; where it was asked for, a gateway is added, or killed, and
 //! one drained; at the end each number that a buffer gave out is a record of the gateway's, or in a gap. [`acts`] has each of these.
 //!
 //! A process may have 20,000 descriptors, so sandboxes live in several: [`agents`] is one of them, [`group`] its other
@@ -62,6 +62,8 @@ pub struct Plan {
     pub tls: bool,
     /// KiB that each simulated sandbox keeps while the gateway is away for a while; none for no outage.
     pub backlog: Option<usize>,
+    /// Whether one more gateway joins then.
+    pub add: bool,
     /// Whether a gateway is killed then.
     pub kill: bool,
     /// Whether a gateway is drained then, beside a successor.
@@ -80,6 +82,7 @@ impl Default for Plan {
             hold: Duration::from_secs(60),
             tls: false,
             backlog: None,
+            add: false,
             kill: false,
             drain: false,
         }
@@ -94,6 +97,9 @@ pub fn run(plan: &Plan, program: &Path) -> Vec<Line> {
     lines.extend(fleet.hold());
     if let Some(kib) = plan.backlog {
         lines.extend(fleet.backlog(kib));
+    }
+    if plan.add {
+        lines.extend(fleet.add());
     }
     if plan.kill {
         lines.extend(fleet.kill());

@@ -24,3 +24,5 @@ pub mod rolling;
 pub mod rotation;
 pub mod simulation;
 pub mod sweep;
+pub mod trees;
+mod wire;

@@ -1,6 +1,7 @@
 //! What is wrong is said once, clearly, with a reserved exit code and a termination message, and nothing is done by
 //! halves.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -372,4 +373,27 @@ fn programs_that_the_agent_could_replace_are_refused() {
         binaries::copy(&binaries::directory().join(name), &folder.join(name)).expect("copied");
     }
     refused(builder.program(folder.join("supervisor")), 78, &["the supervisor's own programs", "replace"]);
+}
+
+/// Found by `torture calls`: a setting was blamed where the machine had no descriptor left.
+#[test]
+fn where_descriptors_run_out_at_the_start_another_try_is_asked_for_and_no_setting_is_blamed() {
+    let directory = binaries::scratch();
+    let wrapper = directory.path().join("limited");
+    let mut seen = BTreeSet::new();
+    // From where the runtime has what it needs to where everything has.
+    for limit in (24..=200).step_by(3) {
+        let supervisor = binaries::supervisor();
+        let script = format!("#!/bin/sh\nulimit -n {limit}\nexec {} \"$@\"\n", supervisor.display());
+        fs::write(&wrapper, script).expect("our own directory");
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("our own file");
+        let told = tell(Supervisor::new().shell("true").program(wrapper.clone()));
+        assert!([0, 75].contains(&told.code), "{limit}: {}", told.errors);
+        assert!(told.code == 0 || told.errors.contains("Too many open files"), "{limit}: {}", told.errors);
+        seen.insert(told.code);
+        if told.code == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([0, 75]));
 }

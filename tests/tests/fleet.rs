@@ -18,6 +18,11 @@ fn a_small_fleet_moves_to_the_successor_of_a_gateway_that_is_drained() {
 }
 
 #[test]
+fn a_gateway_that_joins_gets_its_share_of_a_small_fleet() {
+    run(Plan { gateways: 2, add: true, ..small() });
+}
+
+#[test]
 fn a_small_fleet_catches_up_after_an_outage_in_which_it_worked_on() {
     let lines = run(Plan { backlog: Some(64), ..small() });
     assert!(lines.iter().any(|line| line.what.contains("backlogs")));

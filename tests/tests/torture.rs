@@ -25,8 +25,13 @@ fn calls_that_a_kernel_refuses_cost_no_record_no_task_and_no_exit() {
 }
 
 #[test]
+fn whatever_is_killed_beneath_a_supervisor_it_stays_and_each_task_has_one_end() {
+    assert!(kept(&torture::trees::measure(60)));
+}
+
+#[test]
 fn faults_of_network_disk_and_scheduler_pass_and_lose_nothing() {
-    assert!(kept(&torture::faults::measure(4, false)));
+    assert!(kept(&torture::faults::measure(torture::faults::ALL, false)));
 }
 
 #[test]

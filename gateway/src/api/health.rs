@@ -89,6 +89,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         ("store_failures", "Transactions that the database refused", &m.store_failures),
         ("lease_failures", "Times that the lease among the gateways could not be renewed", &m.lease_failures),
         ("leases_lost", "Times that this lease was over, and with it all sessions", &m.leases_lost),
+        ("moves", "Sessions that were asked to dial again because another gateway has joined", &m.moves),
         ("events_removed", "Events that are kept no more, by age or by count", &m.events_removed),
         ("panics", "Panics caught in a connection or session", &m.panics),
         ("connections_refused", "Connections closed because too many were open", &m.connections_refused),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Connection, Row as _};
 
 use super::patience::Pool;
-use super::{StoreError, Write, connect, patience};
+use super::{Store, StoreError, Write, connect, patience};
 use crate::awake::wall_ms;
 
 /// How long a lease is valid.
@@ -149,6 +149,19 @@ async fn lead(connection: &mut AnyConnection, id: &str) -> Result<String, sqlx::
     );
     sqlx::query(sqlx::AssertSqlSafe(lead)).bind(id.to_owned()).execute(&mut *connection).await?;
     sqlx::query_scalar("SELECT gateway FROM leader WHERE one = 1").fetch_one(connection).await
+}
+
+impl Store {
+    /// How many sessions each gateway has that has any.
+    pub async fn sessions_by_owner(&self) -> Result<BTreeMap<String, usize>, StoreError> {
+        let sql = "SELECT owner, count(*) AS sessions FROM sandboxes \
+                   WHERE ended_ms IS NULL AND owner IS NOT NULL GROUP BY owner";
+        let rows = self.read(async |c| sqlx::query(sql).fetch_all(c).await).await?;
+        let count = |row: &sqlx::any::AnyRow| -> Result<_, sqlx::Error> {
+            Ok((row.try_get("owner")?, usize::try_from(row.try_get::<i64, _>("sessions")?).unwrap_or_default()))
+        };
+        Ok(rows.iter().map(count).collect::<Result<_, _>>()?)
+    }
 }
 
 /// A gateway is not there any more. Sessions that it has left open have ended, and nothing of them is stored from here on.

@@ -121,10 +121,8 @@ impl Conversation {
             match self.socket.try_write(self.outgoing.as_slices().0) {
                 Ok(written) => drop(self.outgoing.drain(..written)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // The shim is gone, and its exit is on the way; or the kernel has no memory for it: without all of it the shim would wait for
-                // ever, so its lifeline ends.
                 Err(_) => {
-                    let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+                    self.end_lifeline();
                     return self.outgoing.clear();
                 }
             }
@@ -143,9 +141,19 @@ impl Conversation {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(_) => return false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.end_lifeline();
+                    return false;
+                }
             }
         }
+    }
+
+    /// The shim is gone, and its exit is on the way; or the kernel has no memory for what one tells the other: then each would wait for ever
+    /// for what does not come, so the shim is made to end. What it has said already can still be read.
+    fn end_lifeline(&self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
     /// Read to the end past the event loop, which may know of the shim's exit before it knows that the shim's last

@@ -1,4 +1,4 @@
-//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
+//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--add] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
 //! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself; `fleet record` prints what simulated sandboxes are to tell
 //! of tasks (tests/src/fleet/recording.json).
 
@@ -9,7 +9,7 @@ use tests::bench::Line;
 use tests::fleet::{self, Plan, agents, recording};
 use tests::{binaries, evidence};
 
-const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --tls without these and with one gateway";
+const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --add without the last two; or --tls without these and with one gateway";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,11 +50,14 @@ fn plan(arguments: &[String]) -> Option<Plan> {
             "--hold" => plan.hold = Duration::from_secs(number()? as u64),
             "--tls" => plan.tls = true,
             "--backlog" => plan.backlog = Some(number()?),
+            "--add" => plan.add = true,
             "--kill" => plan.kill = true,
             "--drain" => plan.drain = true,
             _ => return None,
         }
     }
-    let replaced = plan.kill || plan.drain || plan.backlog.is_some();
-    (plan.real < plan.links && !(plan.tls && (replaced || plan.gateways > 1))).then_some(plan)
+    let replaced = plan.kill || plan.drain;
+    let changed = replaced || plan.add || plan.backlog.is_some();
+    let wrong = plan.real >= plan.links || plan.add && replaced || plan.tls && (changed || plan.gateways > 1);
+    (!wrong).then_some(plan)
 }

@@ -12,7 +12,7 @@ use super::storm::Storm;
 use super::words::Order;
 use crate::bench::{Line, now_ns, percentile};
 use crate::tally::Tally;
-use crate::wait::wait_until;
+use crate::wait::{LONG, wait_until};
 
 /// Between two looks at what the gateways say of the sandboxes.
 const LOOK: Duration = Duration::from_secs(10);
@@ -74,6 +74,58 @@ impl Fleet<'_> {
     /// How many of the fleet are called something else than connected.
     fn called_dead(&self) -> usize {
         self.plan.links.saturating_sub(self.site.connected())
+    }
+
+    /// A gateway joins the others, and gets its share of their sessions.
+    pub(super) fn add(&mut self) -> Vec<Line> {
+        println!("a gateway is added");
+        let (begun, added, refused) = (self.begun_sessions(), now_ns(), self.site.refused());
+        self.site.add(self.plan);
+        self.order(&Order::Before(self.site.addresses()));
+        self.reals.now_before(&self.site.addresses());
+        let gateways = self.site.gateways.len();
+        // Each of the others keeps up to a tenth more than the mean, and one.
+        let share = (self.plan.links as f64 / gateways as f64 * 0.8).floor() - gateways as f64;
+        let has = self.until_the_newest_has(share);
+        let storm = Storm::since(added, self.returns());
+        let links = self.plan.links as f64;
+        vec![
+            Line::at_least(
+                "sessions that a gateway got that joined, of a fair share less a fifth",
+                share,
+                has,
+                "sessions",
+            ),
+            Line::new(
+                "sandboxes that were asked to move for it",
+                links,
+                (self.begun_sessions() - begun) as f64,
+                "moves",
+            ),
+            Line::new(
+                "sessions that began in the busiest second of it",
+                self.plan.rate as f64,
+                storm.busiest_second() as f64,
+                "sessions",
+            ),
+            Line::new("for which the longest of them was away", MOVE, storm.longest_away(), "s"),
+            Line::new("dials that were refused in it", 0.0, self.site.refused() - refused, "dials"),
+        ]
+    }
+
+    /// Sessions of the gateway that has joined, once it has so many and nobody is on the way, or when it should have had them for long.
+    fn until_the_newest_has(&mut self, share: f64) -> f64 {
+        let asked_in_a_second = (self.plan.rate * self.plan.gateways) as f64 / 10.0;
+        let deadline =
+            Instant::now() + Duration::from_secs_f64(2.0 * self.plan.links as f64 / asked_in_a_second) + LONG;
+        let newest = self.site.gateways.len() - 1;
+        loop {
+            let has = self.site.gateways[newest].metric("gateway_sessions");
+            if has >= share && self.connected() == self.plan.links || Instant::now() > deadline {
+                return has;
+            }
+            self.pause();
+        }
     }
 
     /// kill -9 of a gateway with all of its sessions; it comes back at once.

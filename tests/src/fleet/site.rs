@@ -70,6 +70,8 @@ impl Site {
         let builder = Gateway::build()
             .set("beat", &format!("{}ms", plan.beat().as_millis()))
             .set("admission_rate", &plan.rate.to_string())
+            // Elsewhere those who move would be counted among those who come back.
+            .set("balance_after", if plan.add { "1s" } else { "1h" })
             .set("grace", &format!("{}s", plan.grace().as_secs()))
             .set("log_level", "info");
         let ids = (0..plan.links).map(id).chain(probes::ids());
@@ -133,7 +135,7 @@ pub(super) fn refused(gateway: &Gateway) -> f64 {
 impl Plan {
     /// Sandboxes dial by a door that can be put before other gateways.
     pub(super) fn needs_doors(&self) -> bool {
-        self.gateways > 1 || self.drain
+        self.gateways > 1 || self.add || self.drain
     }
 
     /// P, as gateways tell it once they know the whole fleet.

@@ -1,4 +1,4 @@
-//! What a network, a scheduler and a neighbour do, one after the other under load: nothing passes, connections end in the midst, everything
+//! What a network, a scheduler and a neighbour do, one after the other under load: packets are lost, nothing passes, connections end in the midst, everything
 //! is slow; either end stands still; either end's disk is full. Each lasts for a while, and then everything works again.
 
 use std::fs::{self, File};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::account::Account;
 use super::chance::Chance;
 use super::load::{Sandbox, Settings, broken};
+use super::wire::Wire;
 use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::binaries;
@@ -36,6 +37,10 @@ enum Fault {
     Resets,
     /// Each KiB takes its time.
     Slow,
+    /// The kernel drops every fourth packet, by chance.
+    Loss,
+    /// The kernel drops all of them: who dials hears nothing, either.
+    Silence,
     /// The gateway's process does not run.
     GatewayStands,
     /// A supervisor's does not.
@@ -46,7 +51,11 @@ enum Fault {
     SupervisorFull,
 }
 
-const ALL: [Fault; 7] = [
+/// All of them.
+pub const ALL: usize = FAULTS.len();
+const FAULTS: [Fault; 9] = [
+    Fault::Loss,
+    Fault::Silence,
     Fault::Blackhole,
     Fault::Resets,
     Fault::Slow,
@@ -60,10 +69,10 @@ const ALL: [Fault; 7] = [
 pub fn measure(faults: usize, long: bool) -> Vec<Line> {
     let mut chance = Chance::seeded(0xa54f_f53a_5f1d_36f1);
     let Some(mut site) = Site::start() else { return Vec::new() };
-    let (mut stuck, first) = (0, chance.below(ALL.len()));
+    let mut stuck = 0;
     for round in 0..faults {
         chance.pause(500);
-        let fault = ALL[(first + round) % ALL.len()];
+        let fault = FAULTS[round % ALL];
         let most = if long && round % 10 == 9 { LONG_MS } else { SHORT_MS };
         let lasts = Duration::from_millis(if long { 1000 } else { 200 }) + chance.millis(most);
         println!("{fault:?} for {} ms", lasts.as_millis());
@@ -82,6 +91,7 @@ pub fn measure(faults: usize, long: bool) -> Vec<Line> {
 }
 
 struct Site {
+    wire: Wire,
     gateway: Gateway,
     front: Balancer,
     sandboxes: [Sandbox; 2],
@@ -89,8 +99,9 @@ struct Site {
 }
 
 impl Site {
-    /// `None` where nobody may mount a disk, which is printed.
+    /// `None` where nobody may mount a disk or have a network, which is printed.
     fn start() -> Option<Site> {
+        let wire = Wire::enter()?;
         let disks = [Disk::mount()?, Disk::mount()?, Disk::mount()?];
         let database = format!("sqlite:{}", disks[2].path().join("gateway.db").display());
         let gateway = Gateway::build().set("database_url", &database).set("events_keep_count", "10000000").start();
@@ -104,7 +115,7 @@ impl Site {
                 settings.set("buffer-size", "4MiB").set("buffer-reserve", "1MiB"),
             )
         });
-        Some(Site { gateway, front, sandboxes, disks })
+        Some(Site { wire, gateway, front, sandboxes, disks })
     }
 
     fn suffer(&mut self, fault: Fault, lasts: Duration, which: usize) {
@@ -122,6 +133,14 @@ impl Site {
             }
             Fault::Slow => {
                 self.front.slow_down(Duration::from_millis(50));
+                wait();
+            }
+            Fault::Loss => {
+                let _dropping = self.wire.drop_packets(self.front.address.port(), 25);
+                wait();
+            }
+            Fault::Silence => {
+                let _dropping = self.wire.drop_packets(self.front.address.port(), 100);
                 wait();
             }
             Fault::GatewayStands => stand(self.gateway.pid(), wait),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use tests::attach::Attach;
 use tests::supervisor::log_lines;
 use tests::wait::within;
 
@@ -123,6 +125,36 @@ fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds
     let _new = super::supervisor("h", front.address);
     wait_until("it is there", || third.metric("gateway_sessions") == 1.0);
     assert_eq!(api(&second, "h").get("/dev-tasks").status(), 200);
+}
+
+#[test]
+fn a_sandbox_on_which_a_call_is_under_way_is_not_asked_to_move() {
+    const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let Some(server) = Postgres::start() else { return };
+    let first = one(&server).set("balance_after", "1s").start();
+    let front = Balancer::before(&[first.address]);
+    let supervisors: Vec<Supervisor> = IDS.iter().map(|id| supervisor(id, front.address)).collect();
+    wait_until("all are there", || first.metric("gateway_sessions") == IDS.len() as f64);
+    // By its name it would be the first to be asked.
+    let called = api(&first, "a");
+    let task = called.start(
+        json!({ "argv": ["sh", "-c", "echo one; read line; echo $line"], "terminal": { "rows": 24, "cols": 80 } }),
+    );
+    let mut client = Attach::to(&called, &task, "");
+    client.wait_text("one");
+
+    let second = one(&server).start();
+    front.now_before(&[second.address]);
+    wait_until("it has its share", || {
+        first.metric("gateway_sessions") == 4.0 && second.metric("gateway_sessions") == 4.0
+    });
+    assert_eq!((first.metric("gateway_moves_total"), second.metric("gateway_moves_total")), (4.0, 0.0));
+    assert_eq!(times(&first, "a", "a session began").len(), 1);
+    client.type_in("two\r");
+    client.wait_text("two\r\ntwo");
+    assert_eq!(client.to_end(), 1000);
+    assert_eq!(times(&second, "a", "a session began").len(), 0);
+    drop(supervisors);
 }
 
 /// When this gateway logged this of a sandbox, Unix milliseconds.
