@@ -3,7 +3,7 @@
 //!
 //! Promises: nobody begins before its place, and places follow each other at the admission rate. Whoever comes up to two seconds before its
 //! place waits for it here ([`Admission::wait`]): those who stood in the listener's queue while the gateway started, say, which would else come at once.
-//! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then. Everybody is told the window P in which a fleet of this size should spread
+//! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half a second later. Everybody is told the window P in which a fleet of this size should spread
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
 //! Of several gateways behind one address, each has the places that it gave away, and whoever was refused comes to any of them. So a place
@@ -21,12 +21,11 @@ use tokio::time::{Instant, sleep_until};
 const HELD: Duration = Duration::from_secs(2);
 /// So many wait at once, a third of the connections that the listener has places for: who dials may not keep others from calling.
 const WAITING: usize = 1024;
-/// A reserved time that nobody used is given up after so long.
-const KEPT: Duration = Duration::from_secs(60);
 /// Clocks and timers of both sides are so coarse.
 const EARLY: Duration = Duration::from_millis(10);
 /// Where there are several gateways, whoever is later than this, the time of some handshakes, has probably come to another one: its place is
-/// anybody's. One that nobody has taken by the second is nobody's, so that there is no burst of them.
+/// anybody's. By the second it is nobody's, also where there is one gateway, so that there is no burst of those who are all late: after the
+/// gateway itself has stood still, say.
 const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 /// Bounds of P.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
@@ -81,11 +80,11 @@ impl Admission {
     }
 
     /// Whether this sandbox may begin a session `now`; else after how long.
-    pub fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
+    fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
         let step = Duration::from_secs(1) / self.rate;
         let several = self.gateways.load(Ordering::Relaxed) > 1;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.tidy(now, if several { LATE.1 } else { KEPT });
+        book.tidy(now);
         if let Some(&slot) = book.reserved.get(sandbox) {
             if now + EARLY < slot {
                 return Err(slot - now);
@@ -148,10 +147,10 @@ impl Book {
         self.due.range(from..=to).next().map(|(slot, _)| *slot)
     }
 
-    /// Times that are over for so long are nobody's.
-    fn tidy(&mut self, now: Instant, kept: Duration) {
+    /// Times that are over for long are nobody's.
+    fn tidy(&mut self, now: Instant) {
         while let Some((&slot, _)) = self.due.first_key_value()
-            && slot + kept <= now
+            && slot + LATE.1 <= now
         {
             self.give_up(slot);
         }
@@ -210,6 +209,25 @@ mod tests {
                 _ => assert_eq!((admitted, after), (Err(place), Duration::ZERO)),
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_are_all_late_because_the_gateway_stood_still_do_not_begin_at_once() {
+        let admission = std::sync::Arc::new(Admission::new(100, Instant::now()));
+        let (begun, mut dials) = (std::sync::Arc::new(AtomicUsize::new(0)), Vec::new());
+        for i in 0..150 {
+            let (admission, begun) = (admission.clone(), begun.clone());
+            dials.push(tokio::spawn(async move {
+                if admission.wait(&format!("s-{i}")).await.is_ok() {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        tokio::task::yield_now().await;
+        // All timers are over when anybody looks.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::task::yield_now().await;
+        assert!(begun.load(Ordering::Relaxed) <= 60, "{begun:?} at once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,6 +86,11 @@ impl Live {
         });
     }
 
+    /// Whether it was told to go, and has not gone yet.
+    pub fn is_asked_to_go(&self) -> bool {
+        *self.orders.borrow() != Order::Run
+    }
+
     /// What it was told, now and later.
     pub fn orders(&self) -> watch::Receiver<Order> {
         self.orders.subscribe()

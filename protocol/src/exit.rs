@@ -37,15 +37,19 @@ impl Fault {
     }
 }
 
-/// This code; [`TEMPORARY`] where one of the error's causes is that this process, or the machine, has no more of something for now: neither
-/// a setting is wrong then, nor a program of ours.
+/// This code; [`TEMPORARY`] where one of the error's causes is that something [is scarce](is_scarce).
 pub fn unless_temporary(code: u8, error: &(dyn Error + 'static)) -> u8 {
-    /// `errno(3)` on Linux: EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, ENOBUFS, EDQUOT.
-    const SCARCE: [i32; 7] = [11, 12, 23, 24, 28, 105, 122];
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
     let number = |cause: &(dyn Error + 'static)| cause.downcast_ref::<std::io::Error>()?.raw_os_error();
-    let scarce = causes.any(|cause| number(cause).is_some_and(|number| SCARCE.contains(&number)));
-    if scarce { TEMPORARY } else { code }
+    if causes.any(|cause| number(cause).is_some_and(is_scarce)) { TEMPORARY } else { code }
+}
+
+/// Whether this `errno(3)` of Linux says that this process, or the machine, has no more of something for now: neither a setting is wrong then,
+/// nor a program of ours.
+pub fn is_scarce(errno: i32) -> bool {
+    /// EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, ENOBUFS, EDQUOT.
+    const SCARCE: [i32; 7] = [11, 12, 23, 24, 28, 105, 122];
+    SCARCE.contains(&errno)
 }
 
 /// An error and all its causes in one line.

@@ -174,6 +174,7 @@ impl Failed {
             Failed::Launch(LaunchError::Socket(_)) => crate::exit::TEMPORARY,
             Failed::Prepare(fault) => fault.code,
             Failed::Bug(_) | Failed::Shim(_) => crate::exit::INTERNAL,
+            Failed::Step(failure) if crate::exit::is_scarce(failure.errno) => crate::exit::TEMPORARY,
             Failed::Step(failure) => match failure.step {
                 Step::Exec | Step::WorkingDirectory | Step::Limits | Step::OomScore | Step::Nice => {
                     crate::exit::CONFIGURATION

@@ -29,7 +29,6 @@ use place::Placed;
 use source::{Entry, Kind};
 
 use crate::config::{Reader, parse};
-use crate::state::is_full;
 
 const MARKER: &str = ".version";
 
@@ -87,16 +86,6 @@ pub enum BootstrapError {
     Write { path: PathBuf, source: io::Error },
     #[error("bootstrap version must be one line of at most 256 printable characters")]
     Version,
-}
-
-impl BootstrapError {
-    /// A full disk may have room at the next try; the rest is for the operator to mend.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            BootstrapError::Target { source, .. } | BootstrapError::Write { source, .. } => is_full(source),
-            _ => false,
-        }
-    }
 }
 
 /// Copies what is missing. A second run with the same source changes nothing.

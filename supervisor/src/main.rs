@@ -65,7 +65,7 @@ fn run_command(flags: Flags, argv: Vec<OsString>, hardened: nix::Result<()>) -> 
     let result = hardened
         .and_then(|()| init::adopt_orphans())
         .map_err(|e| Fault {
-            code: exit::unless_temporary(exit::CONFINEMENT, &e),
+            code: if exit::is_scarce(e as i32) { exit::TEMPORARY } else { exit::CONFINEMENT },
             reason: format!("the supervisor cannot protect itself: {e}"),
         })
         .and_then(|()| Config::read(&sources, argv).map_err(|mistakes| all_mistakes(&mistakes)))
@@ -132,7 +132,7 @@ fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<
         return Err(all_mistakes(&mistakes));
     }
     if let Some(plan) = plan.filter(|_| defaults) {
-        let done = bootstrap::run(&plan).map_err(|e| Fault::setting(&e, e.is_temporary()))?;
+        let done = bootstrap::run(&plan).map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
         let target = plan.target.display();
         let mut text = format!("{target}: copied {}, kept {}, version {}\n", done.copied, done.kept, done.version);
         for path in &done.blocked {
@@ -142,7 +142,7 @@ fn bootstrap_parts(sources: &Sources, defaults: bool, provider: bool) -> Result<
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     if let (true, Some(home)) = (provider, home) {
-        match provider::write_once(&home, &settings).map_err(|e| Fault::setting(&e, e.is_temporary()))? {
+        match provider::write_once(&home, &settings).map_err(|e| Fault::new(exit::CONFIGURATION, &e))? {
             provider::Outcome::Written(path) => say(&format!("{}: written\n", path.display()))?,
             provider::Outcome::Kept(path) => say(&format!("{}: kept\n", path.display()))?,
             provider::Outcome::NotConfigured => {}
@@ -173,7 +173,8 @@ fn probe_command(flags: Flags, path: &str) -> u8 {
             let _ = say(&format!("{}\n", body.trim_end()));
             u8::from(!(200..300).contains(&status))
         }
-        Err(error) => complain(&Fault::new(1, &error), None),
+        // Whatever it was, the code is the answer.
+        Err(error) => complain(&Fault { code: 1, reason: exit::reason(&error) }, None),
     }
 }
 

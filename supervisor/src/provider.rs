@@ -16,7 +16,6 @@ use nix::unistd::fsync;
 use crate::bootstrap::directory::{self, Missing};
 use crate::bootstrap::place::{self, PlaceError, Placed};
 use crate::config::{Reader, parse};
-use crate::state::is_full;
 
 const DIRECTORY: &str = ".codex";
 const FILE: &str = "config.toml";
@@ -111,16 +110,6 @@ pub enum ProviderError {
     Directory { path: PathBuf, source: io::Error },
     #[error("{path} cannot be written")]
     Write { path: PathBuf, source: io::Error },
-}
-
-impl ProviderError {
-    /// A full disk may have room at the next try; the rest is for the operator to mend.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            ProviderError::Directory { source, .. } | ProviderError::Write { source, .. } => is_full(source),
-            _ => false,
-        }
-    }
 }
 
 /// Writes the file beneath `home` unless something has its name.

@@ -36,6 +36,10 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         Ok(key) => key,
         Err(problem) => return refused(&sessions, "headers", problem.into_response()),
     };
+    // Nobody has a place here who could not take it.
+    if let Some(response) = turned_away(&sessions) {
+        return response;
+    }
     let mut draining = sessions.draining.clone();
     let admitted = tokio::select! {
         biased;
@@ -47,14 +51,8 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
     }
     // Before the look: a drain that begins after it waits for this one.
     let coming = sessions.registry.coming();
-    if *sessions.draining.borrow() {
-        // Long enough for another gateway to be there, or to be found.
-        let wait = if sessions.lease.gateways() > 1 { ELSEWHERE } else { sessions.admission.window() };
-        return refused(&sessions, "draining", refusal(&sessions, "this gateway is stopping", wait));
-    }
-    if sessions.lease.is_lost() {
-        let wait = sessions.admission.window();
-        return refused(&sessions, "lease", refusal(&sessions, "this gateway has no lease now", wait));
+    if let Some(response) = turned_away(&sessions) {
+        return response;
     }
     let Some(upgrade) = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>() else {
         return Problem::bad("this connection cannot become a WebSocket").into_response();
@@ -71,6 +69,20 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL)),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// What anybody is answered while no session may begin here.
+fn turned_away(sessions: &Sessions) -> Option<Response> {
+    if *sessions.draining.borrow() {
+        // Long enough for another gateway to be there, or to be found.
+        let wait = if sessions.lease.gateways() > 1 { ELSEWHERE } else { sessions.admission.window() };
+        return Some(refused(sessions, "draining", refusal(sessions, "this gateway is stopping", wait)));
+    }
+    if sessions.lease.is_lost() {
+        let wait = sessions.admission.window();
+        return Some(refused(sessions, "lease", refusal(sessions, "this gateway has no lease now", wait)));
+    }
+    None
 }
 
 /// Whose token it is.

@@ -72,7 +72,8 @@ async fn worker(launcher: &Launcher, request: Request) -> Result<i32, Fault> {
         match tree.event().await.ok_or_else(lost)? {
             Event::Report(Report::Ended { exit, .. }) => return Ok(exit.code()),
             Event::Report(Report::Failed(failure)) => {
-                return Err(Fault { code: exit::CONFINEMENT, reason: format!("bootstrap: {}", failure.message) });
+                let code = if exit::is_scarce(failure.errno) { exit::TEMPORARY } else { exit::CONFINEMENT };
+                return Err(Fault { code, reason: format!("bootstrap: {}", failure.message) });
             }
             Event::Report(_) => {}
             Event::ShimLost(_) => return Err(lost()),

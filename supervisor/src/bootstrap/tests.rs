@@ -277,7 +277,7 @@ fn a_full_disk_leaves_nothing_half_done_and_the_next_run_goes_on() {
         scratch.plan.target = disk.join("config");
         let error = run(&scratch.plan).expect_err("does not fit");
         assert!(matches!(&error, BootstrapError::Write { path, .. } if *path == scratch.target("big")), "{error}");
-        assert!(error.is_temporary());
+        assert_eq!(crate::exit::unless_temporary(crate::exit::CONFIGURATION, &error), crate::exit::TEMPORARY);
         assert_eq!(scratch.names(), ["HEARTBEAT.md", "a-small"], "no marker, no part of a file");
         scratch.default("big", "fits now");
         assert_eq!(scratch.run().copied, 2);

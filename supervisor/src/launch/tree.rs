@@ -121,6 +121,7 @@ impl Conversation {
             match self.socket.try_write(self.outgoing.as_slices().0) {
                 Ok(written) => drop(self.outgoing.drain(..written)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.end_lifeline();
                     return self.outgoing.clear();
@@ -137,6 +138,7 @@ impl Conversation {
                 Ok(0) => return false,
                 Ok(n) => {
                     if !self.take(&bytes[..n]).await {
+                        self.end_lifeline();
                         return false;
                     }
                 }
@@ -150,8 +152,8 @@ impl Conversation {
         }
     }
 
-    /// The shim is gone, and its exit is on the way; or the kernel has no memory for what one tells the other: then each would wait for ever
-    /// for what does not come, so the shim is made to end. What it has said already can still be read.
+    /// The shim is gone, and its exit is on the way; or the kernel has no memory for what one tells the other, or it speaks another language:
+    /// then each would wait for ever for what does not come, so the shim is made to end. What it has said already can still be read.
     fn end_lifeline(&self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }

@@ -79,32 +79,27 @@ impl Fleet<'_> {
     /// A gateway joins the others, and gets its share of their sessions.
     pub(super) fn add(&mut self) -> Vec<Line> {
         println!("a gateway is added");
-        let (begun, added, refused) = (self.begun_sessions(), now_ns(), self.site.refused());
-        self.site.add(self.plan);
+        let (added, refused) = (now_ns(), self.site.refused());
+        self.site.start_one(self.plan);
         self.order(&Order::Before(self.site.addresses()));
         self.reals.now_before(&self.site.addresses());
-        let gateways = self.site.gateways.len();
-        // Each of the others keeps up to a tenth more than the mean, and one.
-        let share = (self.plan.links as f64 / gateways as f64 * 0.8).floor() - gateways as f64;
+        self.site.wait_together();
+        let (links, rate) = (self.plan.links as f64, self.plan.rate as f64);
+        let share = (0.8 * links / self.site.gateways.len() as f64).floor();
         let has = self.until_the_newest_has(share);
         let storm = Storm::since(added, self.returns());
-        let links = self.plan.links as f64;
+        let moves = format!("sandboxes that were asked to move for it, of {links}");
         vec![
             Line::at_least(
-                "sessions that a gateway got that joined, of a fair share less a fifth",
+                "sessions that a gateway got that joined, four fifths of a fair share",
                 share,
                 has,
                 "sessions",
             ),
-            Line::new(
-                "sandboxes that were asked to move for it",
-                links,
-                (self.begun_sessions() - begun) as f64,
-                "moves",
-            ),
+            Line::new(moves, links, self.site.moves(), "moves"),
             Line::new(
                 "sessions that began in the busiest second of it",
-                self.plan.rate as f64,
+                rate / 5.0,
                 storm.busiest_second() as f64,
                 "sessions",
             ),

@@ -58,7 +58,17 @@ impl Site {
 
     /// One more, which all others have seen on return.
     pub(super) fn add(&mut self, plan: &Plan) {
+        self.start_one(plan);
+        self.wait_together();
+    }
+
+    /// One more.
+    pub(super) fn start_one(&mut self, plan: &Plan) {
         self.gateways.push(self.build(plan).start());
+    }
+
+    /// All have seen all others.
+    pub(super) fn wait_together(&self) {
         if self.server.is_some() {
             let count = self.gateways.len() as f64;
             let sees_all = |gateway: &Gateway| gateway.metric("gateway_gateways") == count;
@@ -71,7 +81,7 @@ impl Site {
             .set("beat", &format!("{}ms", plan.beat().as_millis()))
             .set("admission_rate", &plan.rate.to_string())
             // Elsewhere those who move would be counted among those who come back.
-            .set("balance_after", if plan.add { "1s" } else { "1h" })
+            .set("balance_after", if plan.add { "5s" } else { "1h" })
             .set("grace", &format!("{}s", plan.grace().as_secs()))
             .set("log_level", "info");
         let ids = (0..plan.links).map(id).chain(probes::ids());
@@ -103,6 +113,11 @@ impl Site {
         let of = |gateway: &Gateway| gateway.metric("gateway_sessions");
         wait_until("the probes have gone", || self.gateways.iter().map(of).sum::<f64>() == links as f64);
         of(&self.gateways[0])
+    }
+
+    /// Sessions that they asked to move.
+    pub(super) fn moves(&self) -> f64 {
+        self.gateways.iter().map(|gateway| gateway.metric("gateway_moves_total")).sum()
     }
 
     /// Dials that they refused.

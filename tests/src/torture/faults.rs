@@ -51,7 +51,7 @@ enum Fault {
     SupervisorFull,
 }
 
-/// All of them.
+/// All of them; the first two where packets can be lost.
 pub const ALL: usize = FAULTS.len();
 const FAULTS: [Fault; 9] = [
     Fault::Loss,
@@ -67,12 +67,17 @@ const FAULTS: [Fault; 9] = [
 
 /// So many of them. `long` are those that last up to 40 s.
 pub fn measure(faults: usize, long: bool) -> Vec<Line> {
+    // The network namespace is this thread's.
+    std::thread::spawn(move || suffer(faults, long)).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn suffer(faults: usize, long: bool) -> Vec<Line> {
     let mut chance = Chance::seeded(0xa54f_f53a_5f1d_36f1);
     let Some(mut site) = Site::start() else { return Vec::new() };
     let mut stuck = 0;
     for round in 0..faults {
         chance.pause(500);
-        let fault = FAULTS[round % ALL];
+        let fault = site.possible()[round % site.possible().len()];
         let most = if long && round % 10 == 9 { LONG_MS } else { SHORT_MS };
         let lasts = Duration::from_millis(if long { 1000 } else { 200 }) + chance.millis(most);
         println!("{fault:?} for {} ms", lasts.as_millis());
@@ -91,7 +96,8 @@ pub fn measure(faults: usize, long: bool) -> Vec<Line> {
 }
 
 struct Site {
-    wire: Wire,
+    /// Where packets can be lost.
+    wire: Option<Wire>,
     gateway: Gateway,
     front: Balancer,
     sandboxes: [Sandbox; 2],
@@ -99,9 +105,9 @@ struct Site {
 }
 
 impl Site {
-    /// `None` where nobody may mount a disk or have a network, which is printed.
+    /// `None` where nobody may mount a disk, which is printed.
     fn start() -> Option<Site> {
-        let wire = Wire::enter()?;
+        let wire = Wire::enter();
         let disks = [Disk::mount()?, Disk::mount()?, Disk::mount()?];
         let database = format!("sqlite:{}", disks[2].path().join("gateway.db").display());
         let gateway = Gateway::build().set("database_url", &database).set("events_keep_count", "10000000").start();
@@ -116,6 +122,10 @@ impl Site {
             )
         });
         Some(Site { wire, gateway, front, sandboxes, disks })
+    }
+
+    fn possible(&self) -> &'static [Fault] {
+        if self.wire.is_some() { &FAULTS } else { &FAULTS[2..] }
     }
 
     fn suffer(&mut self, fault: Fault, lasts: Duration, which: usize) {
@@ -135,20 +145,20 @@ impl Site {
                 self.front.slow_down(Duration::from_millis(50));
                 wait();
             }
-            Fault::Loss => {
-                let _dropping = self.wire.drop_packets(self.front.address.port(), 25);
-                wait();
-            }
-            Fault::Silence => {
-                let _dropping = self.wire.drop_packets(self.front.address.port(), 100);
-                wait();
-            }
+            Fault::Loss => self.lose(25, wait),
+            Fault::Silence => self.lose(100, wait),
             Fault::GatewayStands => stand(self.gateway.pid(), wait),
             Fault::SupervisorStands => stand(self.sandboxes[which].supervisor.pid(), wait),
             Fault::GatewayFull => self.disks[2].fill(wait),
             Fault::SupervisorFull => self.disks[which].fill(wait),
         }
         self.front.mend();
+    }
+
+    fn lose(&self, percent: u8, wait: impl Fn()) {
+        let dropping = self.wire.as_ref().map(|wire| wire.drop_packets(self.front.address.port(), percent));
+        wait();
+        drop(dropping);
     }
 
     /// What does not work. Whoever is cut off again and again waits for up to a minute (docs/features/link.md).

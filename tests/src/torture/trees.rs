@@ -11,7 +11,7 @@ use super::load::{Sandbox, Settings, broken};
 use crate::bench::Line;
 use crate::control_plane::Gateway;
 use crate::processes;
-use crate::wait::LONG;
+use crate::wait::{LONG, within};
 
 /// Kills between two looks at whether everything works.
 const TOGETHER: usize = 20;
@@ -27,9 +27,18 @@ pub fn measure(kills: usize) -> Vec<Line> {
     let (mut done, mut stuck) = (0, 0);
     while done < kills && !sandboxes[0].supervisor.has_ended() {
         std::thread::sleep(Duration::from_millis(2) + chance.millis(30));
-        let beneath = processes::descendants(sandboxes[0].supervisor.pid());
+        let alive = || {
+            let mut beneath = processes::descendants(sandboxes[0].supervisor.pid());
+            beneath.retain(|&pid| processes::alive(pid));
+            (!beneath.is_empty()).then_some(beneath)
+        };
+        let Some(beneath) = within(LONG, alive) else {
+            println!("after {done} kills nothing runs any more");
+            stuck += 1;
+            break;
+        };
         // One that has just ended was not killed.
-        if beneath.is_empty() || kill(beneath[chance.below(beneath.len())], Signal::SIGKILL).is_err() {
+        if kill(beneath[chance.below(beneath.len())], Signal::SIGKILL).is_err() {
             continue;
         }
         done += 1;

@@ -24,28 +24,41 @@ impl Wire {
         unshare(CloneFlags::CLONE_NEWNET)
             .inspect_err(|error| eprintln!("skipped: no network namespace: {error}"))
             .ok()?;
-        run("ip", &["link", "set", "lo", "up"]);
+        // Some kernels have no chance.
+        let tried = run("ip", &["link", "set", "lo", "up"]).and_then(|()| lose(1, 1)).and_then(|()| lose_nothing());
+        tried.inspect_err(|error| eprintln!("skipped: no packets are lost: {error}")).ok()?;
         Some(Wire(()))
     }
 
     /// Of all packets to or from `port`, so many of a hundred.
     pub(super) fn drop_packets(&self, port: u16, percent: u8) -> Dropping<'_> {
-        let (port, probability) = (port.to_string(), format!("{:.2}", f64::from(percent) / 100.0));
-        for end in ["--dport", "--sport"] {
-            let chance = ["-m", "statistic", "--mode", "random", "--probability", &probability];
-            run("iptables", &[&["-A", "INPUT", "-p", "tcp", end, &port], &chance[..], &["-j", "DROP"]].concat());
-        }
+        lose(port, percent).expect("it was tried");
         Dropping { _wire: self }
     }
 }
 
 impl Drop for Dropping<'_> {
     fn drop(&mut self) {
-        run("iptables", &["-F", "INPUT"]);
+        if let Err(error) = lose_nothing() {
+            eprintln!("packets are lost for good: {error}");
+        }
     }
 }
 
-fn run(command: &str, arguments: &[&str]) {
-    let output = Command::new(command).args(arguments).output().expect("it is there");
-    assert!(output.status.success(), "{command} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+fn lose(port: u16, percent: u8) -> Result<(), String> {
+    let (port, probability) = (port.to_string(), format!("{:.2}", f64::from(percent) / 100.0));
+    ["--dport", "--sport"].into_iter().try_for_each(|end| {
+        let chance = ["-m", "statistic", "--mode", "random", "--probability", &probability];
+        run("iptables", &[&["-w", "-A", "INPUT", "-p", "tcp", end, &port], &chance[..], &["-j", "DROP"]].concat())
+    })
+}
+
+fn lose_nothing() -> Result<(), String> {
+    run("iptables", &["-w", "-F", "INPUT"])
+}
+
+fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(command).args(arguments).output().map_err(|error| error.to_string())?;
+    let told = || format!("{command} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    output.status.success().then_some(()).ok_or_else(told)
 }

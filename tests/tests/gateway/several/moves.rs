@@ -131,7 +131,7 @@ fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds
 fn a_sandbox_on_which_a_call_is_under_way_is_not_asked_to_move() {
     const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let Some(server) = Postgres::start() else { return };
-    let first = one(&server).set("balance_after", "1s").start();
+    let first = one(&server).set("balance_after", "5s").start();
     let front = Balancer::before(&[first.address]);
     let supervisors: Vec<Supervisor> = IDS.iter().map(|id| supervisor(id, front.address)).collect();
     wait_until("all are there", || first.metric("gateway_sessions") == IDS.len() as f64);
@@ -145,10 +145,12 @@ fn a_sandbox_on_which_a_call_is_under_way_is_not_asked_to_move() {
 
     let second = one(&server).start();
     front.now_before(&[second.address]);
+    // Four fifths of four at least, and whoever was asked has come.
     wait_until("it has its share", || {
-        first.metric("gateway_sessions") == 4.0 && second.metric("gateway_sessions") == 4.0
+        let (here, there) = (first.metric("gateway_sessions"), second.metric("gateway_sessions"));
+        there >= 3.0 && here + there == IDS.len() as f64 && first.metric("gateway_moves_total") == there
     });
-    assert_eq!((first.metric("gateway_moves_total"), second.metric("gateway_moves_total")), (4.0, 0.0));
+    assert_eq!(second.metric("gateway_moves_total"), 0.0);
     assert_eq!(times(&first, "a", "a session began").len(), 1);
     client.type_in("two\r");
     client.wait_text("two\r\ntwo");
