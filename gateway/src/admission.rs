@@ -6,8 +6,8 @@
 //! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half a second later. Everybody is told the window P in which a fleet of this size should spread
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
-//! Of several gateways behind one address, each has the places that it gave away, and whoever was refused comes to any of them. So a place
-//! whose owner is late goes to somebody else: as many who come elsewhere come here. Whoever is later still begins anew.
+//! A place whose owner is late goes to somebody else. Of several gateways behind one address, each has the places that it gave away, and whoever was
+//! refused comes to any of them: as many who come elsewhere come here. Whoever is later still begins anew.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,9 +23,8 @@ const HELD: Duration = Duration::from_secs(2);
 const WAITING: usize = 1024;
 /// Clocks and timers of both sides are so coarse.
 const EARLY: Duration = Duration::from_millis(10);
-/// Where there are several gateways, whoever is later than this, the time of some handshakes, has probably come to another one: its place is
-/// anybody's. By the second it is nobody's, also where there is one gateway, so that there is no burst of those who are all late: after the
-/// gateway itself has stood still, say.
+/// Whoever is later than this, the time of some handshakes, has probably come to another gateway, or is far away: its place is
+/// anybody's. By the second it is nobody's, so that there is no burst of those who are all late: after the gateway itself has stood still, say.
 const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 /// Bounds of P.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
@@ -82,7 +81,6 @@ impl Admission {
     /// Whether this sandbox may begin a session `now`; else after how long.
     fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
         let step = Duration::from_secs(1) / self.rate;
-        let several = self.gateways.load(Ordering::Relaxed) > 1;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.tidy(now);
         if let Some(&slot) = book.reserved.get(sandbox) {
@@ -94,7 +92,6 @@ impl Admission {
         }
         let slot = book.free.max(now);
         if slot > now
-            && several
             && let Some(late) = book.late(now)
         {
             book.give_up(late);
@@ -223,11 +220,13 @@ mod tests {
                 }
             }));
         }
-        tokio::task::yield_now().await;
+        // A sleep ends when nobody else has anything to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
         // All timers are over when anybody looks.
         tokio::time::advance(Duration::from_secs(5)).await;
-        tokio::task::yield_now().await;
-        assert!(begun.load(Ordering::Relaxed) <= 60, "{begun:?} at once");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(begun.load(Ordering::Relaxed) <= 3, "{begun:?} at once");
     }
 
     #[tokio::test(start_paused = true)]
@@ -247,10 +246,9 @@ mod tests {
     }
 
     /// Thousands who come at once, each time to any of three gateways behind one address.
-    fn seconds_until_all_are_in(told: usize) -> (f64, usize) {
+    fn seconds_until_all_are_in(late: Duration) -> (f64, usize) {
         let now = Instant::now();
         let admissions: Vec<Admission> = (0..3).map(|_| Admission::new(100, now)).collect();
-        admissions.iter().for_each(|admission| admission.set_gateways(told));
         let mut waiting: BTreeMap<(Duration, usize), u64> =
             (0..3_000).map(|i| ((Duration::ZERO, i), i as u64)).collect();
         let (mut last, mut seconds) = (Duration::ZERO, BTreeMap::<u64, usize>::new());
@@ -263,20 +261,21 @@ mod tests {
                     last = at;
                     *seconds.entry(at.as_secs()).or_default() += 1;
                 }
-                Err(wait) => drop(waiting.insert((at + wait + Duration::from_millis(30 + random % 70), who), random)),
+                Err(wait) => drop(waiting.insert((at + wait + late + Duration::from_millis(random % 70), who), random)),
             }
         }
         (last.as_secs_f64(), seconds.values().copied().max().unwrap_or(0))
     }
 
     #[test]
-    fn places_of_those_who_came_to_another_gateway_are_not_wasted() {
-        let (all, busiest) = seconds_until_all_are_in(3);
-        // 3,000 at 300 a second take 10 s.
-        assert!(all < 14.0, "{all} s");
-        assert!(busiest <= 375, "{busiest} in one second, where 300 may come");
-        let (kept, _) = seconds_until_all_are_in(1);
-        assert!(kept > 1.3 * all, "{kept} s where each place is kept, {all} s where it is given on");
+    fn places_of_those_who_came_to_another_gateway_or_are_late_are_not_wasted() {
+        // Soon after their time, and later than anybody's place is kept.
+        for late in [30, 600].map(Duration::from_millis) {
+            let (all, busiest) = seconds_until_all_are_in(late);
+            // 3,000 at 300 a second take 10 s.
+            assert!(all < 14.0, "{all} s");
+            assert!(busiest <= 375, "{busiest} in one second, where 300 may come");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::session::close;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::sessions::Streams;
 
@@ -47,6 +48,8 @@ pub struct Live {
     pub fence: i64,
     /// When it began, by the wall clock.
     pub begun_ms: i64,
+    /// The same, for comparing: no clock that is set.
+    pub begun: Instant,
     /// When it was heard last.
     pub heard_ms: AtomicI64,
     /// Byte streams to the sandbox; `None` where it cannot have any.
@@ -66,6 +69,7 @@ impl Live {
             sandbox,
             fence,
             begun_ms: now_ms,
+            begun: Instant::now(),
             heard_ms: AtomicI64::new(now_ms),
             streams: streams.then(|| Arc::new(Streams::new(wake.clone()))),
             state: Mutex::new(None),

@@ -19,7 +19,7 @@ fn a_small_fleet_moves_to_the_successor_of_a_gateway_that_is_drained() {
 
 #[test]
 fn a_gateway_that_joins_gets_its_share_of_a_small_fleet() {
-    run(Plan { gateways: 2, add: true, ..small() });
+    run(Plan { gateways: 2, add: true, rate: 100, ..small() });
 }
 
 #[test]

@@ -10,16 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Sessions;
-use crate::awake::wall_ms;
 use crate::exit::reason;
 use crate::lease::{Lease, Standing};
 use crate::registry::{Live, Order};
 
-/// Between two looks at how they are spread.
-const LOOK: Duration = Duration::from_secs(2);
+/// Asked between two looks at how they are spread.
+const BATCH: Duration = Duration::from_secs(2);
+/// Before the next look, where somebody may just have been asked, and where there are only those on whom a call is under way.
+const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// So many looks without anybody to ask, and it is over: whoever was asked and has not gone by then does not go.
 const IDLE: usize = 10;
 
@@ -33,9 +34,9 @@ pub async fn run(sessions: Arc<Sessions>, after: Duration) {
         let joined: BTreeSet<String> = now.difference(&known).cloned().collect();
         known = now;
         if !joined.is_empty() {
-            let since_ms = wall_ms();
+            let since = Instant::now();
             sleep(after).await;
-            balance(&sessions, &joined, since_ms).await;
+            balance(&sessions, &joined, since).await;
         }
     }
 }
@@ -48,19 +49,21 @@ fn there(lease: &Lease) -> BTreeSet<String> {
 }
 
 /// Until those who have `joined` have their share, or this gateway has asked all that it has above its own.
-async fn balance(sessions: &Sessions, joined: &BTreeSet<String>, since_ms: i64) {
-    let mut idle = 0;
+async fn balance(sessions: &Sessions, joined: &BTreeSet<String>, since: Instant) {
+    let (mut idle, mut total) = (0, 0);
     while idle < IDLE
-        && let Some(Pace { above, each }) = pace(sessions, joined).await
+        && let Some(Pace { above, each }) = pace(sessions, joined, &mut total).await
     {
-        let batch = (LOOK.as_micros() / each.as_micros()).max(1) as usize;
+        let batch = (BATCH.as_micros() / each.as_micros()).max(1) as usize;
         let (asked, others): (Vec<_>, Vec<_>) =
             sessions.registry.all().into_iter().partition(|live| live.is_asked_to_go());
         // Those who were asked are on their way, and not above the mean any more.
         let most = above.saturating_sub(asked.len()).min(batch);
-        let may = others.into_iter().filter(|live| live.begun_ms < since_ms && is_quiet(live));
-        let ask: Vec<Arc<Live>> = may.take(most).collect();
+        let older = others.into_iter().filter(|live| live.begun < since);
+        let (may, busy): (Vec<_>, Vec<_>) = older.partition(|live| is_quiet(live));
+        let ask: Vec<Arc<Live>> = may.into_iter().take(most).collect();
         idle = if ask.is_empty() { idle + 1 } else { 0 };
+        let wait = if ask.is_empty() && most > 0 && !busy.is_empty() { LOOK.1 } else { LOOK.0 };
         for live in ask {
             // A call may have come meanwhile.
             if is_quiet(&live) {
@@ -69,7 +72,7 @@ async fn balance(sessions: &Sessions, joined: &BTreeSet<String>, since_ms: i64) 
             }
             sleep(each).await;
         }
-        sleep(LOOK / 4).await;
+        sleep(wait).await;
     }
 }
 
@@ -81,8 +84,8 @@ struct Pace {
     each: Duration,
 }
 
-/// `None` once it is over.
-async fn pace(sessions: &Sessions, joined: &BTreeSet<String>) -> Option<Pace> {
+/// `None` once it is over. Whoever is on the way is in nobody's count, so the largest `total` that was seen is the one that counts.
+async fn pace(sessions: &Sessions, joined: &BTreeSet<String>, total: &mut usize) -> Option<Pace> {
     loop {
         if *sessions.draining.borrow() {
             return None;
@@ -91,13 +94,14 @@ async fn pace(sessions: &Sessions, joined: &BTreeSet<String>) -> Option<Pace> {
         match sessions.store.sessions_by_owner().await {
             Ok(counts) => {
                 let there: BTreeSet<&String> = held.there.keys().collect();
-                let above = above(&counts, &held.id, &there, joined)?;
+                *total = counts.values().sum::<usize>().max(*total);
+                let above = above(&counts, *total, &held.id, &there, joined)?;
                 let others = u32::try_from(there.len() - 1).unwrap_or(u32::MAX).max(1);
                 return Some(Pace { above, each: Duration::from_secs(10) / sessions.admission.rate() * others });
             }
             Err(error) => {
                 tracing::debug!(error = reason(&error), "how sessions are spread cannot be read now");
-                sleep(LOOK).await;
+                sleep(BATCH).await;
             }
         }
     }
@@ -106,15 +110,15 @@ async fn pace(sessions: &Sessions, joined: &BTreeSet<String>) -> Option<Pace> {
 /// How many sessions this gateway has above the mean; `None` where those who have joined have their share, or have gone.
 fn above(
     counts: &BTreeMap<String, usize>,
+    total: usize,
     id: &str,
     there: &BTreeSet<&String>,
     joined: &BTreeSet<String>,
 ) -> Option<usize> {
     let count = |id: &str| counts.get(id).copied().unwrap_or(0);
     // One that has none and has not just come is about to go.
-    let take_part = there.iter().filter(|&&id| joined.contains(id) || count(id) > 0);
-    let of: Vec<usize> = take_part.map(|id| count(id)).collect();
-    let mean = of.iter().sum::<usize>().div_ceil(of.len().max(1));
+    let take_part = there.iter().filter(|&&id| joined.contains(id) || count(id) > 0).count();
+    let mean = total.div_ceil(take_part.max(1));
     let poorest = there.iter().filter(|&&id| joined.contains(id)).map(|id| count(id)).min()?;
     (poorest < mean * 4 / 5).then(|| count(id).saturating_sub(mean))
 }
@@ -134,7 +138,8 @@ mod tests {
         let counts: BTreeMap<_, _> = gateways.iter().filter(|(_, n)| *n > 0).map(|(id, n)| (name(id), *n)).collect();
         let joined = gateways.iter().filter(|(id, _)| id.ends_with('+')).map(|(id, _)| name(id)).collect();
         let all: Vec<String> = gateways.iter().map(|(id, _)| name(id)).collect();
-        all.iter().map(|id| above(&counts, id, &all.iter().collect(), &joined)).collect()
+        let total = gateways.iter().map(|(_, n)| n).sum();
+        all.iter().map(|id| above(&counts, total, id, &all.iter().collect(), &joined)).collect()
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Fleet<'_> {
 
     /// Sessions of the gateway that has joined, once it has so many and nobody is on the way, or when it should have had them for long.
     fn until_the_newest_has(&mut self, share: f64) -> f64 {
-        let asked_in_a_second = (self.plan.rate * self.plan.gateways) as f64 / 10.0;
+        let asked_in_a_second = self.plan.rate as f64 / 10.0;
         let deadline =
             Instant::now() + Duration::from_secs_f64(2.0 * self.plan.links as f64 / asked_in_a_second) + LONG;
         let newest = self.site.gateways.len() - 1;

@@ -81,7 +81,7 @@ impl Site {
             .set("beat", &format!("{}ms", plan.beat().as_millis()))
             .set("admission_rate", &plan.rate.to_string())
             // Elsewhere those who move would be counted among those who come back.
-            .set("balance_after", if plan.add { "5s" } else { "1h" })
+            .set("balance_after", if plan.add { "10s" } else { "1h" })
             .set("grace", &format!("{}s", plan.grace().as_secs()))
             .set("log_level", "info");
         let ids = (0..plan.links).map(id).chain(probes::ids());

@@ -91,6 +91,8 @@ fn suffer(faults: usize, long: bool) -> Vec<Line> {
     let mut account = Account::default();
     account.settle(&mut site.sandboxes, &site.gateway);
     let mut lines = account.lines(&faults);
+    // Without the means for all of them it is another run.
+    lines.push(Line::at_least("kinds of them", ALL as f64, site.possible().len() as f64, "kinds"));
     lines.push(Line::new(format!("of {faults}, those after which not all works again"), 0.0, stuck as f64, "faults"));
     lines
 }

@@ -101,9 +101,10 @@ impl Site {
         self.gateway.directory().to_path_buf()
     }
 
+    /// Whoever is cut off again and again waits for up to a minute (docs/features/link.md).
     fn all_are_there(&self) -> bool {
         let there = || sessions(&self.gateway, &self.authority) == SANDBOXES.len() as f64;
-        within(LONG, || there().then_some(())).is_some()
+        within(2 * LONG, || there().then_some(())).is_some()
     }
 
     /// Another certificate of the same authority.

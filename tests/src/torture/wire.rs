@@ -21,12 +21,10 @@ impl Wire {
         if !needs::commands(&["ip", "iptables"]) {
             return None;
         }
-        unshare(CloneFlags::CLONE_NEWNET)
-            .inspect_err(|error| eprintln!("skipped: no network namespace: {error}"))
-            .ok()?;
-        // Some kernels have no chance.
-        let tried = run("ip", &["link", "set", "lo", "up"]).and_then(|()| lose(1, 1)).and_then(|()| lose_nothing());
-        tried.inspect_err(|error| eprintln!("skipped: no packets are lost: {error}")).ok()?;
+        // In another thread first: who is in a namespace without a network stays there. And some kernels have no chance.
+        let trial = || enter().and_then(|()| lose(1, 1)).and_then(|()| lose_nothing());
+        let tried = std::thread::spawn(trial).join().unwrap_or_else(|_| Err("it panicked".into()));
+        tried.and_then(|()| enter()).inspect_err(|error| eprintln!("skipped: no packets are lost: {error}")).ok()?;
         Some(Wire(()))
     }
 
@@ -43,6 +41,11 @@ impl Drop for Dropping<'_> {
             eprintln!("packets are lost for good: {error}");
         }
     }
+}
+
+fn enter() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
+    run("ip", &["link", "set", "lo", "up"])
 }
 
 fn lose(port: u16, percent: u8) -> Result<(), String> {

@@ -131,7 +131,7 @@ fn a_gateway_that_stops_hands_its_sessions_over_and_none_is_away_for_two_seconds
 fn a_sandbox_on_which_a_call_is_under_way_is_not_asked_to_move() {
     const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let Some(server) = Postgres::start() else { return };
-    let first = one(&server).set("balance_after", "5s").start();
+    let first = one(&server).set("balance_after", "10s").start();
     let front = Balancer::before(&[first.address]);
     let supervisors: Vec<Supervisor> = IDS.iter().map(|id| supervisor(id, front.address)).collect();
     wait_until("all are there", || first.metric("gateway_sessions") == IDS.len() as f64);
