@@ -22,7 +22,7 @@ use super::end::End;
 /// No more is put into a buffer that has so many bytes.
 const FULL: usize = 32 * 1024;
 /// Read at a time. It is held for as long as the session lasts, and nearly all that comes are beats.
-const READ: usize = 1024;
+const READ: usize = 768;
 /// How long a peer may take to read our last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What it may still be sending meanwhile.
