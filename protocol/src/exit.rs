@@ -44,6 +44,11 @@ pub fn unless_temporary(code: u8, error: &(dyn Error + 'static)) -> u8 {
     if causes.any(|cause| number(cause).is_some_and(is_scarce)) { TEMPORARY } else { code }
 }
 
+/// This code; [`TEMPORARY`] where this `errno` says that something [is scarce](is_scarce).
+pub fn unless_scarce(code: u8, errno: i32) -> u8 {
+    if is_scarce(errno) { TEMPORARY } else { code }
+}
+
 /// Whether this `errno(3)` of Linux says that this process, or the machine, has no more of something for now: neither a setting is wrong then,
 /// nor a program of ours.
 pub fn is_scarce(errno: i32) -> bool {

@@ -65,7 +65,7 @@ fn run_command(flags: Flags, argv: Vec<OsString>, hardened: nix::Result<()>) -> 
     let result = hardened
         .and_then(|()| init::adopt_orphans())
         .map_err(|e| Fault {
-            code: if exit::is_scarce(e as i32) { exit::TEMPORARY } else { exit::CONFINEMENT },
+            code: exit::unless_scarce(exit::CONFINEMENT, e as i32),
             reason: format!("the supervisor cannot protect itself: {e}"),
         })
         .and_then(|()| Config::read(&sources, argv).map_err(|mistakes| all_mistakes(&mistakes)))

@@ -72,7 +72,7 @@ async fn worker(launcher: &Launcher, request: Request) -> Result<i32, Fault> {
         match tree.event().await.ok_or_else(lost)? {
             Event::Report(Report::Ended { exit, .. }) => return Ok(exit.code()),
             Event::Report(Report::Failed(failure)) => {
-                let code = if exit::is_scarce(failure.errno) { exit::TEMPORARY } else { exit::CONFINEMENT };
+                let code = exit::unless_scarce(exit::CONFINEMENT, failure.errno);
                 return Err(Fault { code, reason: format!("bootstrap: {}", failure.message) });
             }
             Event::Report(_) => {}
