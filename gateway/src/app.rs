@@ -126,7 +126,7 @@ pub struct Running {
 /// Serve until a stop signal.
 pub async fn serve(mut config: Config) -> Result<(), Fault> {
     let mut stops = Stops::new()?;
-    let listener = listen(config.listen).await?;
+    let listener = listen(config.listen)?;
     let (mut backend, mut follow) = (None::<Arc<dyn Backend>>, None);
     if let Some(kubernetes) = config.kubernetes.clone() {
         let kubernetes = connect(kubernetes).await?;
@@ -184,8 +184,8 @@ fn bad(finding: Finding) -> Option<String> {
 }
 
 /// The listener, to be given to [`start`].
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
-    listener::bind(address).await.map_err(|error| {
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
+    peer::listen::bind(address).map_err(|error| {
         let reason = format!("cannot listen on {address}: {error}");
         Fault { code: exit::unless_temporary(exit::UNAVAILABLE, &error), reason }
     })

@@ -70,10 +70,10 @@ pub async fn start(options: Options, config: app::Config, stops: &mut Stops) -> 
     })?;
     let directory = Directory::open(&path).map_err(|error| error.fault())?;
     let listener = match (options.listen, directory.address()) {
-        (Some(address), _) => app::listen(address).await?,
-        (None, before) => match app::listen(before.unwrap_or(USUAL)).await {
+        (Some(address), _) => app::listen(address)?,
+        (None, before) => match app::listen(before.unwrap_or(USUAL)) {
             Ok(listener) => listener,
-            Err(_) => app::listen((Ipv4Addr::LOCALHOST, 0).into()).await?,
+            Err(_) => app::listen((Ipv4Addr::LOCALHOST, 0).into())?,
         },
     };
     let address = listener.local_addr().map_err(|error| Fault::new(exit::INTERNAL, &error))?;

@@ -3,8 +3,6 @@
 //! Promises: TLS where there is a certificate, its handshake within 5 s; a head of at most 16 KiB within 5 s; at most [`CONNECTIONS`] at
 //! once that are no sessions ([`peer::places`]); a panic in a request closes that connection only; on a stop nothing new is accepted and what is being answered is finished.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,16 +28,6 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// hyper's read buffer, and so the largest head.
 const HEAD_BYTES: usize = 16 * 1024;
-
-/// Listen on `address`. Where it is the default and this kernel has no IPv6, on all IPv4 addresses.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        other => other,
-    }
-}
 
 /// Serve until `stop` says so; then until every request is answered.
 pub async fn serve(

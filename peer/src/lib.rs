@@ -1,4 +1,5 @@
-//! Whom we call: an [`address`], its name resolved ([`names`]), TCP, and [`tls`] where it is asked for. And who calls us: [`places`].
+//! Whom we call: an [`address`], its name resolved ([`names`]), TCP, and [`tls`] where it is asked for. And who calls us: [`listen`],
+//! [`places`].
 //!
 //! What supervisor and gateway share when they call somebody, or are called. Nothing of it asks the C library for names, which a static
 //! program cannot.
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub mod address;
+pub mod listen;
 pub mod names;
 pub mod places;
 pub mod random;

@@ -3,6 +3,7 @@
 //! Start: listener (health answers from here on) → state directory → bootstrap → agent. Stop, on one page and under
 //! one deadline: see [`stop`].
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,7 +66,7 @@ struct App {
     /// Ends only by a bug; without it nothing is reaped and no signal is heard.
     init: JoinHandle<()>,
     /// The same for the listener.
-    listener: JoinHandle<()>,
+    listener: JoinHandle<Infallible>,
     reaper: Reaper,
     stops: watch::Receiver<Stops>,
     stopper: watch::Sender<Stops>,
@@ -287,18 +288,15 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
 }
 
 /// Bind and serve; the address goes to the log, since port 0 picks one.
-fn listen(config: &Config, routes: axum::Router, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, Fault> {
+fn listen(config: &Config, routes: axum::Router, metrics: Arc<Metrics>) -> Result<JoinHandle<Infallible>, Fault> {
     let unavailable = |source: io::Error| Fault {
         code: exit::unless_temporary(exit::UNAVAILABLE, &source),
         reason: format!("cannot listen on {}: {source}; free the port or set SUPERVISOR_LISTEN", config.listen),
     };
-    let listener = http::bind(config.listen).map_err(unavailable)?;
+    let listener = peer::listen::bind(config.listen).map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-    Ok(tokio::spawn(async move {
-        let Err(error) = http::serve(listener, routes, metrics).await;
-        tracing::error!(%error, "the listener cannot be served");
-    }))
+    Ok(tokio::spawn(http::serve(listener, routes, metrics)))
 }
 
 /// The open state directory, and how the run that it remembers ended.

@@ -6,8 +6,7 @@
 //! closes that connection only.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,18 +60,6 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// A task as it is told is far smaller.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
-/// Listen on `address`. Where it is the default and this kernel has no IPv6, on all IPv4 addresses.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let listener = match std::net::TcpListener::bind(address) {
-        Err(e) if address.ip().is_unspecified() && e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))?
-        }
-        other => other?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// All routes: health and metrics are open, the rest needs the token.
 pub fn routes(view: Arc<View>, api: Api, verifier: Verifier) -> Router {
     let health = Router::new()
@@ -98,8 +85,7 @@ pub fn routes(view: Arc<View>, api: Api, verifier: Verifier) -> Router {
 }
 
 /// Serve until dropped.
-pub async fn serve(listener: std::net::TcpListener, routes: Router, metrics: Arc<Metrics>) -> io::Result<Infallible> {
-    let listener = TcpListener::from_std(listener)?;
+pub async fn serve(listener: TcpListener, routes: Router, metrics: Arc<Metrics>) -> Infallible {
     let (inside, outside) = (Places::new(CONNECTIONS), Places::new(CONNECTIONS));
     loop {
         let (stream, peer) = match listener.accept().await {

@@ -107,6 +107,22 @@ impl Dialler {
         }
     }
 
+    /// The same where the other side may be gone, or not let it in: then it says for how long not.
+    pub fn try_begin(address: SocketAddr, sandbox: &str) -> io::Result<Result<(Dialler, Welcome), Duration>> {
+        let mut dialler = match Dialler::upgrade(address, &token_of(sandbox))? {
+            Ok(dialler) => dialler,
+            Err(refused) => {
+                let refusal = serde_json::from_str(&refused.body).map(|it: Refusal| it.reconnect_in_ms);
+                return Ok(Err(Duration::from_millis(refusal.unwrap_or_default())));
+            }
+        };
+        dialler.send(&FromSupervisor::Hello(Box::new(hello(sandbox))));
+        match dialler.receive() {
+            Received::Frame(FromGateway::Welcome(welcome)) => Ok(Ok((dialler, *welcome))),
+            _ => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
     /// Send a frame; a connection that is gone is seen when something is received.
     pub fn send(&mut self, frame: &FromSupervisor) {
         self.send_text(&encode(frame));
@@ -130,19 +146,39 @@ impl Dialler {
     /// What comes next.
     pub fn receive(&mut self) -> Received {
         loop {
-            match self.socket.read() {
-                Ok(Message::Text(text)) => {
-                    return Received::Frame(FromGateway::decode(&text).expect("a gateway sends frames"));
-                }
-                Ok(Message::Binary(bytes)) => return Received::Binary(bytes.to_vec()),
-                Ok(Message::Close(Some(frame))) => return Received::Closed(frame.code.into()),
-                Ok(Message::Close(None)) | Err(Error::Io(_) | Error::ConnectionClosed | Error::Protocol(_)) => {
-                    return Received::Lost;
-                }
-                Ok(_) => {}
-                Err(error) => panic!("{error}"),
+            let read = self.socket.read();
+            if let Some(received) = Dialler::received(read) {
+                return received;
             }
         }
+    }
+
+    /// What a message is to a test; none where it is the WebSocket's own.
+    fn received(read: Result<Message, Error>) -> Option<Received> {
+        match read {
+            Ok(Message::Text(text)) => {
+                Some(Received::Frame(FromGateway::decode(&text).expect("a gateway sends frames")))
+            }
+            Ok(Message::Binary(bytes)) => Some(Received::Binary(bytes.to_vec())),
+            Ok(Message::Close(Some(frame))) => Some(Received::Closed(frame.code.into())),
+            Ok(Message::Close(None)) | Err(Error::Io(_) | Error::ConnectionClosed | Error::Protocol(_)) => {
+                Some(Received::Lost)
+            }
+            Ok(_) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// What comes within `patience`; what has begun to come is not lost.
+    pub fn receive_within(&mut self, patience: Duration) -> Option<Received> {
+        self.stream().set_read_timeout(Some(patience)).expect("a socket");
+        let waiting = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let received = match self.socket.read() {
+            Err(Error::Io(error)) if waiting(&error) => None,
+            read => Dialler::received(read),
+        };
+        self.stream().set_read_timeout(Some(LONG)).expect("a socket");
+        received
     }
 
     /// The next frame that `pick` takes; others are passed over.
@@ -182,29 +218,17 @@ impl Dialler {
         }
     }
 
-    /// Answer HTTP on the session's streams, as a supervisor does: `answer` gets each request whole and makes the whole
-    /// response. Until the session ends; bytes that were sent on streams are added to `sent`.
+    /// Answer HTTP on the session's streams until the session ends; bytes that were sent on streams are added to `sent`.
     pub fn serve(mut self, sent: &AtomicU64, answer: impl Fn(&str) -> Vec<u8>) -> Received {
-        let mut mux = Mux::new(Side::Supervisor);
-        let mut calls: BTreeMap<u32, Call> = BTreeMap::new();
+        let mut server = Server::default();
         loop {
-            for (id, call) in &mut calls {
-                call.advance(*id, &mut mux, &answer);
-            }
-            while let Some((message, _)) = mux.next_message() {
-                sent.fetch_add(message.len() as u64, Ordering::Relaxed);
-                self.send_binary(message);
-                calls.iter_mut().for_each(|(id, call)| call.advance(*id, &mut mux, &answer));
-            }
             match self.receive() {
-                Received::Binary(message) => match mux.receive(&message).expect("a gateway sends frames") {
-                    Some(Event::Opened(id)) => drop(calls.insert(id, Call::default())),
-                    Some(Event::Over(id)) => {
-                        calls.remove(&id);
-                        mux.forget(id);
+                Received::Binary(message) => {
+                    for message in server.receive(&message, &answer) {
+                        sent.fetch_add(message.len() as u64, Ordering::Relaxed);
+                        self.send_binary(message);
                     }
-                    _ => {}
-                },
+                }
                 Received::Frame(_) => {}
                 end => return end,
             }
@@ -214,6 +238,40 @@ impl Dialler {
     /// The socket itself.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
+    }
+}
+
+/// Answers HTTP on a session's streams, as a supervisor does.
+pub struct Server {
+    mux: Mux,
+    calls: BTreeMap<u32, Call>,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server { mux: Mux::new(Side::Supervisor), calls: BTreeMap::new() }
+    }
+}
+
+impl Server {
+    /// What is to be sent now that this has come: `answer` gets each request whole and makes the whole response.
+    pub fn receive(&mut self, message: &[u8], answer: &impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
+        match self.mux.receive(message).expect("a gateway sends frames") {
+            Some(Event::Opened(id)) => drop(self.calls.insert(id, Call::default())),
+            Some(Event::Over(id)) => {
+                self.calls.remove(&id);
+                self.mux.forget(id);
+            }
+            _ => {}
+        }
+        let mut messages = Vec::new();
+        loop {
+            self.calls.iter_mut().for_each(|(id, call)| call.advance(*id, &mut self.mux, answer));
+            match self.mux.next_message() {
+                Some((message, _)) => messages.push(message),
+                None => return messages,
+            }
+        }
     }
 }
 

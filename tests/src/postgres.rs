@@ -78,10 +78,13 @@ impl Postgres {
         child
     }
 
-    /// As in a crash: nothing is finished, and what was committed is there after the next start.
-    pub fn crash(&mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT).expect("our own child");
+    /// kill -9 of all its processes: nothing is finished, and what was committed is there after the next start.
+    pub fn kill(&mut self) {
+        let trees = processes::descendants(Pid::from_raw(self.child.id() as i32));
+        self.signal_all(Signal::SIGKILL);
         self.child.wait().expect("our own child");
+        // Its memory is theirs as well, and another server would not begin beside them.
+        wait_until("the end of its processes", || !trees.iter().any(|&pid| processes::alive(pid)));
     }
 
     /// It is there and takes connections, and says nothing any more: as behind a network that drops everything.

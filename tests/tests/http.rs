@@ -2,6 +2,8 @@
 
 #[path = "http/deadlines.rs"]
 mod deadlines;
+#[path = "http/queue.rs"]
+mod queue;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -44,3 +44,8 @@ fn secrets_are_replaced_while_records_flow_and_nobody_falls_back() {
 fn gateways_are_replaced_one_after_the_other_and_nobody_is_away_for_long() {
     assert!(kept(&torture::rolling::measure(2)));
 }
+
+#[test]
+fn of_two_supervisors_that_are_one_sandbox_only_the_newer_is_stored_and_answers() {
+    assert!(kept(&torture::twins::measure(4)));
+}

@@ -1,18 +1,11 @@
 //! kill -9 of both ends of the link under load, at any instant: each record that a supervisor produced is in the gateway's
-//! store once and unaltered, or in a gap, and each task that a client saw created has one end there. The same with several gateways on
-//! one PostgreSQL, which are also stopped, drained, and cut off.
-
-use std::time::Duration;
-
-use nix::sys::signal::Signal;
+//! store once and unaltered, or in a gap, and each task that a client saw created has one end there.
 
 use super::account::Account;
 use super::chance::Chance;
 use super::load::Sandbox;
-use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::control_plane::Gateway;
-use crate::postgres::Postgres;
 
 /// Each has a supervisor.
 const SANDBOXES: [&str; 2] = ["a", "b"];
@@ -54,46 +47,8 @@ fn some(kills: usize, chance: &mut Chance, account: &mut Account) {
     account.settle(&mut sandboxes, &gateway);
 }
 
-/// So many faults of one of three gateways, with kill -9 of supervisors between them.
-pub fn measure_several(faults: usize) -> Vec<Line> {
-    let Some(server) = Postgres::start() else { return Vec::new() };
-    let one = || Gateway::build().among_several(&server.url()).start();
-    let mut gateways = [one(), one(), one()];
-    let front = Balancer::before(&gateways.each_ref().map(|gateway| gateway.address));
-    let mut chance = Chance::seeded(0x2545_f491_4f6c_dd1d);
-    let mut sandboxes = SANDBOXES.map(|id| Sandbox::start(id, front.address));
-    for round in 0..faults {
-        let gateway = &mut gateways[round % 3];
-        chance.pause(1500);
-        match round % 4 {
-            0 => gateway.kill(),
-            1 => {
-                // Longer than its lease: its sessions have moved when it goes on.
-                gateway.signal(Signal::SIGSTOP);
-                std::thread::sleep(Duration::from_secs(12));
-                gateway.signal(Signal::SIGCONT);
-                continue;
-            }
-            2 => {
-                gateway.signal(Signal::SIGTERM);
-                gateway.wait();
-            }
-            _ => {
-                sandboxes[round / 4 % SANDBOXES.len()].kill_and_start_again();
-                continue;
-            }
-        }
-        chance.pause(300);
-        gateway.start_again();
-    }
-    let mut account = Account::default();
-    account.settle(&mut sandboxes, &gateways[0]);
-    let mut lines = account.lines(&format!("{faults} faults of three gateways and of supervisors"));
-    lines.push(gaps(&account, faults));
-    lines
-}
-
-fn gaps(account: &Account, kills: usize) -> Line {
+/// The line of what is in gaps after so many kills.
+pub(super) fn gaps(account: &Account, kills: usize) -> Line {
     let goal = GAPS * kills.div_ceil(TOGETHER) as f64;
     Line::new(format!("in gaps because one of {kills} kills left a doubt"), goal, account.gaps() as f64, "numbers")
 }

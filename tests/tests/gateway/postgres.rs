@@ -54,7 +54,7 @@ fn a_server_that_crashes_costs_a_session_and_no_record() {
     let (mut session, _) = Dialler::begin(&gateway, "a");
     session.send_records(Class::Logs, 1..=2);
     session.until_acknowledged(Class::Logs, 2);
-    server.crash();
+    server.kill();
     session.send_records(Class::Logs, 3..=4);
     assert_eq!(session.close_code(), close::STORE);
     assert_eq!(gateway.api().get("/readyz").status(), 503);
@@ -142,7 +142,7 @@ fn what_is_wrong_with_the_database_is_told_at_the_start() {
     assert!(code == 75 && told.contains("another gateway"), "{code} {told}");
     assert_eq!(on(&server).run(&["migrate", "up"]), (0, "the schema is current\n".into(), String::new()));
     drop(first);
-    server.crash();
+    server.kill();
     let secret = server.url().replace("gateway@", "gateway:s3cret@");
     let (code, _, told) = Gateway::build().set("database_url", &secret).run(&["serve"]);
     assert!(code == 75 && !told.contains("s3cret"), "{code} {told}");
