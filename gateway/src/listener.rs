@@ -14,8 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peer::places::{Place, Places};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
 use crate::tls::Identity;
@@ -62,11 +63,8 @@ pub async fn serve(
             let served = async {
                 match acceptor {
                     None => connection(stream, routes, &place, stop).await,
-                    Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, routes, &place, stop).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                        Err(_) => tracing::debug!("a TLS handshake took too long"),
-                    },
+                    // On the heap, so that a connection without TLS has not the room that one with it takes.
+                    Some(acceptor) => Box::pin(secured(acceptor, stream, routes, &place, stop)).await,
                 }
             };
             tokio::select! {
@@ -113,6 +111,15 @@ where
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The same behind a handshake.
+async fn secured(acceptor: TlsAcceptor, stream: TcpStream, routes: Router, place: &Place, stop: watch::Receiver<bool>) {
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, routes, place, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
