@@ -23,7 +23,7 @@ const ALL: &[(&str, Measure)] = &[
     ("rotation", |short| torture::rotation::measure(if short { 8 } else { 200 })),
     ("rolling", |short| torture::rolling::measure(if short { 4 } else { 40 })),
     ("gateways", |short| torture::gateways::measure(if short { 10 } else { 60 })),
-    ("twins", |short| torture::twins::measure(if short { 8 } else { 80 })),
+    ("twins", |short| torture::twins::measure(if short { 8 } else { 120 })),
     ("hostile", torture::hostile::measure),
     ("mutations", torture::mutations::measure),
     ("probes", |_| torture::probes::measure()),

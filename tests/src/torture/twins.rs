@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::session::{Class, Data, Entry, FromGateway, FromSupervisor, Welcome};
@@ -19,9 +19,10 @@ use crate::dialler::{Dialler, Received, Server};
 use crate::tasks::Api;
 
 /// Each has two supervisors.
-const SANDBOXES: [&str; 3] = ["a", "b", "c"];
+const SANDBOXES: [&str; 20] =
+    ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"];
 /// Between two records of a session.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(50);
 /// An older session is told within this, also where its gateway hears of the newer by the database only.
 const TOLD: Duration = Duration::from_secs(2);
 
@@ -29,6 +30,8 @@ const TOLD: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Seen {
     sessions: usize,
+    /// Welcomed while the other one's was open.
+    duplicates: usize,
     /// Welcomed by a number that was not above one which had been welcomed before the dial.
     not_newer: usize,
     /// By number, the session that was told that this record of its own is stored.
@@ -40,19 +43,32 @@ struct Seen {
     answered_late: usize,
 }
 
-/// The newest session of a sandbox of which anybody knows.
+/// The sessions of a sandbox of which its twins and callers know.
 #[derive(Default)]
-struct Newest(Mutex<Vec<(i64, Instant)>>);
+struct Known {
+    open: AtomicUsize,
+    newest: AtomicI64,
+    welcomed: Mutex<Vec<(Instant, i64)>>,
+}
 
-impl Newest {
+impl Known {
     fn welcome(&self, fence: i64) {
-        self.0.lock().expect("nobody panics").push((fence, Instant::now()));
+        self.newest.fetch_max(fence, Ordering::SeqCst);
+        self.welcomed.lock().expect("nobody panics").push((Instant::now(), fence));
     }
 
-    /// Of those that were welcomed so long ago.
-    fn since(&self, ago: Duration) -> i64 {
-        let all = self.0.lock().expect("nobody panics");
-        all.iter().filter(|(_, at)| at.elapsed() >= ago).map(|(fence, _)| *fence).max().unwrap_or(0)
+    /// Of those that had been welcomed before, whichever is newest.
+    fn newest(&self) -> i64 {
+        self.newest.load(Ordering::SeqCst)
+    }
+
+    /// The same of those that were welcomed so long ago.
+    fn newest_before(&self, ago: Duration) -> i64 {
+        let mut welcomed = self.welcomed.lock().expect("nobody panics");
+        let newest = welcomed.iter().filter(|(at, _)| at.elapsed() >= ago).map(|(_, fence)| *fence).max();
+        // Older ones are asked for no more.
+        welcomed.retain(|(at, fence)| at.elapsed() < ago || Some(*fence) >= newest);
+        newest.unwrap_or(0)
     }
 }
 
@@ -61,16 +77,16 @@ pub fn measure(faults: usize) -> Vec<Line> {
     let Some(mut several) = Several::start() else { return Vec::new() };
     let mut chance = Chance::seeded(0x6a09_e667_f3bc_c909);
     let (front, over) = (several.front.address, AtomicBool::new(false));
-    let newest: [Newest; SANDBOXES.len()] = Default::default();
+    let known = SANDBOXES.map(|_| Known::default());
     let seen: Vec<Vec<Seen>> = std::thread::scope(|scope| {
         let over = &over;
         let threads: Vec<_> = SANDBOXES
             .iter()
-            .zip(&newest)
-            .map(|(id, newest)| {
+            .zip(&known)
+            .map(|(id, known)| {
                 let twins = [chance.another(), chance.another()]
-                    .map(|mut chance| scope.spawn(move || live(id, front, newest, over, &mut chance)));
-                twins.into_iter().chain([scope.spawn(move || call(id, front, newest, over))]).collect::<Vec<_>>()
+                    .map(|mut chance| scope.spawn(move || live(id, front, known, over, &mut chance)));
+                twins.into_iter().chain([scope.spawn(move || call(id, front, known, over))]).collect::<Vec<_>>()
             })
             .collect();
         for round in 0..faults {
@@ -91,27 +107,29 @@ pub fn measure(faults: usize) -> Vec<Line> {
 }
 
 /// One of two: dial, and send until the gateway ends it; again.
-fn live(id: &str, front: SocketAddr, newest: &Newest, over: &AtomicBool, chance: &mut Chance) -> Seen {
+fn live(id: &str, front: SocketAddr, known: &Known, over: &AtomicBool, chance: &mut Chance) -> Seen {
     let mut seen = Seen::default();
     while !over.load(Ordering::Relaxed) {
-        let before = newest.since(Duration::ZERO);
+        let before = known.newest();
         match Dialler::try_begin(front, id) {
             Ok(Ok((session, welcome))) => {
-                newest.welcome(welcome.fence);
+                known.welcome(welcome.fence);
                 seen.sessions += 1;
+                seen.duplicates += usize::from(known.open.fetch_add(1, Ordering::SeqCst) > 0);
                 seen.not_newer += usize::from(welcome.fence <= before);
-                hold(session, &welcome, newest, over, &mut seen);
+                hold(session, &welcome, known, over, &mut seen);
+                known.open.fetch_sub(1, Ordering::SeqCst);
             }
             Ok(Err(wait)) => std::thread::sleep(wait.min(Duration::from_secs(1))),
             Err(_) => {}
         }
-        chance.pause(400);
+        chance.pause(150);
     }
     seen
 }
 
 /// One session, as long as it is let.
-fn hold(mut session: Dialler, welcome: &Welcome, newest: &Newest, over: &AtomicBool, seen: &mut Seen) {
+fn hold(mut session: Dialler, welcome: &Welcome, known: &Known, over: &AtomicBool, seen: &mut Seen) {
     let (fence, mut server) = (welcome.fence, Server::default());
     let answer = |_: &str| {
         let body = json!({"fence": fence}).to_string();
@@ -123,7 +141,7 @@ fn hold(mut session: Dialler, welcome: &Welcome, newest: &Newest, over: &AtomicB
     let mut told = first;
     for seq in first.. {
         // Looked at before it is sent: what is sent afterwards must not be stored.
-        session.send(&record(seq, fence, newest.since(Duration::ZERO) > fence));
+        session.send(&record(seq, fence, known.newest() > fence));
         let sent = Instant::now();
         while let Some(left) = PACE.checked_sub(sent.elapsed()).filter(|left| !left.is_zero()) {
             match session.receive_within(left) {
@@ -155,10 +173,10 @@ fn record(seq: i64, fence: i64, behind: bool) -> FromSupervisor {
 }
 
 /// Somebody who asks the sandbox by any gateway, and is told which session answered.
-fn call(id: &str, front: SocketAddr, newest: &Newest, over: &AtomicBool) -> Seen {
+fn call(id: &str, front: SocketAddr, known: &Known, over: &AtomicBool) -> Seen {
     let (mut seen, api) = (Seen::default(), Api::at(front, USER).sandbox(id));
     while !over.load(Ordering::Relaxed) {
-        let least = newest.since(TOLD);
+        let least = known.newest_before(TOLD);
         if let Ok(answer) = api.try_call("GET", "/dev-tasks", &[], b"")
             && let Some(fence) = answer.json()["fence"].as_i64()
         {
@@ -192,6 +210,7 @@ impl Account {
         self.behind += stored.values().filter(|body| body["behind"] == true).count();
         for one in seen {
             self.all.sessions += one.sessions;
+            self.all.duplicates += one.duplicates;
             self.all.not_newer += one.not_newer;
             self.all.acknowledged_twice += one.acknowledged_twice;
             self.all.calls += one.calls;
@@ -204,8 +223,8 @@ impl Account {
     fn lines(&self, faults: usize) -> Vec<Line> {
         let all = &self.all;
         let of = format!(
-            "two supervisors of each sandbox, {} sessions, {faults} faults of three gateways and their database",
-            all.sessions
+            "{} sessions, {} of them beside another that was open, {faults} faults of three gateways and their database",
+            all.sessions, all.duplicates
         );
         let records = format!("of {} records", self.stored);
         let line = |what: String, count: usize, unit| Line::new(format!("{of}: {what}"), 0.0, count as f64, unit);
