@@ -1,6 +1,7 @@
 //! Stands before several servers: each new connection goes to the next of them, and past one that does not take it. It can be told to
 //! drop everything without a word, to reset what is open, and to be slow, as a network may.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -29,7 +30,8 @@ struct Way {
     lag_ms: AtomicU64,
     taken: AtomicUsize,
     plain: AtomicUsize,
-    open: Mutex<Vec<TcpStream>>,
+    /// By the connection's number; none that has ended.
+    open: Mutex<BTreeMap<usize, [TcpStream; 2]>>,
 }
 
 impl Balancer {
@@ -46,8 +48,8 @@ impl Balancer {
                 let mut next = (0..behind.len()).map(|n| behind[(first + n) % behind.len()]);
                 // A client whose connection nobody takes sees it closed.
                 if let Some(server) = next.find_map(|address| TcpStream::connect(address).ok()) {
-                    passing.taken.fetch_add(1, Ordering::Relaxed);
-                    let _ = join(client, server, &passing);
+                    let number = passing.taken.fetch_add(1, Ordering::Relaxed);
+                    let _ = join(number, client, server, &passing);
                 }
             }
         });
@@ -77,7 +79,7 @@ impl Balancer {
 
     /// Everything that is open is reset, in the midst of whatever it is: both sides see ECONNRESET, and no end.
     pub fn reset(&self) {
-        for stream in self.way.open().drain(..) {
+        for stream in std::mem::take(&mut *self.way.open()).into_values().flatten() {
             // To connect to nothing aborts what is connected, whoever else has the socket (Linux: tcp_disconnect). What has ended refuses.
             let _ = rustix::net::connect_unspec(&stream);
         }
@@ -95,24 +97,23 @@ impl Balancer {
 }
 
 impl Way {
-    fn open(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<usize, [TcpStream; 2]>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Bytes both ways, until one side has ended.
-fn join(client: TcpStream, server: TcpStream, way: &Arc<Way>) -> io::Result<()> {
-    for stream in [&client, &server] {
-        stream.set_nodelay(true)?;
-        way.open().push(stream.try_clone()?);
-    }
+fn join(number: usize, client: TcpStream, server: TcpStream, way: &Arc<Way>) -> io::Result<()> {
+    [&client, &server].into_iter().try_for_each(|stream| stream.set_nodelay(true))?;
+    way.open().insert(number, [client.try_clone()?, server.try_clone()?]);
     let both = [(client.try_clone()?, server.try_clone()?, true), (server, client, false)];
     for (mut from, mut to, is_client) in both {
         let way = way.clone();
         thread::spawn(move || {
             let _ = pass(&mut from, &mut to, &way, is_client);
             // Not between the two halves of a reset: this side's end would tell the other one of a close.
-            let _open = way.open();
+            let mut open = way.open();
+            open.remove(&number);
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
         });

@@ -144,6 +144,9 @@ fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
     if away >= after { (Status::Expired, ended.saturating_add(after)) } else { (Status::Disconnected, ended) }
 }
 
+/// So many sandboxes are told before others have their turn.
+const TURN: usize = 64;
+
 /// `GET /v1/sandboxes`.
 pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     #[derive(Serialize)]
@@ -167,7 +170,11 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
     let cursor = loop {
         let rows = api.sessions.store.sandboxes(&after, limit as i64).await?;
         let last = rows.len() < limit;
-        for row in rows {
+        for (number, row) in rows.into_iter().enumerate() {
+            // A page of a thousand is milliseconds of work, in which this thread's sessions would get no answer.
+            if number % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             after.clone_from(&row.id);
             let sandbox = api.sandbox(row);
             if wanted.as_ref().is_none_or(|word| sandbox.status == word) {
