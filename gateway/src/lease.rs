@@ -1,8 +1,8 @@
 //! This gateway's place among several that work with one store: a lease, renewed every two seconds.
 //!
 //! Promises: whoever could not renew for as long as a lease is valid closes its sessions before the others may count them as ended,
-//! and takes another lease when it can; a session that has begun at another gateway ends here within a second; one of all gateways
-//! leads, and where its lease ends another one does within a few seconds.
+//! and takes another lease when it can; a session that has begun at another gateway ends here within a second, and where this gateway
+//! cannot have heard of it in time (it was stopped, or the store is slow) it knows that ([`Lease::is_current`]); one of all gateways leads, and where its lease ends another one does within a few seconds.
 //!
 //! What a leader does may be done twice at once, when one is just losing its lease: it all stands in the store first, and is done
 //! over again. What cannot be done over again (a sandbox is given up, or forgotten) is written only while the one leads that began
@@ -10,8 +10,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::store::{Owner, Term};
 
@@ -21,6 +23,9 @@ pub use keeper::Keeper;
 
 /// What a session is told that ends with the lease.
 pub const LOST: &str = "the gateway has lost its lease; dial again";
+
+/// For so long after a look at what others have left for it a gateway goes by what it knows: twice what is between two.
+const CURRENT: Duration = Duration::from_secs(1);
 
 /// How this gateway stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,8 @@ impl Held {
 #[derive(Clone, Debug)]
 pub struct Lease {
     standing: watch::Receiver<Standing>,
+    /// When it began to look at what others have left for it, last.
+    looked: watch::Receiver<Option<Instant>>,
     /// Where the others reach this gateway; empty where there are none.
     url: Arc<str>,
 }
@@ -62,7 +69,7 @@ pub struct Lease {
 impl Lease {
     /// For a gateway that has its store alone.
     pub fn alone() -> Lease {
-        Lease { standing: watch::channel(Standing::Alone).1, url: "".into() }
+        Lease { standing: watch::channel(Standing::Alone).1, looked: watch::channel(None).1, url: "".into() }
     }
 
     /// Now.
@@ -78,6 +85,11 @@ impl Lease {
     /// Whether no session may begin here.
     pub fn is_lost(&self) -> bool {
         *self.standing.borrow() == Standing::Lost
+    }
+
+    /// Whether it knows of all sessions that had begun at other gateways a second ago. Where it does not, the store does.
+    pub fn is_current(&self) -> bool {
+        self.is_alone() || self.looked.borrow().is_some_and(|looked| looked.elapsed() < CURRENT)
     }
 
     /// Its name among others, where it has one now.

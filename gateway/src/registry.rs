@@ -90,6 +90,11 @@ impl Live {
         });
     }
 
+    /// A newer one has begun at another gateway.
+    pub fn followed(&self) {
+        self.order(Order::Close(close::FENCED, "a newer session of this agent is at another gateway"));
+    }
+
     /// Whether it was told to go, and has not gone yet.
     pub fn is_asked_to_go(&self) -> bool {
         *self.orders.borrow() != Order::Run
@@ -211,9 +216,9 @@ impl Registry {
         }
     }
 
-    /// The live session of a sandbox.
+    /// The live session of a sandbox; none that was told to close, since nobody may count on it any more.
     pub fn get(&self, sandbox: &str) -> Option<Arc<Live>> {
-        self.lock().get(sandbox).cloned()
+        self.lock().get(sandbox).filter(|live| !matches!(*live.orders.borrow(), Order::Close(..))).cloned()
     }
 
     /// All of them, by name: the same in each run of a simulation.

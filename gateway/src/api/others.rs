@@ -1,7 +1,8 @@
 //! The other gateways on the same store: what only one of them can answer is passed on to it.
 //!
 //! Promises: a request is passed on once, with the caller's own token, so each gateway decides for itself who may ask; where it has
-//! moved meanwhile the caller is told to ask again; nothing waits for a gateway whose lease is over.
+//! moved meanwhile the caller is told to ask again; nothing waits for a gateway whose lease is over; no session answers here a second after
+//! a newer one of its sandbox has begun, wherever that is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::reply::Problem;
 use super::{Api, Id};
 use crate::advertise;
 use crate::exit::reason;
+use crate::registry::Live;
 use crate::store::{Owner, Row};
 
 /// On a request that another gateway has passed on.
@@ -57,10 +59,16 @@ pub(super) async fn at_owner(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if api.others.is_none() || api.sessions.registry.get(&id).is_some() {
+    let here = api.sessions.registry.get(&id);
+    if api.others.is_none() || here.is_some() && api.sessions.lease.is_current() {
         return Ok(next.run(request).await);
     }
-    match api.elsewhere(&api.row(&id).await?) {
+    let row = api.row(&id).await?;
+    // What this gateway has not heard yet stands in the row.
+    if let Some(live) = here.filter(|live| live.fence < row.fence) {
+        live.followed();
+    }
+    match api.elsewhere(&row) {
         Some(owner) => api.pass_on(request, owner).await,
         None => Ok(next.run(request).await),
     }
@@ -78,9 +86,14 @@ pub(super) async fn at_leader(State(api): State<Arc<Api>>, request: Request, nex
 }
 
 impl Api {
+    /// The sandbox's session at this gateway, where the row knows of no newer one.
+    pub(super) fn here(&self, row: &Row) -> Option<Arc<Live>> {
+        self.sessions.registry.get(&row.id).filter(|live| live.fence >= row.fence)
+    }
+
     /// The other gateway that has the sandbox's session.
     pub(super) fn elsewhere(&self, row: &Row) -> Option<Owner> {
-        self.sessions.lease.other(row.owner.as_ref()).filter(|_| self.sessions.registry.get(&row.id).is_none())
+        self.sessions.lease.other(row.owner.as_ref()).filter(|_| self.here(row).is_none())
     }
 
     /// The other gateway that makes a sandbox without a session, where it is made.

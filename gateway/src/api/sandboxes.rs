@@ -89,7 +89,7 @@ pub(super) fn time(millis: i64) -> String {
 impl Api {
     /// As it is now.
     pub(super) fn sandbox(&self, row: Row) -> Sandbox {
-        let live = self.sessions.registry.get(&row.id);
+        let live = self.here(&row);
         let elsewhere = self.elsewhere(&row).is_some();
         let (status, since) = match elsewhere {
             true => (Status::Connected, row.begun_ms.unwrap_or(row.created_ms)),

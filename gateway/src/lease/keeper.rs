@@ -24,6 +24,7 @@ pub struct Keeper {
     leases: Leases,
     url: String,
     standing: watch::Sender<Standing>,
+    looked: watch::Sender<Option<Instant>>,
     /// Until when the lease holds for certain: measured from before it was asked for.
     until: Instant,
 }
@@ -31,10 +32,11 @@ pub struct Keeper {
 impl Keeper {
     /// With a lease, for a gateway that the others reach at `url`.
     pub async fn start(leases: Leases, url: String, awake_ms: i64) -> Result<(Lease, Keeper), StoreError> {
-        let (standing, receiver) = watch::channel(Standing::Lost);
-        let mut keeper = Keeper { leases, url, standing, until: Instant::now() };
+        let (standing, stands) = watch::channel(Standing::Lost);
+        let (looked, last) = watch::channel(None);
+        let mut keeper = Keeper { leases, url, standing, looked, until: Instant::now() };
         keeper.take(awake_ms).await?;
-        Ok((Lease { standing: receiver, url: keeper.url.as_str().into() }, keeper))
+        Ok((Lease { standing: stands, looked: last, url: keeper.url.as_str().into() }, keeper))
     }
 
     /// A new lease under a new name: what was left under another one has ended.
@@ -91,9 +93,11 @@ impl Keeper {
                 },
                 _ = looks.tick() => {
                     // What cannot be read now is there at the next look.
-                    let until = self.until.min(Instant::now() + RENEW);
+                    let looked = Instant::now();
+                    let until = self.until.min(looked + RENEW);
                     if let Ok(Ok(notices)) = timeout_at(until, self.leases.notices(&id)).await {
                         obey(&notices, sessions);
+                        self.looked.send_replace(Some(looked));
                         // Twice: a session may have been between its begin in the store and its place here.
                         hear(&id, notices.iter().filter(|notice| seen.contains(*notice)).cloned().collect(), sessions);
                         seen = notices;
@@ -171,7 +175,7 @@ fn obey(notices: &[Notice], sessions: &Sessions) {
             word::COMMANDS => live.tell_of_commands(),
             _ if live.fence >= *n => {}
             word::DELETED => sessions.registry.deleted(sandbox),
-            _ => live.order(Order::Close(close::FENCED, "a newer session of this agent is at another gateway")),
+            _ => live.followed(),
         }
     }
 }

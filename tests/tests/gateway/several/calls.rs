@@ -1,5 +1,7 @@
 //! Whichever gateway is asked.
 
+use std::sync::atomic::AtomicU64;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -89,4 +91,48 @@ fn gateways_call_each_other_by_tls_and_check_the_name_that_was_set() {
     wait_until("a call is answered", || api(&named, "a").get("/dev-tasks").status() == 200);
     assert_eq!(api(&unnamed, "a").get("/dev-tasks").status(), 503);
     unnamed.stderr.wait_text("another gateway cannot be reached");
+}
+
+/// The session of sandbox `a` at this gateway, which answers each call by this word.
+fn session(gateway: &Gateway, word: &'static str) {
+    let session = Dialler::begin(gateway, "a").0;
+    let answer = move |_: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{word}", word.len()).into_bytes();
+    thread::spawn(move || session.serve(&AtomicU64::new(0), answer));
+}
+
+/// How many connections wait to be accepted there (proc_net_tcp.rst: `rx_queue` of a socket that listens).
+fn waiting_at(address: SocketAddr) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("proc");
+    let own = format!(":{:04X}", address.port());
+    let mut sockets = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listens = sockets.find(|fields| fields[1].ends_with(&own) && fields[3] == "0A").expect("it listens");
+    let (_, waiting) = listens[4].split_once(':').expect("two numbers");
+    usize::from_str_radix(waiting, 16).expect("hexadecimal")
+}
+
+#[test]
+fn a_gateway_that_was_stopped_answers_no_call_by_a_session_that_a_newer_one_has_followed() {
+    let Some(server) = Postgres::start() else { return };
+    let (stopped, other) = (one(&server).start(), one(&server).start());
+    session(&stopped, "older");
+    assert_eq!(api(&stopped, "a").get("/dev-tasks").body, b"older");
+    stopped.signal(Signal::SIGSTOP);
+    session(&other, "newer");
+    wait_until("the newer one answers", || api(&other, "a").get("/dev-tasks").body == b"newer");
+    // What a look that had begun before may still hold back, is over.
+    thread::sleep(Duration::from_secs(1));
+    // They wait in its listener's queue.
+    let waiting = api(&stopped, "a");
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let api = waiting.clone();
+            thread::spawn(move || api.get("/dev-tasks"))
+        })
+        .collect();
+    wait_until("all are sent", || waiting_at(stopped.address) == calls.len());
+    stopped.signal(Signal::SIGCONT);
+    for call in calls {
+        let answer = call.join().expect("a client");
+        assert!(answer.status() == 503 || answer.body == b"newer", "{}", String::from_utf8_lossy(&answer.body));
+    }
 }
