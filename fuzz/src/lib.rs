@@ -4,8 +4,16 @@
 //! was read (a path stays inside, what was decoded is encoded to the same, numbers have no hole). `just fuzz` has libFuzzer make
 //! inputs of inputs, by the code that they reach; `cargo test -p fuzz` tries what it found once more, without an engine.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
 pub mod corpus;
 mod targets;
+
+/// Of the processor, for one input: one that takes more holds a thread up. Not by the wall's clock, by which an input is slow on a
+/// machine that is busy.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// One parser, or a family of them.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +26,20 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs to begin with, made by our own code where they have to be well-formed.
     pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+impl Target {
+    /// Panics where a promise is broken, also the one that no input takes a second.
+    pub fn try_input(&self, data: &[u8]) {
+        let begun = processor_time();
+        (self.run)(data);
+        let took = processor_time().saturating_sub(begun);
+        assert!(took < LIMIT, "it took {took:?} of the processor");
+    }
+}
+
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("every Linux has it (clock_gettime(2))").into()
 }
 
 /// All of them.

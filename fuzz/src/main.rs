@@ -80,7 +80,8 @@ fn try_target(target: &Target, runs: u64, engine: &Path, place: &Path) -> Vec<Li
     std::fs::create_dir_all(&merged).expect("our own directory");
     let command = |arguments: &[String]| {
         let mut command = Command::new(engine);
-        let limits = ["-timeout=1", "-rss_limit_mb=512", "-print_final_stats=1", "-verbosity=0"];
+        // What takes long is the target's to find; this is for what stands still.
+        let limits = ["-timeout=60", "-rss_limit_mb=512", "-print_final_stats=1", "-verbosity=0"];
         command.env("FUZZ_TARGET", target.name).args(limits).arg(format!("-max_len={}", target.longest));
         command.arg(format!("-artifact_prefix={}/", place.display())).args(arguments);
         command.stdin(Stdio::null()).output().expect("the engine runs")

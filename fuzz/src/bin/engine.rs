@@ -10,4 +10,4 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     fuzz::find(&name).unwrap_or_else(|| panic!("FUZZ_TARGET names no target: {name:?}"))
 });
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| (TARGET.run)(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET.try_input(data));
