@@ -89,11 +89,12 @@ pub fn measure(faults: usize) -> Vec<Line> {
                 twins.into_iter().chain([scope.spawn(move || call(id, front, known, over))]).collect::<Vec<_>>()
             })
             .collect();
+        let ends = Ends(over);
         for round in 0..faults {
             chance.pause(3000);
             several.befall(Fault::ALL[round % Fault::ALL.len()], &mut chance);
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         let join = |threads: Vec<std::thread::ScopedJoinHandle<'_, Seen>>| {
             threads.into_iter().map(|thread| thread.join().expect("one of ours")).collect()
         };
@@ -104,6 +105,15 @@ pub fn measure(faults: usize) -> Vec<Line> {
         account.count(seen, &several.gateways[0].events(id));
     }
     account.lines(faults)
+}
+
+/// All end with it, also where a fault cannot be made: otherwise the scope would wait for them for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One of two: dial, and send until the gateway ends it; again.
