@@ -21,6 +21,7 @@ pub mod agents;
 mod backlog;
 mod door;
 mod group;
+mod looks;
 mod plain;
 mod probes;
 mod real;
@@ -195,11 +196,10 @@ impl<'p> Fleet<'p> {
         }
     }
 
-    fn hold_for(&mut self, hold: Duration, mut look: impl FnMut(&Fleet<'_>)) {
+    fn hold_for(&mut self, hold: Duration) {
         let end = Instant::now() + hold;
         while Instant::now() < end {
             self.pause();
-            look(self);
         }
     }
 

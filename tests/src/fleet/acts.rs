@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::Fleet;
 use super::group::Group;
+use super::looks::Looks;
 use super::probes::{Probes, Times};
 use super::site::refused;
 use super::storm::Storm;
@@ -14,8 +15,6 @@ use crate::bench::{Line, now_ns, percentile};
 use crate::tally::Tally;
 use crate::wait::{LONG, wait_until};
 
-/// Between two looks at what the gateways say of the sandboxes.
-const LOOK: Duration = Duration::from_secs(10);
 /// Of an answer, milliseconds.
 const SOON: f64 = 20.0;
 /// Nobody is away for longer when a gateway is drained, seconds.
@@ -24,7 +23,7 @@ const MOVE: f64 = 2.0;
 impl Fleet<'_> {
     /// What a session takes on which nothing happens, after each sandbox has beaten and told what it is.
     pub(super) fn idle(&mut self) -> Line {
-        self.hold_for(self.plan.beat() + Duration::from_secs(2), |_| {});
+        self.hold_for(self.plan.beat() + Duration::from_secs(2));
         let each = (self.site.resident() - self.empty) / self.plan.links as f64;
         let (how, goal) = if self.plan.tls { ("by TLS", 24.0) } else { ("plain", 8.0) };
         Line::new(format!("memory of the gateway for each idle session, {how}"), goal, each, "KiB")
@@ -40,15 +39,10 @@ impl Fleet<'_> {
         }
         let begun = self.begun_sessions();
         let probes = Probes::start(&self.site.gateways[0]);
-        let (mut dead, mut looked) = (0, Instant::now());
-        self.hold_for(hold, |fleet| {
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                dead = dead.max(fleet.called_dead());
-            }
-        });
-        dead = dead.max(self.called_dead());
+        let looks = Looks::start(self.site.gateways[0].api(), links);
+        self.hold_for(hold);
         let times = probes.stop();
+        let dead = looks.stop().max(self.called_dead());
         let connected = self.connected();
         let ended = self.begun_sessions() - begun + (links - connected) as u64;
         let real = self.plan.real;

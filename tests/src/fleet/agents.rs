@@ -178,10 +178,11 @@ async fn fill(sandboxes: Arc<Vec<Arc<Sandbox>>>, seen: Arc<Seen>, kib: usize) {
     }
 }
 
-/// So many tasks a second, one sandbox after the other, until there is no rate any more; and then until they have ended.
+/// So many tasks a second, one sandbox after the other, until there is no rate any more; and then until they have ended. All processes are
+/// told at once, so each begins at its own instant: tasks of a real fleet do not come together.
 async fn load(sandboxes: Arc<Vec<Arc<Sandbox>>>, seen: Arc<Seen>, mut rate: watch::Receiver<Option<f64>>) {
-    let mut running = JoinSet::new();
-    let mut next = Instant::now();
+    let (mut running, mut next) = (JoinSet::new(), Instant::now());
+    let phase = f64::from(peer::random::bits() as u32) / f64::from(u32::MAX);
     for number in 0.. {
         let Some(tasks) = *rate.borrow_and_update() else { break };
         // At rest, until the rate is another one.
@@ -195,7 +196,10 @@ async fn load(sandboxes: Arc<Vec<Arc<Sandbox>>>, seen: Arc<Seen>, mut rate: watc
                     seen.change(|now| now.tasks += 1);
                 });
             }
-            _ = rate.changed() => next = Instant::now(),
+            _ = rate.changed() => {
+                let tasks = rate.borrow().filter(|tasks| *tasks > 0.0);
+                next = Instant::now() + tasks.map_or(Duration::ZERO, |tasks| Duration::from_secs_f64(phase / tasks));
+            }
         }
         while running.try_join_next().is_some() {}
     }

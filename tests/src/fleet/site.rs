@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::looks;
 use super::{Plan, id, plain, probes};
 use tempfile::TempDir;
 
@@ -127,17 +128,7 @@ impl Site {
 
     /// How many sandboxes of the fleet they call connected.
     pub(super) fn connected(&self) -> usize {
-        let (api, mut count, mut cursor) = (self.gateways[0].api(), 0, String::new());
-        loop {
-            let page = api.get(&format!("/v1/sandboxes?status=connected&limit=1000&cursor={cursor}")).json();
-            let sandboxes = page["sandboxes"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let of_fleet = |sandbox: &&serde_json::Value| sandbox["id"].as_str().is_some_and(|id| id.starts_with("s-"));
-            count += sandboxes.iter().filter(of_fleet).count();
-            match page["cursor"].as_str() {
-                Some(next) => cursor = next.to_owned(),
-                None => return count,
-            }
-        }
+        looks::connected(&self.gateways[0].api(), 1000, || true).unwrap_or(0)
     }
 }
 
