@@ -116,7 +116,7 @@ fn address(stderr: &Output) -> SocketAddr {
 }
 
 impl Gateway {
-    /// Sandboxes `a` to `z` and one user may come; everything else can be set.
+    /// Sandboxes `a` to `t` and one user may come; everything else can be set.
     pub fn build() -> Builder {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let file = |name: &str, text: String| {
@@ -125,7 +125,7 @@ impl Gateway {
             path.display().to_string()
         };
         let users = file("users", format!("# people\nann {USER}\n"));
-        let sandboxes: String = ('a'..='z').map(|id| format!("{id} {}\n", token_of(&id.to_string()))).collect();
+        let sandboxes: String = ('a'..='t').map(|id| format!("{id} {}\n", token_of(&id.to_string()))).collect();
         let sandboxes = file("sandboxes", sandboxes);
         let settings = [
             ("GATEWAY_LISTEN", "127.0.0.1:0".to_string()),
