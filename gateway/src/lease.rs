@@ -2,7 +2,8 @@
 //!
 //! Promises: whoever could not renew for as long as a lease is valid closes its sessions before the others may count them as ended,
 //! and takes another lease when it can; a session that has begun at another gateway ends here within a second, and where this gateway
-//! cannot have heard of it in time (it was stopped, or the store is slow) it knows that ([`Lease::is_current`]); one of all gateways leads, and where its lease ends another one does within a few seconds.
+//! cannot have heard of it in time (it was stopped, or the store is slow) it knows that ([`Lease::is_current`]); one of all gateways
+//! leads, and where its lease ends another one does within a few seconds.
 //!
 //! What a leader does may be done twice at once, when one is just losing its lease: it all stands in the store first, and is done
 //! over again. What cannot be done over again (a sandbox is given up, or forgotten) is written only while the one leads that began
@@ -24,8 +25,8 @@ pub use keeper::Keeper;
 /// What a session is told that ends with the lease.
 pub const LOST: &str = "the gateway has lost its lease; dial again";
 
-/// For so long after a look at what others have left for it a gateway goes by what it knows: twice what is between two.
-const CURRENT: Duration = Duration::from_secs(1);
+/// For so long after it began to look at what others have left for it a gateway goes by what it knows.
+const CURRENT: Duration = keeper::LOOK.saturating_mul(2);
 
 /// How this gateway stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +88,11 @@ impl Lease {
         *self.standing.borrow() == Standing::Lost
     }
 
-    /// Whether it knows of all sessions that had begun at other gateways a second ago. Where it does not, the store does.
-    pub fn is_current(&self) -> bool {
-        self.is_alone() || self.looked.borrow().is_some_and(|looked| looked.elapsed() < CURRENT)
+    /// Whether it would know if a session that entered the registry then had been followed a second ago by one at another gateway: it
+    /// has looked since it is there, within the last second. Where it would not, the store does.
+    pub fn is_current(&self, entered: Instant) -> bool {
+        let looked = *self.looked.borrow();
+        self.is_alone() || looked.is_some_and(|looked| looked >= entered && looked.elapsed() < CURRENT)
     }
 
     /// Its name among others, where it has one now.
@@ -174,5 +177,31 @@ impl Lease {
         if self.standing.changed().await.is_err() {
             std::future::pending().await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_goes_by_what_it_knows_for_a_second_after_a_look_and_only_of_sessions_that_were_there_then() {
+        let (_held, standing) =
+            watch::channel(Standing::Held(Held { id: "g".into(), leader: "g".into(), there: BTreeMap::new() }));
+        let (look, looked) = watch::channel(None);
+        let lease = Lease { standing, looked, url: "http://g".into() };
+        let entered = Instant::now();
+        assert!(!lease.is_current(entered), "it has never looked");
+        advance(Duration::from_millis(1)).await;
+        look.send_replace(Some(Instant::now()));
+        assert!(lease.is_current(entered));
+        assert!(!lease.is_current(Instant::now() + Duration::from_millis(1)), "it has not looked since");
+        advance(CURRENT - Duration::from_millis(1)).await;
+        assert!(lease.is_current(entered));
+        advance(Duration::from_millis(1)).await;
+        assert!(!lease.is_current(entered));
+        assert!(Lease::alone().is_current(entered), "there are no others");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::session::close;
 use tokio::sync::{Notify, watch};
@@ -50,6 +50,8 @@ pub struct Live {
     pub begun_ms: i64,
     /// The same, for comparing: no clock that is set.
     pub begun: Instant,
+    /// When it could be found here.
+    entered: OnceLock<Instant>,
     /// When it was heard last.
     pub heard_ms: AtomicI64,
     /// Byte streams to the sandbox; `None` where it cannot have any.
@@ -70,6 +72,7 @@ impl Live {
             fence,
             begun_ms: now_ms,
             begun: Instant::now(),
+            entered: OnceLock::new(),
             heard_ms: AtomicI64::new(now_ms),
             streams: streams.then(|| Arc::new(Streams::new(wake.clone()))),
             state: Mutex::new(None),
@@ -90,9 +93,14 @@ impl Live {
         });
     }
 
-    /// A newer one has begun at another gateway.
-    pub fn followed(&self) {
+    /// Close: a newer one has begun at another gateway.
+    pub fn give_way(&self) {
         self.order(Order::Close(close::FENCED, "a newer session of this agent is at another gateway"));
+    }
+
+    /// Since when it can be found, and what ends sessions finds it.
+    pub fn entered(&self) -> Instant {
+        self.entered.get().copied().unwrap_or_else(Instant::now)
     }
 
     /// Whether it was told to go, and has not gone yet.
@@ -179,6 +187,7 @@ impl Registry {
             other.order(Order::Close(close::FENCED, "a newer session of this agent has taken over"));
         }
         all.insert(live.sandbox.clone(), live.clone());
+        live.entered.get_or_init(Instant::now);
         self.0.entered.notify_waiters();
         true
     }
@@ -218,7 +227,12 @@ impl Registry {
 
     /// The live session of a sandbox; none that was told to close, since nobody may count on it any more.
     pub fn get(&self, sandbox: &str) -> Option<Arc<Live>> {
-        self.lock().get(sandbox).filter(|live| !matches!(*live.orders.borrow(), Order::Close(..))).cloned()
+        self.held(sandbox).filter(|live| !matches!(*live.orders.borrow(), Order::Close(..)))
+    }
+
+    /// The same, and also one that is about to end.
+    pub fn held(&self, sandbox: &str) -> Option<Arc<Live>> {
+        self.lock().get(sandbox).cloned()
     }
 
     /// All of them, by name: the same in each run of a simulation.

@@ -10,8 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// More than any kernel's limit, to which it is cut without a word.
-const QUEUE: u32 = 65_535;
+/// The kernel cuts it to its limit without a word.
+const QUEUE: u32 = i32::MAX as u32;
 
 /// Listen on `address`, never with `SO_REUSEPORT`, so that no process of the same uid can share the port and take tokens. Where it is the
 /// default (`[::]`) and this kernel has no IPv6, on all IPv4 addresses.

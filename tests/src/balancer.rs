@@ -105,8 +105,9 @@ impl Way {
 /// Bytes both ways, until one side has ended.
 fn join(number: usize, client: TcpStream, server: TcpStream, way: &Arc<Way>) -> io::Result<()> {
     [&client, &server].into_iter().try_for_each(|stream| stream.set_nodelay(true))?;
-    way.open().insert(number, [client.try_clone()?, server.try_clone()?]);
+    let open = [client.try_clone()?, server.try_clone()?];
     let both = [(client.try_clone()?, server.try_clone()?, true), (server, client, false)];
+    way.open().insert(number, open);
     for (mut from, mut to, is_client) in both {
         let way = way.clone();
         thread::spawn(move || {

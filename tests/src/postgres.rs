@@ -80,6 +80,8 @@ impl Postgres {
 
     /// kill -9 of all its processes: nothing is finished, and what was committed is there after the next start.
     pub fn kill(&mut self) {
+        // Nobody comes to them from here on.
+        self.freeze();
         let trees = processes::descendants(Pid::from_raw(self.child.id() as i32));
         self.signal_all(Signal::SIGKILL);
         self.child.wait().expect("our own child");

@@ -1,8 +1,8 @@
 //! The other gateways on the same store: what only one of them can answer is passed on to it.
 //!
 //! Promises: a request is passed on once, with the caller's own token, so each gateway decides for itself who may ask; where it has
-//! moved meanwhile the caller is told to ask again; nothing waits for a gateway whose lease is over; no session answers here a second after
-//! a newer one of its sandbox has begun, wherever that is.
+//! moved meanwhile the caller is told to ask again; nothing waits for a gateway whose lease is over; a call that comes a second after a newer
+//! session of its sandbox has begun, wherever that is, is not answered by the older.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,13 @@ use super::{Api, Id};
 use crate::advertise;
 use crate::exit::reason;
 use crate::registry::Live;
-use crate::store::{Owner, Row};
+use crate::store::{Owner, Row, StoreError};
 
 /// On a request that another gateway has passed on.
 pub(super) const PASSED_ON: HeaderName = HeaderName::from_static("chaperone-passed-on");
 
+/// For the store to say who has a session: whoever calls has others to ask.
+const ROW: Duration = Duration::from_secs(2);
 /// To a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -59,14 +61,16 @@ pub(super) async fn at_owner(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let here = api.sessions.registry.get(&id);
-    if api.others.is_none() || here.is_some() && api.sessions.lease.is_current() {
+    let (lease, here) = (&api.sessions.lease, api.sessions.registry.get(&id));
+    if api.others.is_none() || here.as_ref().is_some_and(|live| lease.is_current(live.entered())) {
         return Ok(next.run(request).await);
     }
-    let row = api.row(&id).await?;
+    let row = timeout(ROW, api.row(&id)).await.unwrap_or_else(|_| Err(StoreError::Silent.into()))?;
     // What this gateway has not heard yet stands in the row.
-    if let Some(live) = here.filter(|live| live.fence < row.fence) {
-        live.followed();
+    if let Some(live) = here.filter(|live| live.fence < row.fence)
+        && lease.other(row.owner.as_ref()).is_some()
+    {
+        live.give_way();
     }
     match api.elsewhere(&row) {
         Some(owner) => api.pass_on(request, owner).await,
@@ -113,6 +117,9 @@ impl Api {
     async fn try_pass_on(&self, mut request: Request, to: &Owner) -> Result<Response, Problem> {
         let again = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1);
         let Some(others) = &self.others else { return Err(again("there are no other gateways".into())) };
+        if self.sessions.lease.is_lost() {
+            return Err(again("this gateway has no lease among the others just now".into()));
+        }
         if request.headers().contains_key(&PASSED_ON) {
             return Err(again("what was asked for has just moved to another gateway".into()));
         }

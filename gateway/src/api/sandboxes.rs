@@ -89,8 +89,9 @@ pub(super) fn time(millis: i64) -> String {
 impl Api {
     /// As it is now.
     pub(super) fn sandbox(&self, row: Row) -> Sandbox {
-        let live = self.here(&row);
         let elsewhere = self.elsewhere(&row).is_some();
+        // Also one that is about to end, or that is followed here in this instant: so long it is connected.
+        let live = self.sessions.registry.held(&row.id).filter(|_| !elsewhere);
         let (status, since) = match elsewhere {
             true => (Status::Connected, row.begun_ms.unwrap_or(row.created_ms)),
             false => status(&row, live.as_deref(), self.sessions.awake.shared()),

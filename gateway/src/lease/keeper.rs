@@ -17,7 +17,7 @@ use crate::store::{Heard, Leases, Leave, Notice, StoreError};
 /// Between two renewals.
 const RENEW: Duration = Duration::from_secs(2);
 /// Between two looks at what this gateway has to be told.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// Takes and renews the lease.
 pub struct Keeper {
@@ -95,7 +95,8 @@ impl Keeper {
                     // What cannot be read now is there at the next look.
                     let looked = Instant::now();
                     let until = self.until.min(looked + RENEW);
-                    if let Ok(Ok(notices)) = timeout_at(until, self.leases.notices(&id)).await {
+                    // Without a lease nobody leaves any, and having none says nothing.
+                    if let Ok(Ok(Some(notices))) = timeout_at(until, self.leases.notices(&id)).await {
                         obey(&notices, sessions);
                         self.looked.send_replace(Some(looked));
                         // Twice: a session may have been between its begin in the store and its place here.
@@ -175,7 +176,7 @@ fn obey(notices: &[Notice], sessions: &Sessions) {
             word::COMMANDS => live.tell_of_commands(),
             _ if live.fence >= *n => {}
             word::DELETED => sessions.registry.deleted(sandbox),
-            _ => live.followed(),
+            _ => live.give_way(),
         }
     }
 }

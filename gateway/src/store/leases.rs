@@ -97,14 +97,24 @@ impl Leases {
         Ok(renewed.await?)
     }
 
-    /// What it has to be told; they stay until they are [`Heard`].
-    pub async fn notices(&self, id: &str) -> Result<Vec<Notice>, StoreError> {
-        let query = sqlx::query("SELECT sandbox, word, n FROM notices WHERE gateway = $1").bind(id.to_owned());
+    /// What it has to be told, while its lease holds; they stay until they are [`Heard`].
+    pub async fn notices(&self, id: &str) -> Result<Option<Vec<Notice>>, StoreError> {
+        let sql = format!(
+            "SELECT sandbox, word, n FROM gateways g LEFT JOIN notices ON gateway = g.id WHERE g.id = $1 AND until_ms > {CLOCK}"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_owned());
         let rows = patience::on(&self.pool, async |c| query.fetch_all(c).await).await?;
-        let notice = |row: &sqlx::any::AnyRow| -> Result<Notice, sqlx::Error> {
-            Ok(Notice { sandbox: row.try_get("sandbox")?, word: row.try_get("word")?, n: row.try_get("n")? })
-        };
-        Ok(rows.iter().map(notice).collect::<Result<_, _>>()?)
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut notices = Vec::new();
+        for row in &rows {
+            // One row without any says that the lease holds.
+            if let Some(sandbox) = row.try_get("sandbox")? {
+                notices.push(Notice { sandbox, word: row.try_get("word")?, n: row.try_get("n")? });
+            }
+        }
+        Ok(Some(notices))
     }
 }
 

@@ -206,6 +206,8 @@ fn call(id: &str, front: SocketAddr, known: &Known, over: &AtomicBool) -> Seen {
 struct Account {
     all: Seen,
     stored: usize,
+    /// Under a number that another one has.
+    doubled: usize,
     /// Stored, and sent by a session that another one had followed.
     behind: usize,
     /// Told to a session, and not stored as its.
@@ -217,7 +219,8 @@ impl Account {
         let stored: BTreeMap<i64, &Value> =
             events.iter().filter_map(|event| Some((event["seq"].as_i64()?, &event["record"]["body"]))).collect();
         self.stored += events.len();
-        self.behind += stored.values().filter(|body| body["behind"] == true).count();
+        self.doubled += events.len() - stored.len();
+        self.behind += events.iter().filter(|event| event["record"]["body"]["behind"] == true).count();
         for one in seen {
             self.all.sessions += one.sessions;
             self.all.duplicates += one.duplicates;
@@ -238,7 +241,13 @@ impl Account {
         );
         let records = format!("of {} records", self.stored);
         let line = |what: String, count: usize, unit| Line::new(format!("{of}: {what}"), 0.0, count as f64, unit);
+        // In each fault somewhere a session goes on beside its successor, and somebody calls.
+        let tried = |what: &str, count: usize, unit| {
+            Line::at_least(format!("{faults} faults: {what}"), faults as f64, count as f64, unit)
+        };
         vec![
+            tried("sessions that began beside another one of their sandbox", all.duplicates, "sessions"),
+            tried("calls that were answered", all.calls, "calls"),
             line(
                 format!("sent by a session that another one had followed, and stored, {records}"),
                 self.behind,
@@ -246,6 +255,7 @@ impl Account {
             ),
             line(format!("told to a session to be stored, and not stored as its, {records}"), self.anothers, "records"),
             line(format!("told twice to be stored, {records}"), all.acknowledged_twice, "records"),
+            line(format!("stored under a number that another one has, {records}"), self.doubled, "records"),
             line("no newer than one that had been welcomed before its dial".into(), all.not_newer, "sessions"),
             line(
                 format!("answered by a session that another one had followed 2 s before, of {}", all.calls),

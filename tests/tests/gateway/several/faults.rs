@@ -227,6 +227,8 @@ fn a_gateway_that_is_cut_off_from_the_database_gives_its_sessions_to_the_others(
     assert_eq!(task["state"], "succeeded");
     wire.cut();
     let instant = Instant::now();
+    wait_until("it answers for nobody, since it cannot know", || api(&cut, "a").get("/dev-tasks").status() == 503);
+    assert_eq!(cut.metric("gateway_sessions"), 2.0, "their lease holds still");
     // It sends nothing, and is closed all the same before the other may count it as ended.
     assert_eq!(session.close_code(), close::STORE);
     println!("given up after {:?}", instant.elapsed());
