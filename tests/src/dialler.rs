@@ -10,7 +10,7 @@ use protocol::session::mux::{self, Event, Mux, Side};
 use protocol::session::{
     Class, Data, Entry, FromGateway, FromSupervisor, Hello, PATH, Range, Refusal, SUBPROTOCOL, Welcome, encode,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
@@ -99,27 +99,29 @@ impl Dialler {
     /// The same with this hello.
     #[track_caller]
     pub fn begin_with(gateway: &Gateway, hello: Hello) -> (Dialler, Welcome) {
-        let mut dialler = Dialler::dial(gateway, &hello.agent_id);
-        dialler.send(&FromSupervisor::Hello(Box::new(hello)));
-        match dialler.receive() {
-            Received::Frame(FromGateway::Welcome(welcome)) => (dialler, *welcome),
-            other => panic!("no welcome: {other:?}"),
+        let dialler = Dialler::dial(gateway, &hello.agent_id);
+        dialler.welcomed(hello).unwrap_or_else(|other| panic!("no welcome: {other:?}"))
+    }
+
+    /// Say hello; what comes instead of a welcome.
+    fn welcomed(mut self, hello: Hello) -> Result<(Dialler, Welcome), Received> {
+        self.send(&FromSupervisor::Hello(Box::new(hello)));
+        match self.receive() {
+            Received::Frame(FromGateway::Welcome(welcome)) => Ok((self, *welcome)),
+            other => Err(other),
         }
     }
 
     /// The same where the other side may be gone, or not let it in: then it says for how long not.
     pub fn try_begin(address: SocketAddr, sandbox: &str) -> io::Result<Result<(Dialler, Welcome), Duration>> {
-        let mut dialler = match Dialler::upgrade(address, &token_of(sandbox))? {
-            Ok(dialler) => dialler,
+        match Dialler::upgrade(address, &token_of(sandbox))? {
+            Ok(dialler) => {
+                dialler.welcomed(hello(sandbox)).map(Ok).map_err(|_| io::ErrorKind::ConnectionAborted.into())
+            }
             Err(refused) => {
                 let refusal = serde_json::from_str(&refused.body).map(|it: Refusal| it.reconnect_in_ms);
-                return Ok(Err(Duration::from_millis(refusal.unwrap_or_default())));
+                Ok(Err(Duration::from_millis(refusal.unwrap_or_default())))
             }
-        };
-        dialler.send(&FromSupervisor::Hello(Box::new(hello(sandbox))));
-        match dialler.receive() {
-            Received::Frame(FromGateway::Welcome(welcome)) => Ok(Ok((dialler, *welcome))),
-            _ => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 
@@ -335,7 +337,18 @@ pub fn hello(sandbox: &str) -> Hello {
 
 /// A record whose body says its class and sequence.
 pub fn entry(class: Class, seq: i64) -> Entry {
-    let body = json!({"class": class.name(), "seq": seq});
+    entry_of(seq, &json!({"class": class.name(), "seq": seq}))
+}
+
+/// A record with this body.
+pub fn entry_of(seq: i64, body: &Value) -> Entry {
     let record = json!({"wall_ms": seq, "boot_ms": seq, "kind": "test.counted", "body": body});
     Entry { seq, record: serde_json::value::RawValue::from_string(record.to_string()).expect("JSON") }
+}
+
+/// An HTTP response, for who answers on a session's streams.
+pub fn response(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut response = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    response.extend_from_slice(body);
+    response
 }

@@ -8,14 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use protocol::session::{Class, Data, Entry, FromGateway, FromSupervisor, Welcome};
+use protocol::session::{Class, Data, FromGateway, FromSupervisor, Welcome};
 use serde_json::{Value, json};
 
 use super::chance::Chance;
 use super::gateways::{Fault, Several};
 use crate::bench::Line;
 use crate::control_plane::USER;
-use crate::dialler::{Dialler, Received, Server};
+use crate::dialler::{Dialler, Received, Server, entry_of, response};
 use crate::tasks::Api;
 
 /// Each has two supervisors.
@@ -141,12 +141,7 @@ fn live(id: &str, front: SocketAddr, known: &Known, over: &AtomicBool, chance: &
 /// One session, as long as it is let.
 fn hold(mut session: Dialler, welcome: &Welcome, known: &Known, over: &AtomicBool, seen: &mut Seen) {
     let (fence, mut server) = (welcome.fence, Server::default());
-    let answer = |_: &str| {
-        let body = json!({"fence": fence}).to_string();
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        (head + &body).into_bytes()
-    };
+    let answer = |_: &str| response("200 OK", json!({"fence": fence}).to_string().as_bytes());
     let first = welcome.next.get(&Class::Logs).copied().unwrap_or(1);
     let mut told = first;
     for seq in first.. {
@@ -176,10 +171,8 @@ fn hold(mut session: Dialler, welcome: &Welcome, known: &Known, over: &AtomicBoo
 }
 
 fn record(seq: i64, fence: i64, behind: bool) -> FromSupervisor {
-    let body = json!({"fence": fence, "behind": behind});
-    let record = json!({"wall_ms": seq, "boot_ms": seq, "kind": "test.counted", "body": body});
-    let record = serde_json::value::RawValue::from_string(record.to_string()).expect("JSON");
-    FromSupervisor::Data(Data { class: Class::Logs, records: vec![Entry { seq, record }] })
+    let record = entry_of(seq, &json!({"fence": fence, "behind": behind}));
+    FromSupervisor::Data(Data { class: Class::Logs, records: vec![record] })
 }
 
 /// Somebody who asks the sandbox by any gateway, and is told which session answered.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tests::control_plane::{Gateway, USER};
-use tests::dialler::Dialler;
+use tests::dialler::{Dialler, response};
 use tests::wait::wait_until;
 
 /// Sandbox `a`, whose API answers like this; and a count of what it has sent.
@@ -16,12 +16,6 @@ fn sandbox(gateway: &Gateway, answer: impl Fn(&str) -> Vec<u8> + Send + 'static)
     let count = sent.clone();
     thread::spawn(move || session.serve(&count, answer));
     sent
-}
-
-fn response(head: &str, body: &[u8]) -> Vec<u8> {
-    let mut response = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-    response.extend_from_slice(body);
-    response
 }
 
 #[test]

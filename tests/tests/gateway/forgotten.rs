@@ -22,7 +22,7 @@ fn task(run: &str, state: &str, exit_code: Option<i32>) -> serde_json::Value {
 }
 
 fn response(head: &str, kind: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {head}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    tests::dialler::response(&format!("{head}\r\nContent-Type: {kind}"), body.as_bytes())
 }
 
 /// Knows the task when it is made and read for the first time, and never again.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::attach::Attach;
+use tests::dialler::response;
 use tests::tls::Authority;
 
 use super::*;
@@ -96,7 +97,7 @@ fn gateways_call_each_other_by_tls_and_check_the_name_that_was_set() {
 /// The session of sandbox `a` at this gateway, which answers each call by this word.
 fn session(gateway: &Gateway, word: &'static str) {
     let session = Dialler::begin(gateway, "a").0;
-    let answer = move |_: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{word}", word.len()).into_bytes();
+    let answer = move |_: &str| response("200 OK", word.as_bytes());
     thread::spawn(move || session.serve(&AtomicU64::new(0), answer));
 }
 
