@@ -6,6 +6,10 @@
 //! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half a second later. Everybody is told the window P in which a fleet of this size should spread
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
+//! Where sessions begin more slowly than that, because the machine or its database is busy, nobody has a place while a second's worth of them is
+//! beginning: a supervisor that has waited ten seconds for its welcome dials again, and what was done for it is lost, so a gateway that let in more than it
+//! can begin would only begin sessions that nobody waits for.
+//!
 //! A place whose owner is late goes to somebody else. Of several gateways behind one address, each has the places that it gave away, and whoever was
 //! refused comes to any of them: as many who come elsewhere come here. Whoever is later still begins anew.
 
@@ -26,6 +30,10 @@ const EARLY: Duration = Duration::from_millis(10);
 /// Whoever is later than this, the time of some handshakes, has probably come to another gateway, or is far away: its place is
 /// anybody's. By the second it is nobody's, so that there is no burst of those who are all late: after the gateway itself has stood still, say.
 const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
+/// While too many are beginning, nobody's place is nearer than this.
+const BEHIND: Duration = Duration::from_millis(250);
+/// At the smallest rates so many may be beginning.
+const BEGINNING: u32 = 16;
 /// Bounds of P.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
 
@@ -39,7 +47,19 @@ pub struct Admission {
     /// That let them in, each at this rate.
     gateways: AtomicUsize,
     waiting: Semaphore,
+    /// Sessions between their hello and their welcome.
+    beginning: AtomicUsize,
     book: Mutex<Book>,
+}
+
+/// A session that is beginning, for as long as this is kept.
+#[derive(Debug)]
+pub struct Beginning<'a>(&'a AtomicUsize);
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +80,7 @@ impl Admission {
             fleet: AtomicU64::new(0),
             gateways: AtomicUsize::new(1),
             waiting: Semaphore::new(WAITING),
+            beginning: AtomicUsize::new(0),
             book: Mutex::new(book),
         }
     }
@@ -81,6 +102,7 @@ impl Admission {
     /// Whether this sandbox may begin a session `now`; else after how long.
     fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
         let step = Duration::from_secs(1) / self.rate;
+        let behind = self.beginning() >= self.rate.max(BEGINNING) as usize;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.tidy(now);
         if let Some(&slot) = book.reserved.get(sandbox) {
@@ -88,10 +110,13 @@ impl Admission {
                 return Err(slot - now);
             }
             book.give_up(slot);
-            return Ok(());
+            if !behind {
+                return Ok(());
+            }
         }
-        let slot = book.free.max(now);
-        if slot > now
+        let slot = book.free.max(if behind { now + BEHIND } else { now });
+        if !behind
+            && slot > now
             && let Some(late) = book.late(now)
         {
             book.give_up(late);
@@ -104,6 +129,17 @@ impl Admission {
         book.reserved.insert(sandbox.to_string(), slot);
         book.due.insert(slot, sandbox.to_string());
         Err(slot - now)
+    }
+
+    /// A session is beginning: to be asked for once its hello is here, so that whoever says nothing keeps nobody out.
+    pub fn begin(&self) -> Beginning<'_> {
+        self.beginning.fetch_add(1, Ordering::Relaxed);
+        Beginning(&self.beginning)
+    }
+
+    /// How many are.
+    pub fn beginning(&self) -> usize {
+        self.beginning.load(Ordering::Relaxed)
     }
 
     /// How many sandboxes may dial in.
@@ -243,6 +279,31 @@ mod tests {
             admitted += usize::from(dial.await.expect("it ends").is_ok());
         }
         assert_eq!(admitted, 1 + WAITING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_seconds_worth_is_beginning_nobody_else_may_and_then_all_may_at_the_rate() {
+        let begin = Instant::now();
+        let admission = Admission::new(20, begin);
+        let mut beginning: Vec<_> = (0..20).map(|_| admission.begin()).collect();
+        let wait = admission.wait("a").await.expect_err("too many are beginning");
+        assert!(wait >= BEHIND && begin.elapsed() <= HELD, "{wait:?} after {:?}", begin.elapsed());
+        // One of them has begun: its place is its own.
+        beginning.pop();
+        sleep_until(Instant::now() + wait).await;
+        assert_eq!(admission.wait("a").await, Ok(()));
+        beginning.push(admission.begin());
+        let refused: Vec<_> = (0..40).map(|i| (i, admission.admit(&format!("s-{i}"), Instant::now()))).collect();
+        drop(beginning);
+        let at = |wait: &Result<(), Duration>| wait.expect_err("too many are beginning");
+        assert!(
+            refused.windows(2).all(|pair| at(&pair[0].1) < at(&pair[1].1)),
+            "places follow each other: {refused:?}"
+        );
+        let now = Instant::now();
+        for (i, wait) in &refused {
+            assert_eq!(admission.admit(&format!("s-{i}"), now + at(wait)), Ok(()));
+        }
     }
 
     /// Thousands who come at once, each time to any of three gateways behind one address.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use protocol::session::{Class, FromGateway, FromSupervisor, close};
-use tests::control_plane::Gateway;
+use tests::control_plane::{Gateway, token_of};
 use tests::dialler::{Dialler, Received, hello};
 use tests::needs;
+use tests::wait::wait_until;
 
 /// A process that holds the database's write lock, until it is dropped.
 struct Lock(std::process::Child);
@@ -64,6 +65,30 @@ fn a_database_that_takes_nothing_ends_the_session_with_4503_and_what_was_sent_co
     session.send_records(Class::Logs, 3..=4);
     session.until_acknowledged(Class::Logs, 4);
     assert_eq!(gateway.events("a").len(), 4);
+}
+
+#[test]
+fn while_the_database_takes_no_session_not_more_are_let_in_than_can_begin_and_then_all_are_welcomed() {
+    if !tests::needs::commands(&["python3"]) {
+        return;
+    }
+    let gateway = Gateway::build().set("admission_rate", "16").start();
+    // A second's worth.
+    let ids = ('a'..='p').map(String::from).collect::<Vec<_>>();
+    let mut sessions = ids.iter().map(|id| Dialler::dial(&gateway, id)).collect::<Vec<_>>();
+    let lock = Lock::hold(&gateway);
+    for (id, session) in ids.iter().zip(&mut sessions) {
+        session.send(&FromSupervisor::Hello(Box::new(hello(id))));
+    }
+    wait_until("all of them begin", || gateway.metric("gateway_sessions_beginning") >= 16.0);
+    let late = Dialler::upgrade(gateway.address, &token_of("q")).expect("an answer");
+    assert_eq!(late.err().expect("nobody else may begin").status, 503);
+    drop(lock);
+    for mut session in sessions {
+        session.receive_until(|frame| matches!(frame, FromGateway::Welcome(_)).then_some(()));
+    }
+    let (_session, _) = Dialler::begin(&gateway, "q");
+    assert_eq!(gateway.metric("gateway_sessions_beginning"), 0.0);
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl<'p> Session<'p> {
         let mut received = Sum::default();
         received.add(text.as_bytes());
         let (hello, protocol) = hello::read(&text, sandbox)?;
+        let _beginning = part.admission.begin();
         let now_ms = wall_ms();
         let begin = Begin {
             sandbox: sandbox.clone(),
