@@ -9,6 +9,8 @@ use super::Write;
 
 /// Rows in one statement.
 const ROWS: usize = 64;
+/// So few go with all else of a write in one statement, where the database takes that: as many statements are kept prepared, twice.
+const FEW: usize = 4;
 /// The cursor moves only from where the records begin. What is not the first has one already: without it, the write before was refused, and
 /// this one would leave a hole.
 const FIRST: &str = "INSERT INTO cursors (sandbox, epoch, class, next) VALUES ($1, $2, $3, $5) \
@@ -61,6 +63,9 @@ impl Write for Append {
 
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Appended, sqlx::Error> {
         let (Some(first), Some(last)) = (self.pieces.first(), self.pieces.last()) else { return Ok(Appended::Stored) };
+        if self.pieces.len() <= FEW && connection.backend_name() == "PostgreSQL" {
+            return self.at_once(connection, first.seq, last.last + 1).await;
+        }
         // First: from here on the row of the sandbox is locked, so the fence stays as it is, and positions are committed in their order.
         let places = self.pieces.len() as i64;
         let Some(position) = self.take(connection, places).await? else { return Ok(Appended::Fenced) };
@@ -89,6 +94,31 @@ impl Append {
         take.fetch_optional(connection).await
     }
 
+    /// The same in one statement of PostgreSQL's: of a write, each way to its server and back is most of the time. A statement does not see what
+    /// was committed while it waited for the row of the sandbox, but whoever had that row then had an older fence, or writes no cursor of this
+    /// epoch: the cursor is as it was.
+    async fn at_once(&self, connection: &mut AnyConnection, first: i64, next: i64) -> Result<Appended, sqlx::Error> {
+        let mut query = sqlx::query_as(AssertSqlSafe(at_once(self.pieces.len(), first == 1)))
+            .bind(&self.sandbox)
+            .bind(self.fence)
+            .bind(&self.epoch)
+            .bind(self.class.name())
+            .bind(self.now_ms)
+            .bind(first)
+            .bind(next);
+        for piece in &self.pieces {
+            query = query.bind(piece.seq).bind(piece.last).bind(i64::from(piece.gap)).bind(&piece.body);
+        }
+        Ok(match query.fetch_one(&mut *connection).await? {
+            (0_i64, _) => Appended::Fenced,
+            (_, 0_i64) => {
+                self.take(connection, -(self.pieces.len() as i64)).await?;
+                Appended::Moved
+            }
+            _ => Appended::Stored,
+        })
+    }
+
     async fn insert(&self, connection: &mut AnyConnection, mut position: i64) -> Result<(), sqlx::Error> {
         for pieces in self.pieces.chunks(ROWS) {
             let sql = insert_of(pieces.len());
@@ -107,6 +137,32 @@ impl Append {
         }
         Ok(())
     }
+}
+
+/// How many rows of the sandbox and of its cursor were found as they must be; the pieces are stored where both were.
+fn at_once(pieces: usize, first: bool) -> String {
+    let cursor = if first {
+        "INSERT INTO cursors (sandbox, epoch, class, next) SELECT $1, $3, $4, $7 FROM taken \
+         ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $7 WHERE cursors.next = $6"
+    } else {
+        "UPDATE cursors SET next = $7 FROM taken WHERE sandbox = $1 AND epoch = $3 AND class = $4 AND next = $6"
+    };
+    let mut rows = String::new();
+    for piece in 0..pieces {
+        let n = 8 + piece * 4;
+        let comma = if piece == 0 { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(rows, "{comma}({}, ${n}, ${}, ${}, ${})", piece + 1, n + 1, n + 2, n + 3);
+    }
+    format!(
+        "WITH taken AS (UPDATE sandboxes SET position = position + {pieces} WHERE id = $1 AND fence = $2 \
+         RETURNING position - {pieces} AS before), \
+         moved AS ({cursor} RETURNING next), \
+         stored AS (INSERT INTO records (sandbox, epoch, class, stored_ms, position, seq, last, gap, body) \
+         SELECT $1, $3, $4, $5, before + piece.place, piece.seq, piece.last, piece.gap, piece.body \
+         FROM taken, moved, (VALUES {rows}) AS piece (place, seq, last, gap, body)) \
+         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM moved)"
+    )
 }
 
 /// One statement for so many rows.

@@ -8,6 +8,7 @@ use protocol::session::{Class, FromGateway, FromSupervisor, close};
 use tests::control_plane::{Gateway, token_of};
 use tests::dialler::{Dialler, Received, hello};
 use tests::needs;
+use tests::postgres::Postgres;
 use tests::wait::wait_until;
 
 /// A process that holds the database's write lock, until it is dropped.
@@ -251,29 +252,59 @@ fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_howeve
 /// Found by `torture disk`: the disk had refused the first records of a class, and those behind them were stored as the first.
 #[test]
 fn records_are_stored_behind_those_before_them_and_never_over_a_hole_also_the_first() {
-    use gateway::store::{Append, Appended, Begin, Piece, Store, migrate};
     let place = tempfile::tempdir().expect("a scratch directory");
-    let url = format!("sqlite:{}", place.path().join("gateway.db").display());
+    stored_behind_each_other(&format!("sqlite:{}", place.path().join("gateway.db").display()));
+}
+
+/// A few of them and many take different statements there.
+#[test]
+fn the_same_holds_on_postgresql() {
+    let Some(server) = Postgres::start() else { return };
+    stored_behind_each_other(&server.url());
+}
+
+fn stored_behind_each_other(url: &str) {
+    use gateway::store::{Append, Appended, Begin, Page, Piece, Store, migrate};
     let runtime = tokio::runtime::Runtime::new().expect("it starts");
     runtime.block_on(async {
-        migrate::up(&url).await.expect("a new database");
-        let (store, writer) = Store::open(&url, false, Default::default()).await.expect("nobody else has it");
+        migrate::up(url).await.expect("a new database");
+        let (store, writer) = Store::open(url, false, Default::default()).await.expect("nobody else has it");
         tokio::spawn(writer.run());
-        let (sandbox, epoch) = ("a".to_string(), "e".to_string());
-        let (token, hello, owner) = (None, "{}".into(), None);
-        let begin =
-            Begin { sandbox: sandbox.clone(), token, hello, epoch: epoch.clone(), applied: 0, owner, now_ms: 1 };
-        let fence = store.write(begin).await.expect("it is stored").expect("a session").fence;
-        let append = async |from: i64, to: i64| {
-            let pieces = (from..=to).map(|seq| Piece { seq, last: seq, gap: false, body: "{}".into() }).collect();
-            let (sandbox, epoch) = (sandbox.clone(), epoch.clone());
-            let append = Append { sandbox, fence, epoch, class: Class::Logs, pieces, now_ms: 1 };
-            store.write(append).await.expect("the disk is well")
+        let begin = Begin {
+            sandbox: "a".into(),
+            token: None,
+            hello: "{}".into(),
+            epoch: "e".into(),
+            applied: 0,
+            owner: None,
+            now_ms: 1,
         };
-        assert_eq!(append(4, 6).await, Appended::Moved, "1 to 3 are not there");
-        assert_eq!(append(1, 3).await, Appended::Stored);
-        assert_eq!(append(7, 9).await, Appended::Moved, "4 to 6 are not there");
-        assert_eq!(append(4, 6).await, Appended::Stored);
-        assert_eq!(append(1, 3).await, Appended::Moved, "they are there already");
+        let fence = store.write(begin).await.expect("it is stored").expect("a session").fence;
+        let append = async |fence: i64, from: i64, to: i64, gap: bool| {
+            let last = |seq| if gap { to } else { seq };
+            let firsts = if gap { from..=from } else { from..=to };
+            let pieces = firsts.map(|seq| Piece { seq, last: last(seq), gap, body: format!("{{\"n\":{seq}}}") });
+            let (sandbox, epoch, pieces) = ("a".into(), "e".into(), pieces.collect());
+            let append = Append { sandbox, fence, epoch, class: Class::Logs, pieces, now_ms: 1 };
+            store.write(append).await.expect("the database is well")
+        };
+        assert_eq!(append(fence, 4, 6, false).await, Appended::Moved, "1 to 3 are not there");
+        assert_eq!(append(fence - 1, 1, 3, false).await, Appended::Fenced, "of an older session");
+        assert_eq!(append(fence, 1, 3, false).await, Appended::Stored);
+        assert_eq!(append(fence, 5, 6, false).await, Appended::Moved, "4 is not there");
+        assert_eq!(append(fence, 14, 99, false).await, Appended::Moved, "nor are more than a few");
+        assert_eq!(append(fence, 4, 4, false).await, Appended::Stored);
+        assert_eq!(append(fence, 5, 9, true).await, Appended::Stored);
+        assert_eq!(append(fence + 1, 10, 99, false).await, Appended::Fenced, "of a session that is none");
+        assert_eq!(append(fence, 10, 99, false).await, Appended::Stored);
+        assert_eq!(append(fence, 1, 3, false).await, Appended::Moved, "they are there already");
+        let page = Page { class: None, after: 0, limit: 1000 };
+        let events = store.events("a", page).await.expect("the database is well");
+        let found = events.iter().map(|event| (event.position, event.seq, event.last, event.gap)).collect::<Vec<_>>();
+        let gap = std::iter::once((5, 5, 9, true));
+        let behind = (10..=99).map(|seq| (seq - 4, seq, seq, false));
+        let all = (1..=4).map(|seq| (seq, seq, seq, false)).chain(gap).chain(behind).collect::<Vec<_>>();
+        assert_eq!(found, all, "each has the next position");
+        assert!(events.iter().all(|event| event.body == format!("{{\"n\":{}}}", event.seq)), "with its own body");
     });
 }
