@@ -3,12 +3,11 @@
 //!
 //! Promises: nobody begins before its place, and places follow each other at the admission rate. Whoever comes up to two seconds before its
 //! place waits for it here ([`Admission::wait`]): those who stood in the listener's queue while the gateway started, say, which would else come at once.
-//! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half a second later. Everybody is told the window P in which a fleet of this size should spread
+//! Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half a second later, where sessions begin as fast as they may. Everybody is told the window P in which a fleet of this size should spread
 //! its reconnecting, 1.25 × fleet / rate of all gateways together: with it, a whole fleet never reaches the rate and nobody is refused.
 //!
-//! Where sessions begin more slowly than that, because the machine or its database is busy, nobody has a place while a second's worth of them is
-//! beginning: a supervisor that has waited ten seconds for its welcome dials again, and what was done for it is lost, so a gateway that let in more than it
-//! can begin would only begin sessions that nobody waits for.
+//! Where sessions begin more slowly than that, because the machine or its database is busy, no more are let in than [can begin](beginnings): whoever comes to its
+//! place then gets a later one.
 //!
 //! A place whose owner is late goes to somebody else. Of several gateways behind one address, each has the places that it gave away, and whoever was
 //! refused comes to any of them: as many who come elsewhere come here. Whoever is later still begins anew.
@@ -21,6 +20,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
+mod beginnings;
+
+pub use beginnings::Beginning;
+use beginnings::Beginnings;
+
 /// A place that is as near as this is waited for: shorter than the way back for most, and long before a supervisor gives its dial up.
 const HELD: Duration = Duration::from_secs(2);
 /// So many wait at once, a third of the connections that the listener has places for: who dials may not keep others from calling.
@@ -30,10 +34,8 @@ const EARLY: Duration = Duration::from_millis(10);
 /// Whoever is later than this, the time of some handshakes, has probably come to another gateway, or is far away: its place is
 /// anybody's. By the second it is nobody's, so that there is no burst of those who are all late: after the gateway itself has stood still, say.
 const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
-/// While too many are beginning, nobody's place is nearer than this.
+/// While enough are beginning, no new place is nearer than this.
 const BEHIND: Duration = Duration::from_millis(250);
-/// At the smallest rates so many may be beginning.
-const BEGINNING: u32 = 16;
 /// Bounds of P.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
 
@@ -47,19 +49,8 @@ pub struct Admission {
     /// That let them in, each at this rate.
     gateways: AtomicUsize,
     waiting: Semaphore,
-    /// Sessions between their hello and their welcome.
-    beginning: AtomicUsize,
+    beginnings: Beginnings,
     book: Mutex<Book>,
-}
-
-/// A session that is beginning, for as long as this is kept.
-#[derive(Debug)]
-pub struct Beginning<'a>(&'a AtomicUsize);
-
-impl Drop for Beginning<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[derive(Debug)]
@@ -80,7 +71,7 @@ impl Admission {
             fleet: AtomicU64::new(0),
             gateways: AtomicUsize::new(1),
             waiting: Semaphore::new(WAITING),
-            beginning: AtomicUsize::new(0),
+            beginnings: Beginnings::new(now),
             book: Mutex::new(book),
         }
     }
@@ -102,7 +93,7 @@ impl Admission {
     /// Whether this sandbox may begin a session `now`; else after how long.
     fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Duration> {
         let step = Duration::from_secs(1) / self.rate;
-        let behind = self.beginning() >= self.rate.max(BEGINNING) as usize;
+        let behind = self.is_behind(now);
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.tidy(now);
         if let Some(&slot) = book.reserved.get(sandbox) {
@@ -133,13 +124,17 @@ impl Admission {
 
     /// A session is beginning: to be asked for once its hello is here, so that whoever says nothing keeps nobody out.
     pub fn begin(&self) -> Beginning<'_> {
-        self.beginning.fetch_add(1, Ordering::Relaxed);
-        Beginning(&self.beginning)
+        self.beginnings.begin()
     }
 
-    /// How many are.
+    /// How many are beginning.
     pub fn beginning(&self) -> usize {
-        self.beginning.load(Ordering::Relaxed)
+        self.beginnings.len()
+    }
+
+    /// Whether sessions begin more slowly than they may, and nobody else is let in.
+    pub fn is_behind(&self, now: Instant) -> bool {
+        self.beginnings.are_enough(self.rate as usize, now)
     }
 
     /// How many sandboxes may dial in.
@@ -281,28 +276,59 @@ mod tests {
         assert_eq!(admitted, 1 + WAITING);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn while_a_seconds_worth_is_beginning_nobody_else_may_and_then_all_may_at_the_rate() {
-        let begin = Instant::now();
-        let admission = Admission::new(20, begin);
-        let mut beginning: Vec<_> = (0..20).map(|_| admission.begin()).collect();
-        let wait = admission.wait("a").await.expect_err("too many are beginning");
-        assert!(wait >= BEHIND && begin.elapsed() <= HELD, "{wait:?} after {:?}", begin.elapsed());
-        // One of them has begun: its place is its own.
-        beginning.pop();
-        sleep_until(Instant::now() + wait).await;
-        assert_eq!(admission.wait("a").await, Ok(()));
-        beginning.push(admission.begin());
-        let refused: Vec<_> = (0..40).map(|i| (i, admission.admit(&format!("s-{i}"), Instant::now()))).collect();
-        drop(beginning);
-        let at = |wait: &Result<(), Duration>| wait.expect_err("too many are beginning");
-        assert!(
-            refused.windows(2).all(|pair| at(&pair[0].1) < at(&pair[1].1)),
-            "places follow each other: {refused:?}"
-        );
+    /// Sandboxes that all dial at once and whose sessions begin at this pace, one after the other: how many were begun for nobody, and until
+    /// when all were in.
+    fn begun_in_vain(rate: u32, each: Duration, sandboxes: usize) -> (usize, Duration) {
+        const PATIENCE: Duration = Duration::from_secs(10);
         let now = Instant::now();
-        for (i, wait) in &refused {
-            assert_eq!(admission.admit(&format!("s-{i}"), now + at(wait)), Ok(()));
+        let admission = Admission::new(rate, now);
+        admission.set_fleet(sandboxes as u64);
+        let mut dials: BTreeMap<(Duration, usize), ()> =
+            (0..sandboxes).map(|who| ((Duration::ZERO, who), ())).collect();
+        let mut hellos = std::collections::VecDeque::<(Duration, usize, Beginning)>::new();
+        let (mut free, mut in_vain, mut here) = (Duration::ZERO, 0, 0);
+        while here < sandboxes {
+            let next = hellos.front().map(|(at, ..)| free.max(*at) + each);
+            match dials.first_key_value().map(|(&dial, ())| dial) {
+                Some((at, who)) if next.is_none_or(|next| at < next) => {
+                    dials.remove(&(at, who));
+                    match admission.admit(&who.to_string(), now + at) {
+                        Ok(()) => hellos.push_back((at, who, admission.begin())),
+                        Err(wait) => drop(dials.insert((at + wait, who), ())),
+                    }
+                }
+                _ => {
+                    let (at, who, beginning) = hellos.pop_front().expect("somebody is away, and does not dial");
+                    free = free.max(at) + each;
+                    beginning.begun(now + free);
+                    if free < at + PATIENCE {
+                        here += 1;
+                    } else {
+                        in_vain += 1;
+                        dials.insert(
+                            (at + PATIENCE + admission.window().mul_f64((who as f64 * 0.618).fract()), who),
+                            (),
+                        );
+                    }
+                }
+            }
+            assert!(free < each * 10 * sandboxes as u32, "{here} of {sandboxes} are in, {in_vain} were begun in vain");
+        }
+        (in_vain, free)
+    }
+
+    #[test]
+    fn where_sessions_begin_slowly_each_is_waited_for_and_all_begin_one_after_the_other() {
+        // As fast as they may, a fiftieth of that; and rates of small machines.
+        for (rate, each, sandboxes) in
+            [(500, 2, 10_000), (500, 20, 10_000), (500, 100, 2_000), (4, 1_000, 200), (1, 2_000, 100)]
+        {
+            let each = Duration::from_millis(each);
+            let (in_vain, all) = begun_in_vain(rate, each, sandboxes);
+            println!("{rate} a second, one in {each:?}: {in_vain} in vain, all of {sandboxes} after {all:?}");
+            assert_eq!(in_vain, 0, "{rate} a second, one in {each:?}");
+            let ideal = each * sandboxes as u32;
+            assert!(all <= ideal * 5 / 4, "{rate} a second, one in {each:?}: {all:?} instead of {ideal:?}");
         }
     }
 

@@ -48,8 +48,6 @@ pub struct Live {
     pub fence: i64,
     /// When it began, by the wall clock.
     pub begun_ms: i64,
-    /// The same, for comparing: no clock that is set.
-    pub begun: Instant,
     /// When it could be found here.
     entered: OnceLock<Instant>,
     /// When it was heard last.
@@ -71,7 +69,6 @@ impl Live {
             sandbox,
             fence,
             begun_ms: now_ms,
-            begun: Instant::now(),
             entered: OnceLock::new(),
             heard_ms: AtomicI64::new(now_ms),
             streams: streams.then(|| Arc::new(Streams::new(wake.clone()))),

@@ -6,7 +6,8 @@
 //!
 //! A database that does not answer is given up after a while, and what waits for it fails ([`patience`]).
 //!
-//! The SQL is what SQLite and PostgreSQL both take. What only one of them needs is in [`open`](Store::open).
+//! The SQL is what SQLite and PostgreSQL both take, but for what only one of them needs: how it is [opened](Store::open), how gateways share it
+//! ([`leases`]), and one statement in place of three where each is a way to a server (`sessions.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

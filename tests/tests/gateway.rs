@@ -4,6 +4,8 @@
 mod admission;
 #[path = "gateway/api.rs"]
 mod api;
+#[path = "gateway/append.rs"]
+mod append;
 #[path = "gateway/backend.rs"]
 mod backend;
 #[path = "gateway/bad_input.rs"]

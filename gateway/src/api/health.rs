@@ -103,7 +103,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     };
     registry.register("sessions", "Live sessions", number(api.sessions.registry.len() as u64));
     let beginning = api.sessions.admission.beginning() as u64;
-    registry.register("sessions_beginning", "Hellos that wait for the store, or for a core", number(beginning));
+    registry.register("sessions_beginning", "Hellos that wait for the store", number(beginning));
     let lease = &api.sessions.lease;
     registry.register("gateways", "Gateways that work with this store", number(lease.gateways() as u64));
     registry.register("leads", "1 where this one does what one does for all", number(u64::from(lease.leads())));

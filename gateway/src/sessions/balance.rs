@@ -59,7 +59,7 @@ async fn balance(sessions: &Sessions, joined: &BTreeSet<String>, since: Instant)
             sessions.registry.all().into_iter().partition(|live| live.is_asked_to_go());
         // Those who were asked are on their way, and not above the mean any more.
         let most = above.saturating_sub(asked.len()).min(batch);
-        let older = others.into_iter().filter(|live| live.begun < since);
+        let older = others.into_iter().filter(|live| live.entered() < since);
         let (may, busy): (Vec<_>, Vec<_>) = older.partition(|live| is_quiet(live));
         let ask: Vec<Arc<Live>> = may.into_iter().take(most).collect();
         idle = if ask.is_empty() { idle + 1 } else { 0 };

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use protocol::session::{Refusal, SUBPROTOCOL};
 use protocol::websocket;
+use tokio::time::Instant;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};
@@ -47,7 +48,11 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         admitted = sessions.admission.wait(&who.sandbox) => admitted,
     };
     if let Err(wait) = admitted {
-        return refused(&sessions, "rate", refusal(&sessions, "many dial at once; this place is kept", wait));
+        let (why, reason) = match sessions.admission.is_behind(Instant::now()) {
+            true => ("behind", "sessions begin more slowly than they may; this place is later"),
+            false => ("rate", "many dial at once; this place is kept"),
+        };
+        return refused(&sessions, why, refusal(&sessions, reason, wait));
     }
     // Before the look: a drain that begins after it waits for this one.
     let coming = sessions.registry.coming();

@@ -94,11 +94,11 @@ impl Append {
         take.fetch_optional(connection).await
     }
 
-    /// The same in one statement of PostgreSQL's: of a write, each way to its server and back is most of the time. A statement does not see what
-    /// was committed while it waited for the row of the sandbox, but whoever had that row then had an older fence, or writes no cursor of this
-    /// epoch: the cursor is as it was.
+    /// The same in one statement of PostgreSQL's: of a write, each way to its server and back is most of the time. What was committed while it
+    /// waited for the row of the sandbox is seen of that row alone: a newer fence, or more positions. No cursor of this session has moved meanwhile, but by a
+    /// transaction of its own that was [given up](super::patience) and is committed late; then the cursor is not found as it must be, and the session ends.
     async fn at_once(&self, connection: &mut AnyConnection, first: i64, next: i64) -> Result<Appended, sqlx::Error> {
-        let mut query = sqlx::query_as(AssertSqlSafe(at_once(self.pieces.len(), first == 1)))
+        let mut query = sqlx::query_as(AssertSqlSafe(append_of(self.pieces.len(), first == 1)))
             .bind(&self.sandbox)
             .bind(self.fence)
             .bind(&self.epoch)
@@ -140,7 +140,7 @@ impl Append {
 }
 
 /// How many rows of the sandbox and of its cursor were found as they must be; the pieces are stored where both were.
-fn at_once(pieces: usize, first: bool) -> String {
+fn append_of(pieces: usize, first: bool) -> String {
     let cursor = if first {
         "INSERT INTO cursors (sandbox, epoch, class, next) SELECT $1, $3, $4, $7 FROM taken \
          ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $7 WHERE cursors.next = $6"

@@ -15,7 +15,7 @@ use crate::wait::wait_until;
 use crate::{binaries, processes};
 
 /// Why dials are refused.
-const REFUSALS: [&str; 5] = ["rate", "token", "headers", "draining", "lease"];
+const REFUSALS: [&str; 6] = ["rate", "behind", "token", "headers", "draining", "lease"];
 
 /// They end with this value, the database last.
 pub(super) struct Site {

@@ -8,7 +8,6 @@ use protocol::session::{Class, FromGateway, FromSupervisor, close};
 use tests::control_plane::{Gateway, token_of};
 use tests::dialler::{Dialler, Received, hello};
 use tests::needs;
-use tests::postgres::Postgres;
 use tests::wait::wait_until;
 
 /// A process that holds the database's write lock, until it is dropped.
@@ -73,22 +72,23 @@ fn while_the_database_takes_no_session_not_more_are_let_in_than_can_begin_and_th
     if !tests::needs::commands(&["python3"]) {
         return;
     }
-    let gateway = Gateway::build().set("admission_rate", "16").start();
-    // A second's worth.
-    let ids = ('a'..='p').map(String::from).collect::<Vec<_>>();
-    let mut sessions = ids.iter().map(|id| Dialler::dial(&gateway, id)).collect::<Vec<_>>();
+    let gateway = Gateway::start();
+    // It refuses them after five seconds; three are left when the last has been kept waiting for two.
     let lock = Lock::hold(&gateway);
-    for (id, session) in ids.iter().zip(&mut sessions) {
+    let mut sessions = ["a", "b", "c", "d"].map(|id| {
+        let mut session = Dialler::dial(&gateway, id);
         session.send(&FromSupervisor::Hello(Box::new(hello(id))));
-    }
-    wait_until("all of them begin", || gateway.metric("gateway_sessions_beginning") >= 16.0);
-    let late = Dialler::upgrade(gateway.address, &token_of("q")).expect("an answer");
+        session
+    });
+    wait_until("all of them begin", || gateway.metric("gateway_sessions_beginning") >= 4.0);
+    let late = Dialler::upgrade(gateway.address, &token_of("e")).expect("an answer");
     assert_eq!(late.err().expect("nobody else may begin").status, 503);
+    assert_eq!(gateway.metric("gateway_dials_refused_total{reason=\"behind\"}"), 1.0);
     drop(lock);
-    for mut session in sessions {
+    for session in &mut sessions {
         session.receive_until(|frame| matches!(frame, FromGateway::Welcome(_)).then_some(()));
     }
-    let (_session, _) = Dialler::begin(&gateway, "q");
+    let (_session, _) = Dialler::begin(&gateway, "e");
     assert_eq!(gateway.metric("gateway_sessions_beginning"), 0.0);
 }
 
@@ -247,64 +247,4 @@ fn a_second_gateway_on_the_same_store_is_refused_until_the_first_has_gone_howeve
     assert_eq!(second.run(&["migrate", "up"]), current);
     drop(second.start());
     first.start_again();
-}
-
-/// Found by `torture disk`: the disk had refused the first records of a class, and those behind them were stored as the first.
-#[test]
-fn records_are_stored_behind_those_before_them_and_never_over_a_hole_also_the_first() {
-    let place = tempfile::tempdir().expect("a scratch directory");
-    stored_behind_each_other(&format!("sqlite:{}", place.path().join("gateway.db").display()));
-}
-
-/// A few of them and many take different statements there.
-#[test]
-fn the_same_holds_on_postgresql() {
-    let Some(server) = Postgres::start() else { return };
-    stored_behind_each_other(&server.url());
-}
-
-fn stored_behind_each_other(url: &str) {
-    use gateway::store::{Append, Appended, Begin, Page, Piece, Store, migrate};
-    let runtime = tokio::runtime::Runtime::new().expect("it starts");
-    runtime.block_on(async {
-        migrate::up(url).await.expect("a new database");
-        let (store, writer) = Store::open(url, false, Default::default()).await.expect("nobody else has it");
-        tokio::spawn(writer.run());
-        let begin = Begin {
-            sandbox: "a".into(),
-            token: None,
-            hello: "{}".into(),
-            epoch: "e".into(),
-            applied: 0,
-            owner: None,
-            now_ms: 1,
-        };
-        let fence = store.write(begin).await.expect("it is stored").expect("a session").fence;
-        let append = async |fence: i64, from: i64, to: i64, gap: bool| {
-            let last = |seq| if gap { to } else { seq };
-            let firsts = if gap { from..=from } else { from..=to };
-            let pieces = firsts.map(|seq| Piece { seq, last: last(seq), gap, body: format!("{{\"n\":{seq}}}") });
-            let (sandbox, epoch, pieces) = ("a".into(), "e".into(), pieces.collect());
-            let append = Append { sandbox, fence, epoch, class: Class::Logs, pieces, now_ms: 1 };
-            store.write(append).await.expect("the database is well")
-        };
-        assert_eq!(append(fence, 4, 6, false).await, Appended::Moved, "1 to 3 are not there");
-        assert_eq!(append(fence - 1, 1, 3, false).await, Appended::Fenced, "of an older session");
-        assert_eq!(append(fence, 1, 3, false).await, Appended::Stored);
-        assert_eq!(append(fence, 5, 6, false).await, Appended::Moved, "4 is not there");
-        assert_eq!(append(fence, 14, 99, false).await, Appended::Moved, "nor are more than a few");
-        assert_eq!(append(fence, 4, 4, false).await, Appended::Stored);
-        assert_eq!(append(fence, 5, 9, true).await, Appended::Stored);
-        assert_eq!(append(fence + 1, 10, 99, false).await, Appended::Fenced, "of a session that is none");
-        assert_eq!(append(fence, 10, 99, false).await, Appended::Stored);
-        assert_eq!(append(fence, 1, 3, false).await, Appended::Moved, "they are there already");
-        let page = Page { class: None, after: 0, limit: 1000 };
-        let events = store.events("a", page).await.expect("the database is well");
-        let found = events.iter().map(|event| (event.position, event.seq, event.last, event.gap)).collect::<Vec<_>>();
-        let gap = std::iter::once((5, 5, 9, true));
-        let behind = (10..=99).map(|seq| (seq - 4, seq, seq, false));
-        let all = (1..=4).map(|seq| (seq, seq, seq, false)).chain(gap).chain(behind).collect::<Vec<_>>();
-        assert_eq!(found, all, "each has the next position");
-        assert!(events.iter().all(|event| event.body == format!("{{\"n\":{}}}", event.seq)), "with its own body");
-    });
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::session::{FromGateway, Gap, Hello, Pace, Sum, Welcome, close};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::Session;
 use crate::awake::wall_ms;
@@ -34,7 +35,7 @@ impl<'p> Session<'p> {
         let mut received = Sum::default();
         received.add(text.as_bytes());
         let (hello, protocol) = hello::read(&text, sandbox)?;
-        let _beginning = part.admission.begin();
+        let beginning = part.admission.begin();
         let now_ms = wall_ms();
         let begin = Begin {
             sandbox: sandbox.clone(),
@@ -87,6 +88,7 @@ impl<'p> Session<'p> {
             session.live.order(drain::late(part));
         }
         tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
+        beginning.begun(Instant::now());
         session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
         Ok(session)
     }
