@@ -7,7 +7,7 @@
 //! A database that does not answer is given up after a while, and what waits for it fails ([`patience`]).
 //!
 //! The SQL is what SQLite and PostgreSQL both take, but for what only one of them needs: how it is [opened](Store::open), how gateways share it
-//! ([`leases`]), and one statement in place of three where each is a way to a server (`sessions.rs`).
+//! ([`leases`]), and fewer statements where each is a way to a server (`begin.rs`, `sessions.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ mod term;
 pub mod told;
 mod writer;
 
-pub use begin::{Begin, Begun, Cursors, NotBegun};
+pub use begin::{Begin, Begun, Cursors, NotBegun, UNTIL};
 pub use commands::{Applied, Command, Give, Outcomes};
 pub use events::{Event, Page};
 pub use followers::{Followers, Following};
@@ -94,6 +94,9 @@ pub enum StoreError {
     /// It took so long that it may be over.
     #[error("the lease was over before it was known to hold")]
     Late,
+    /// So much waits for it that this would come too late.
+    #[error("the store has more to do than it can: come again")]
+    Behind,
     /// The gateway is stopping.
     #[error("the store is closed")]
     Closed,

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use protocol::session::{Refusal, SUBPROTOCOL};
 use protocol::websocket;
-use tokio::time::Instant;
 
 use super::{Sessions, session};
 use crate::api::reply::{self, Problem};
@@ -47,12 +46,12 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
         _ = draining.wait_for(|draining| *draining) => Ok(()),
         admitted = sessions.admission.wait(&who.sandbox) => admitted,
     };
-    if let Err(wait) = admitted {
-        let (why, reason) = match sessions.admission.is_behind(Instant::now()) {
-            true => ("behind", "sessions begin more slowly than they may; this place is later"),
+    if let Err(later) = admitted {
+        let (why, reason) = match later.behind {
+            true => ("behind", "as many sessions are beginning as may; a place is kept"),
             false => ("rate", "many dial at once; this place is kept"),
         };
-        return refused(&sessions, why, refusal(&sessions, reason, wait));
+        return refused(&sessions, why, refusal(&sessions, reason, later.after));
     }
     // Before the look: a drain that begins after it waits for this one.
     let coming = sessions.registry.coming();

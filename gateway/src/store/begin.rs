@@ -1,10 +1,12 @@
 //! A session begins.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use protocol::session::{Class, Outcome};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+use tokio::time::Instant;
 
 use super::Write;
 use super::leases::{CLOCK, notify, word};
@@ -23,6 +25,14 @@ const BEGUN: &str = "fence = sandboxes.fence + 1, hello = $3, begun_ms = $2, own
                      commanded = CASE WHEN sandboxes.commanded < $4 THEN $4 ELSE sandboxes.commanded END, \
                      applied = CASE WHEN sandboxes.applied < $4 THEN $4 ELSE sandboxes.applied END";
 
+/// The fence, and the cursors of the epoch as one text.
+const RETURNING: &str = "RETURNING fence, (SELECT string_agg(class || ' ' || CAST(next AS TEXT), ' ') FROM cursors \
+                         WHERE sandbox = $1 AND epoch = $6)";
+
+/// A hello whose turn comes later than this is told so. Half of what a supervisor waits for its welcome: where more come than the database can
+/// take, all that it takes is waited for by somebody, however slow it is.
+pub const UNTIL: Duration = Duration::from_secs(5);
+
 /// A session begins: a new fence, which is in force once this is committed.
 #[derive(Clone, Debug)]
 pub struct Begin {
@@ -40,6 +50,8 @@ pub struct Begin {
     pub owner: Option<String>,
     /// By the wall clock.
     pub now_ms: i64,
+    /// It is not begun any more where its turn comes later ([`UNTIL`] after the hello).
+    pub until: Instant,
 }
 
 /// A session has begun.
@@ -63,56 +75,64 @@ pub enum NotBegun {
 impl Write for Begin {
     type Answer = Result<Begun, NotBegun>;
 
+    fn is_late(&self) -> bool {
+        self.until <= Instant::now()
+    }
+
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Result<Begun, NotBegun>, sqlx::Error> {
         let (mut other, mut now_ms) = (None, self.now_ms);
         if let Some(owner) = &self.owner {
-            let Some(there_ms) = self.is_there(connection, owner).await? else { return Ok(Err(NotBegun::Lease)) };
-            now_ms = there_ms;
-            other = self.other(connection, owner, now_ms).await?;
+            let Some(found) = self.look(connection, owner).await? else { return Ok(Err(NotBegun::Lease)) };
+            now_ms = found.now_ms;
+            other = found.other;
         }
         let used = if self.applied > 0 { self.used_numbers(connection).await? } else { Vec::new() };
-        let Some(fence) = self.fence(connection, now_ms).await? else { return Ok(Err(NotBegun::Token)) };
+        let Some(begun) = self.begun(connection, now_ms).await? else { return Ok(Err(NotBegun::Token)) };
         self.refuse(connection, used).await?;
         if let Some(other) = other {
-            notify(connection, &other, &self.sandbox, word::MOVED, fence).await?;
+            notify(connection, &other, &self.sandbox, word::MOVED, begun.fence).await?;
         }
-        Ok(Ok(Begun { fence, next: self.next(connection).await? }))
+        Ok(Ok(begun))
     }
 }
 
-impl Begin {
-    /// The time by the clock of all gateways, where the owner's lease holds. It cannot end before this is committed
-    /// ([`super::Leave`]).
-    async fn is_there(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<i64>, sqlx::Error> {
-        let sql = format!("SELECT {CLOCK} FROM gateways WHERE id = $1 AND until_ms > {CLOCK} FOR KEY SHARE");
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(owner.to_owned()).fetch_optional(connection).await
-    }
+/// What is there before a session begins.
+struct Found {
+    /// By the clock of all gateways.
+    now_ms: i64,
+    /// The other gateway that has a session of this sandbox until now.
+    other: Option<String>,
+}
 
-    /// The other gateway that has a session of this sandbox until now. Nobody else begins one before this is committed, and one that
-    /// is under way elsewhere is waited for, also the first.
-    async fn other(
-        &self,
-        connection: &mut AnyConnection,
-        owner: &str,
-        now_ms: i64,
-    ) -> Result<Option<String>, sqlx::Error> {
-        let mut row = self.locked(connection).await?;
-        if row.is_none() && self.token.is_none() {
+impl Begin {
+    /// What is there, where the owner's lease holds, which cannot end before this is committed ([`super::Leave`]). Nobody else begins a session of
+    /// this sandbox before that, and one that is under way elsewhere is waited for, also the first.
+    async fn look(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<Found>, sqlx::Error> {
+        let Some(mut row) = self.locked(connection, owner).await? else { return Ok(None) };
+        let now_ms = row.try_get("now_ms")?;
+        if row.try_get::<Option<String>, _>("id")?.is_none() && self.token.is_none() {
             let made = "INSERT INTO sandboxes (id, created_ms, fence, ended_ms) VALUES ($1, $2, $2, $2) \
                         ON CONFLICT (id) DO NOTHING";
-            sqlx::query(made).bind(&self.sandbox).bind(now_ms).execute(&mut *connection).await?;
-            row = self.locked(connection).await?;
+            let made = sqlx::query(made).bind(&self.sandbox).bind(now_ms).execute(&mut *connection).await?;
+            if made.rows_affected() == 1 {
+                return Ok(Some(Found { now_ms, other: None }));
+            }
+            let Some(again) = self.locked(connection, owner).await? else { return Ok(None) };
+            row = again;
         }
-        let Some(row) = row else { return Ok(None) };
         let (other, ended): (Option<String>, Option<i64>) = (row.try_get("owner")?, row.try_get("ended_ms")?);
-        Ok(other.filter(|other| ended.is_none() && other != owner))
+        Ok(Some(Found { now_ms, other: other.filter(|other| ended.is_none() && other != owner) }))
     }
 
-    /// Its row, where there is one, which is ours until the commit. By nothing but its id: a condition would be looked at before the wait for the
-    /// row, and pass over what came meanwhile.
-    async fn locked(&self, connection: &mut AnyConnection) -> Result<Option<AnyRow>, sqlx::Error> {
-        let sql = "SELECT owner, ended_ms FROM sandboxes WHERE id = $1 FOR UPDATE";
-        sqlx::query(sql).bind(&self.sandbox).fetch_optional(connection).await
+    /// The lease, and the sandbox's row where there is one, which is ours until the commit: in one statement, since each is a way to the
+    /// server and back. By nothing but its id: a condition would be looked at before the wait for the row, and pass over what came meanwhile.
+    async fn locked(&self, connection: &mut AnyConnection, owner: &str) -> Result<Option<AnyRow>, sqlx::Error> {
+        let sql = format!(
+            "WITH lease AS (SELECT {CLOCK} AS now_ms FROM gateways WHERE id = $2 AND until_ms > {CLOCK} FOR KEY SHARE), \
+             mine AS (SELECT id, owner, ended_ms FROM sandboxes WHERE id = $1 FOR UPDATE) \
+             SELECT now_ms, id, owner, ended_ms FROM lease LEFT JOIN mine ON TRUE"
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(&self.sandbox).bind(owner.to_owned()).fetch_optional(connection).await
     }
 
     /// A sandbox that has applied more commands than were ever given here had them from a newer store, of which this is an older copy.
@@ -143,36 +163,36 @@ impl Begin {
         Ok(())
     }
 
-    /// The new one; none where the token counts no more.
-    async fn fence(&self, connection: &mut AnyConnection, now_ms: i64) -> Result<Option<i64>, sqlx::Error> {
+    /// The new fence, and what is expected next; none where the token counts no more.
+    async fn begun(&self, connection: &mut AnyConnection, now_ms: i64) -> Result<Option<Begun>, sqlx::Error> {
         let sql = match &self.token {
-            None => format!("{NEW} {BEGUN} RETURNING fence"),
-            Some(_) => format!("{KNOWN} {BEGUN} WHERE id = $1 AND token = $6 RETURNING fence"),
+            None => format!("{NEW} {BEGUN} {RETURNING}"),
+            Some(_) => format!("{KNOWN} {BEGUN} WHERE id = $1 AND token = $7 {RETURNING}"),
         };
-        let mut query = sqlx::query_scalar(AssertSqlSafe(sql))
+        let mut query = sqlx::query_as(AssertSqlSafe(sql))
             .bind(&self.sandbox)
             .bind(now_ms)
             .bind(&self.hello)
             .bind(self.applied)
-            .bind(&self.owner);
+            .bind(&self.owner)
+            .bind(&self.epoch);
         if let Some(token) = &self.token {
             query = query.bind(token);
         }
-        query.fetch_optional(connection).await
+        let begun: Option<(i64, Option<String>)> = query.fetch_optional(connection).await?;
+        Ok(begun.map(|(fence, next)| Begun { fence, next: cursors(&next.unwrap_or_default()) }))
     }
+}
 
-    async fn next(&self, connection: &mut AnyConnection) -> Result<Cursors, sqlx::Error> {
-        let rows = sqlx::query("SELECT class, next FROM cursors WHERE sandbox = $1 AND epoch = $2")
-            .bind(&self.sandbox)
-            .bind(&self.epoch)
-            .fetch_all(connection)
-            .await?;
-        let mut next = Cursors::new();
-        for row in rows {
-            if let Some(class) = Class::from_name(row.try_get("class")?) {
-                next.insert(class, row.try_get("next")?);
-            }
+/// What [`RETURNING`] has: a class and a number, and so on.
+fn cursors(text: &str) -> Cursors {
+    let mut words = text.split(' ');
+    let mut next = Cursors::new();
+    while let (Some(class), Some(n)) = (words.next(), words.next()) {
+        // A class that only a later version knows is not ours.
+        if let (Some(class), Ok(n)) = (Class::from_name(class), n.parse()) {
+            next.insert(class, n);
         }
-        Ok(next)
     }
+    next
 }

@@ -94,9 +94,10 @@ impl Append {
         take.fetch_optional(connection).await
     }
 
-    /// The same in one statement of PostgreSQL's: of a write, each way to its server and back is most of the time. What was committed while it
-    /// waited for the row of the sandbox is seen of that row alone: a newer fence, or more positions. No cursor of this session has moved meanwhile, but by a
-    /// transaction of its own that was [given up](super::patience) and is committed late; then the cursor is not found as it must be, and the session ends.
+    /// The same in one statement of PostgreSQL's: of a write, each way to its server and back is most of the time. Where it waits for the row of the
+    /// sandbox it sees what was committed meanwhile of that row, and of the cursor's where that was there before: a newer fence, more positions.
+    /// No cursor of this session moves meanwhile, but by a transaction of its own that was [given up](super::patience) and is committed late;
+    /// then it is not as it must be, nothing is stored, and the session ends.
     async fn at_once(&self, connection: &mut AnyConnection, first: i64, next: i64) -> Result<Appended, sqlx::Error> {
         let mut query = sqlx::query_as(AssertSqlSafe(append_of(self.pieces.len(), first == 1)))
             .bind(&self.sandbox)

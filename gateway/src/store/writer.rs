@@ -25,6 +25,11 @@ pub trait Write: Send + Sync + 'static {
     /// Told after the commit.
     type Answer: Send + 'static;
 
+    /// Whether nobody needs it any more now that it is its turn: then it fails, and costs nothing.
+    fn is_late(&self) -> bool {
+        false
+    }
+
     /// Run the statements in the transaction that is open on `connection`.
     fn apply(&self, connection: &mut AnyConnection) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
 }
@@ -44,6 +49,7 @@ impl Queue {
 
 /// A write with the one who waits for it, whatever its answer is.
 trait Waiting: Send {
+    fn is_late(&self) -> bool;
     fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -57,6 +63,10 @@ struct Ticket<W: Write> {
 }
 
 impl<W: Write> Waiting for Ticket<W> {
+    fn is_late(&self) -> bool {
+        self.write.is_late()
+    }
+
     fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a> {
         Box::pin(async {
             self.answer = Some(self.write.apply(connection).await?);
@@ -91,6 +101,7 @@ impl Writer {
     pub async fn run(mut self) {
         let mut group = Vec::new();
         while self.writes.recv_many(&mut group, GROUP).await > 0 {
+            group.extract_if(.., |write| write.is_late()).for_each(|write| write.answer(Err(StoreError::Behind)));
             match self.commit(&mut group).await {
                 Err(error) if group.len() > 1 && is_of_one(&error) => {
                     for write in group.drain(..) {
@@ -136,5 +147,52 @@ fn is_of_one(error: &sqlx::Error) -> bool {
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::store::{Begin, Store, UNTIL, migrate};
+
+    /// Something that says when it is its turn, and takes its time.
+    struct Slow(Arc<Notify>);
+
+    impl Write for Slow {
+        type Answer = ();
+
+        async fn apply(&self, _: &mut AnyConnection) -> Result<(), sqlx::Error> {
+            self.0.notify_one();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok(())
+        }
+    }
+
+    fn begin(sandbox: &str, until: Instant) -> Begin {
+        let (sandbox, hello, epoch) = (sandbox.into(), "{}".into(), "e".into());
+        Begin { sandbox, token: None, hello, epoch, applied: 0, owner: None, now_ms: 1, until }
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_turn_comes_too_late_is_not_begun() {
+        let place = tempfile::tempdir().expect("a scratch directory");
+        let url = format!("sqlite:{}", place.path().join("gateway.db").display());
+        migrate::up(&url).await.expect("a new database");
+        let (store, writer) = Store::open(&url, false, Arc::default()).await.expect("nobody else has it");
+        tokio::spawn(writer.run());
+        let turn = Arc::new(Notify::new());
+        let slow = store.submit(Slow(turn.clone())).await.expect("it runs");
+        turn.notified().await;
+        let now = Instant::now();
+        let late = store.submit(begin("late", now + Duration::from_millis(50))).await.expect("it runs");
+        let early = store.submit(begin("early", now + UNTIL)).await.expect("it runs");
+        slow.await.expect("an answer").expect("it is stored");
+        assert!(matches!(late.await, Ok(Err(StoreError::Behind))));
+        early.await.expect("an answer").expect("it is stored").expect("a session");
     }
 }

@@ -1,8 +1,9 @@
 //! Records in the store, without a gateway before it: behind each other, whatever goes wrong between them.
 
-use gateway::store::{Append, Appended, Begin, Page, Piece, Store, migrate};
+use gateway::store::{Append, Appended, Begin, Page, Piece, Store, UNTIL, migrate};
 use protocol::session::Class;
 use tests::postgres::Postgres;
+use tokio::time::Instant;
 
 /// Found by `torture disk`: the disk had refused the first records of a class, and those behind them were stored as the first.
 #[test]
@@ -39,7 +40,11 @@ fn a_write_that_waits_for_somebody_else_goes_by_what_that_one_has_left() {
 }
 
 async fn begin(store: &Store) -> i64 {
-    let begin = Begin {
+    store.write(session()).await.expect("it is stored").expect("a session").fence
+}
+
+fn session() -> Begin {
+    Begin {
         sandbox: "a".into(),
         token: None,
         hello: "{}".into(),
@@ -47,8 +52,8 @@ async fn begin(store: &Store) -> i64 {
         applied: 0,
         owner: None,
         now_ms: 1,
-    };
-    store.write(begin).await.expect("it is stored").expect("a session").fence
+        until: Instant::now() + UNTIL,
+    }
 }
 
 async fn append(store: &Store, fence: i64, from: i64, to: i64, gap: bool) -> Appended {

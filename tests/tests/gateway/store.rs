@@ -72,20 +72,19 @@ fn while_the_database_takes_no_session_not_more_are_let_in_than_can_begin_and_th
     if !tests::needs::commands(&["python3"]) {
         return;
     }
-    let gateway = Gateway::start();
+    let gateway = Gateway::build().set("admission_rate", "4").start();
+    let mut sessions = ["a", "b", "c", "d"].map(|id| (id, Dialler::dial(&gateway, id)));
     // It refuses them after five seconds; three are left when the last has been kept waiting for two.
     let lock = Lock::hold(&gateway);
-    let mut sessions = ["a", "b", "c", "d"].map(|id| {
-        let mut session = Dialler::dial(&gateway, id);
+    for (id, session) in &mut sessions {
         session.send(&FromSupervisor::Hello(Box::new(hello(id))));
-        session
-    });
+    }
     wait_until("all of them begin", || gateway.metric("gateway_sessions_beginning") >= 4.0);
     let late = Dialler::upgrade(gateway.address, &token_of("e")).expect("an answer");
     assert_eq!(late.err().expect("nobody else may begin").status, 503);
     assert_eq!(gateway.metric("gateway_dials_refused_total{reason=\"behind\"}"), 1.0);
     drop(lock);
-    for session in &mut sessions {
+    for (_, session) in &mut sessions {
         session.receive_until(|frame| matches!(frame, FromGateway::Welcome(_)).then_some(()));
     }
     let (_session, _) = Dialler::begin(&gateway, "e");

@@ -17,7 +17,7 @@ use crate::sessions::under_way::{IN_FLIGHT, UnderWay};
 use crate::sessions::upgrade::Who;
 use crate::sessions::wire::{Event, Wire};
 use crate::sessions::{Sessions, drain, hello, sequence};
-use crate::store::{Begin, Begun, NotBegun};
+use crate::store::{Begin, Begun, NotBegun, UNTIL};
 
 /// From the upgrade to the hello.
 const HELLO: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl<'p> Session<'p> {
         let mut received = Sum::default();
         received.add(text.as_bytes());
         let (hello, protocol) = hello::read(&text, sandbox)?;
-        let beginning = part.admission.begin();
+        let _beginning = part.admission.begin();
         let now_ms = wall_ms();
         let begin = Begin {
             sandbox: sandbox.clone(),
@@ -45,6 +45,7 @@ impl<'p> Session<'p> {
             applied: hello.applied,
             owner: part.lease.id(),
             now_ms,
+            until: Instant::now() + UNTIL,
         };
         let owner = begin.owner.clone();
         let lost = || End::close(close::STORE, lease::LOST);
@@ -88,7 +89,6 @@ impl<'p> Session<'p> {
             session.live.order(drain::late(part));
         }
         tracing::info!(sandbox, fence = begun.fence, version = hello.version, "a session began");
-        beginning.begun(Instant::now());
         session.outbox.welcome = Some(FromGateway::Welcome(Box::new(session.welcome(protocol, begun))));
         Ok(session)
     }
