@@ -36,9 +36,9 @@ use real::Reals;
 use site::Site;
 use words::{Order, Return, Share};
 
-/// Sandboxes in one process: each has nine descriptors at most, for its directories, its buffer's files, its socket and its timer, and two
-/// more at a door.
-const AGENTS: usize = 1_500;
+/// Sandboxes in one process, where they dial at a door of its own and where not: each has nine descriptors at most, for its directories, its
+/// buffer's files, its socket and its timer, and two more at a door.
+const AGENTS: (usize, usize) = (1_700, 2_000);
 /// Beats of the whole fleet in a second.
 const BEATS: usize = 1_000;
 /// Between two lines that tell how it stands.
@@ -87,6 +87,13 @@ impl Default for Plan {
             kill: false,
             drain: false,
         }
+    }
+}
+
+impl Plan {
+    /// Sandboxes in one process.
+    fn agents(&self) -> usize {
+        if self.needs_doors() { AGENTS.0 } else { AGENTS.1 }
     }
 }
 
@@ -143,12 +150,12 @@ impl<'p> Fleet<'p> {
             gateways: site.addresses(),
             door: plan.needs_doors(),
             first,
-            count: AGENTS.min(simulated - first),
+            count: plan.agents().min(simulated - first),
             window_ms: plan.window().as_millis() as u64,
             authority: site.authority().map(Path::to_path_buf),
         };
         let begun = Instant::now();
-        let groups = (0..simulated).step_by(AGENTS).map(|first| Group::start(program, &share(first))).collect();
+        let groups = (0..simulated).step_by(plan.agents()).map(|first| Group::start(program, &share(first))).collect();
         let reals = Reals::start(plan, &site);
         let mut fleet = Fleet { plan, begun, told: begun, groups, reals, site, empty };
         fleet.until_sessions_have_begun(plan.links as u64, || ());
@@ -165,6 +172,11 @@ impl<'p> Fleet<'p> {
 
     fn begun_sessions(&self) -> u64 {
         self.reals.seen().begun + self.groups.iter().map(|group| group.heard().now.begun).sum::<u64>()
+    }
+
+    /// Of the simulated ones.
+    fn beats(&self) -> u64 {
+        self.groups.iter().map(|group| group.heard().now.beats).sum()
     }
 
     fn tasks(&self) -> u64 {

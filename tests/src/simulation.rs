@@ -33,7 +33,7 @@ mod trace;
 
 use ::supervisor::buffer::disk::{Blocks, Disk};
 use chance::Chance;
-use gateway::{Gateway, Slow};
+use gateway::{Failing, Gateway, Slow};
 use net::{Net, Way};
 pub use plan::Plan;
 use plan::Step;
@@ -79,6 +79,11 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The same run with as few steps as it fails with: their places in the plan.
 pub fn shrink(plan: &Plan) -> Vec<usize> {
+    fewest(plan, |plan| run(plan, false).is_err())
+}
+
+/// As few steps as do it.
+fn fewest(plan: &Plan, does: impl Fn(&Plan) -> bool) -> Vec<usize> {
     let mut keep: Vec<usize> = (0..plan.len()).collect();
     let mut piece = keep.len().div_ceil(2);
     while piece > 0 {
@@ -86,7 +91,7 @@ pub fn shrink(plan: &Plan) -> Vec<usize> {
         while at < keep.len() {
             let fewer: Vec<usize> =
                 keep.iter().enumerate().filter(|(i, _)| !(at..at + piece).contains(i)).map(|(_, k)| *k).collect();
-            if run(&plan.only(&fewer), false).is_err() {
+            if does(&plan.only(&fewer)) {
                 keep = fewer;
             } else {
                 at += piece;
@@ -107,6 +112,7 @@ struct World {
     pending: BTreeMap<(Instant, usize), Step>,
     given: Vec<i64>,
     slow: Slow,
+    failing: Failing,
 }
 
 impl World {
@@ -116,8 +122,8 @@ impl World {
         let trace = Trace::new(aloud);
         let net = Net::new(plan.sandboxes, Chance::new(plan.seed, 2), trace.clone());
         gateway::make_store(place.path());
-        let slow = Slow::new();
-        let gateway = Gateway::start(place.path(), &net, &slow).await;
+        let (slow, failing) = (Slow::new(), Failing::new());
+        let gateway = Gateway::start(place.path(), &net, &slow, &failing).await;
         let mut sandboxes = Vec::new();
         for number in 0..plan.sandboxes {
             let mut sandbox = Sandbox::new(number, plan.seed, place.path(), net.clone(), trace.clone());
@@ -126,7 +132,7 @@ impl World {
             sandboxes.push(sandbox);
         }
         let given = vec![0; plan.sandboxes];
-        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given, slow }
+        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given, slow, failing }
     }
 
     async fn live(mut self, plan: &Plan) -> Result<Done, String> {
@@ -205,12 +211,14 @@ impl World {
             Step::Suspend { who, ms } => self.sandboxes[who].machine.leap(Duration::from_millis(ms)),
             Step::Command { who, count } => {
                 for _ in 0..count {
-                    if let Some(gateway) = &self.gateway {
-                        self.given[who] = gateway.command(&self.sandboxes[who].id).await;
+                    let Some(gateway) = &self.gateway else { continue };
+                    if let Some(n) = gateway.command(&self.sandboxes[who].id).await {
+                        self.given[who] = n;
                     }
                 }
             }
             Step::Slow { ms } => self.slow.until(Instant::now() + Duration::from_millis(ms)),
+            Step::Fail { ms, does } => self.failing.until(Instant::now() + Duration::from_millis(ms), does),
             Step::Flood { who, lines } => self.sandboxes[who].flood(lines),
         }
     }
@@ -226,7 +234,9 @@ impl World {
 
     async fn start_gateway(&mut self) {
         if self.gateway.is_none() {
-            self.gateway = Some(Gateway::start(self.place.path(), &self.net, &self.slow).await);
+            // It would end by 75, and be started again until then.
+            self.failing.until(Instant::now(), false);
+            self.gateway = Some(Gateway::start(self.place.path(), &self.net, &self.slow, &self.failing).await);
         }
     }
 
@@ -234,6 +244,7 @@ impl World {
         self.trace.note(format_args!("everything heals"));
         self.net.heal();
         self.slow.until(Instant::now());
+        self.failing.until(Instant::now(), false);
         self.start_gateway().await;
         for sandbox in &mut self.sandboxes {
             sandbox.disk.limit(None);

@@ -11,8 +11,9 @@ use sqlx::{Any, AnyConnection, AnyPool};
 /// Longer than a server lets a statement run (`statement_timeout`), so that an answer comes where one can.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs work of the database to its end before it returns. In a simulation: time stands still meanwhile, and nothing else goes on.
-pub type InPlace = Arc<dyn for<'a> Fn(Pin<&'a mut (dyn Future<Output = ()> + 'a)>) + Send + Sync>;
+/// Runs work of the database to its end before it returns, or has the database fail, before the work or behind it. In a simulation: time stands
+/// still meanwhile, and nothing else goes on.
+pub type InPlace = Arc<dyn for<'a> Fn(Pin<&'a mut (dyn Future<Output = ()> + 'a)>) -> io::Result<()> + Send + Sync>;
 
 /// Connections to one database, and how their work is waited for. Cheap to clone.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ pub(super) async fn on<T>(
     let working = patiently(&pool.connections, work);
     let Some(in_place) = &pool.in_place else { return working.await };
     let mut done = None;
-    in_place(pin!(async { done = Some(working.await) }));
+    in_place(pin!(async { done = Some(working.await) }))?;
     done.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
 

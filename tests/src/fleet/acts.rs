@@ -37,10 +37,15 @@ impl Fleet<'_> {
         if self.plan.real > 0 {
             self.reals.work();
         }
-        let begun = self.begun_sessions();
-        let probes = Probes::start(&self.site.gateways[0]);
+        let (begun, beats, since) = (self.begun_sessions(), self.beats(), Instant::now());
+        let probes = Probes::start(&self.site.gateways);
         let looks = Looks::start(self.site.gateways[0].api(), links);
+        self.reals.look_closely(false);
         self.hold_for(hold);
+        self.reals.look_closely(true);
+        // A look at each of them.
+        self.hold_for(Duration::from_secs(1));
+        let beats = (self.beats() - beats) as f64 / since.elapsed().as_secs_f64();
         let times = probes.stop();
         let dead = looks.stop().max(self.called_dead());
         let connected = self.connected();
@@ -52,6 +57,8 @@ impl Fleet<'_> {
             Line::new("closes of those that nobody asked for", 0.0, ended as f64, "closes"),
             Line::new("sandboxes that were called dead while their links lived", 0.0, dead as f64, "sandboxes"),
         ];
+        let wanted = self.simulated() as f64 / self.plan.beat().as_secs_f64();
+        lines.push(Line::at_least("beats in a second, counted", (0.95 * wanted).floor(), beats, "beats"));
         lines.extend(self.answers(&times));
         lines
     }

@@ -122,6 +122,7 @@ impl Fleet {
         let begun = self.metrics.link_dials.get_or_create(&vec![("outcome", "connected".into())]).get();
         self.seen.change(|now| {
             now.begun = begun;
+            now.beats = self.metrics.link_beats.get();
             say(&Word::Now(now.clone()));
             now.returns.clear();
         });

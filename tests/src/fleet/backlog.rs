@@ -25,7 +25,7 @@ impl Fleet<'_> {
         self.site.gateways[0].start_again();
         let back = Instant::now();
         println!("the gateway is back");
-        let probes = Probes::start(&self.site.gateways[0]);
+        let probes = Probes::start(&self.site.gateways);
         self.until("delivered", |fleet| fleet.seen(|now| now.caught_up) == sandboxes);
         let taken = back.elapsed().as_secs_f64();
         let times = probes.stop();

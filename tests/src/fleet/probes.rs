@@ -36,13 +36,14 @@ pub(super) fn ids() -> impl Iterator<Item = String> {
 }
 
 impl Probes {
-    pub(super) fn start(gateway: &Gateway) -> Probes {
+    /// At each of these gateways some.
+    pub(super) fn start(gateways: &[Gateway]) -> Probes {
         let over = Arc::<AtomicBool>::default();
-        let ask_all = |id: String| {
+        let ask_all = |(id, gateway): (String, &Gateway)| {
             let (mut session, over) = (Dialler::begin(gateway, &id).0, over.clone());
             std::thread::spawn(move || ask(&mut session, &over))
         };
-        Probes { asking: ids().map(ask_all).collect(), over }
+        Probes { asking: ids().zip(gateways.iter().cycle()).map(ask_all).collect(), over }
     }
 
     /// What they saw.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -22,8 +22,8 @@ use crate::tally::Produced;
 use crate::tasks::Api;
 use crate::{binaries, http, scene};
 
-/// Between two looks at each of them.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks at each of them: while gateways come and go, and else, where each look would be a part of the load.
+const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// Between two tasks, of all of them together.
 const TASK: Duration = Duration::from_millis(500);
 /// Stops of one that has something left to deliver.
@@ -35,6 +35,7 @@ pub(super) struct Reals {
     /// Where they dial when gateways come and go.
     door: Option<Balancer>,
     seen: Arc<Mutex<Now>>,
+    closely: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -71,17 +72,22 @@ impl Reals {
         let numbers = plan.links - plan.real..plan.links;
         let way = Way { gateway, window: plan.window(), authority: site.authority().map(Path::to_path_buf) };
         let all: Vec<Real> = numbers.map(|number| Real::start(id(number), way.clone())).collect();
-        let (seen, over) = (Arc::<Mutex<Now>>::default(), Arc::<AtomicBool>::default());
-        let mut reals = Reals { all, door, seen, over, threads: Vec::new() };
+        let closely = Arc::new(AtomicBool::new(true));
+        let mut reals = Reals { all, door, seen: Arc::default(), closely, over: Arc::default(), threads: Vec::new() };
         let looks: Vec<Look> =
             reals.addresses().map(|address| Look { address, begun: 0, connected_ns: now_ns() }).collect();
-        let (seen, over) = (reals.seen.clone(), reals.over.clone());
-        reals.threads.push(std::thread::spawn(move || watch(looks, &seen, &over)));
+        let (seen, closely, over) = (reals.seen.clone(), reals.closely.clone(), reals.over.clone());
+        reals.threads.push(std::thread::spawn(move || watch(looks, &seen, &closely, &over)));
         reals
     }
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.all.iter().map(|real| real.supervisor.address())
+    }
+
+    /// Whether something happens now that has to be seen at once.
+    pub(super) fn look_closely(&self, closely: bool) {
+        self.closely.store(closely, Ordering::Relaxed);
     }
 
     /// Tasks from now on.
@@ -121,7 +127,7 @@ fn lock(seen: &Mutex<Now>) -> MutexGuard<'_, Now> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, over: &AtomicBool) {
+fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, closely: &AtomicBool, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         let mut connected = 0;
         for look in &mut looks {
@@ -143,7 +149,11 @@ fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, over: &AtomicBool) {
             }
         }
         lock(seen).connected = connected;
-        sleep(LOOK);
+        let until = Instant::now() + LOOK.1;
+        sleep(LOOK.0);
+        while !closely.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) && Instant::now() < until {
+            sleep(LOOK.0);
+        }
     }
 }
 

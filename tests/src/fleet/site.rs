@@ -135,7 +135,7 @@ impl Site {
 /// Dials that this one refused since it began; 0 where it has ended.
 pub(super) fn refused(gateway: &Gateway) -> f64 {
     let why = |reason| gateway.metric(&format!("gateway_dials_refused_total{{reason=\"{reason}\"}}"));
-    REFUSALS.into_iter().map(why).sum()
+    REFUSALS.into_iter().map(why).sum::<f64>() + gateway.metric("gateway_connections_refused_total")
 }
 
 impl Plan {

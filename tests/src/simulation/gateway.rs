@@ -1,6 +1,7 @@
 //! The gateway of a simulation: the parts of the real one on a real SQLite file, from its connections on.
 
 use std::future::poll_fn;
+use std::io;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicU64;
@@ -18,7 +19,7 @@ use gateway::metrics::Metrics;
 use gateway::registry::Registry;
 use gateway::sessions::{self, Sessions};
 use gateway::signing::Signer;
-use gateway::store::{self, Event, InPlace, Page, Register, Store};
+use gateway::store::{self, Event, InPlace, Page, Register, Store, StoreError};
 use gateway::tokens::Hash;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -117,6 +118,30 @@ impl Slow {
     }
 }
 
+/// A database that fails: until when, and whether it does what it is asked for and does not say so.
+#[derive(Clone)]
+pub(super) struct Failing(Arc<Mutex<(Instant, bool)>>);
+
+impl Failing {
+    pub(super) fn new() -> Failing {
+        Failing(Arc::new(Mutex::new((Instant::now(), false))))
+    }
+
+    /// Until then.
+    pub(super) fn until(&self, moment: Instant, does: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (moment, does);
+    }
+
+    fn work(&self, work: Pin<&mut (dyn Future<Output = ()> + '_)>) -> io::Result<()> {
+        let (until, does) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fails = until > Instant::now();
+        if does || !fails {
+            wait(work);
+        }
+        if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
 /// One life of it.
 pub(super) struct Gateway {
     pub(super) sessions: Arc<Sessions>,
@@ -127,11 +152,18 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Serve whoever dials on `net`.
-    pub(super) async fn start(place: &Path, net: &Net, slow: &Slow) -> Gateway {
+    pub(super) async fn start(place: &Path, net: &Net, slow: &Slow, failing: &Failing) -> Gateway {
         let metrics = Arc::new(Metrics::default());
-        let in_place_of_waiting: InPlace = Arc::new(wait);
-        let opened = in_place(Store::open_in_place(&url(place), in_place_of_waiting, metrics.clone()));
-        let (store, writer) = opened.expect("the gateway before has let go of it");
+        let failing = failing.clone();
+        let in_place_of_waiting: InPlace = Arc::new(move |work| failing.work(work));
+        // What the one before writes last of a session outlives it here by a moment; a process would end with it.
+        let (store, writer) = loop {
+            match in_place(Store::open_in_place(&url(place), in_place_of_waiting.clone(), metrics.clone())) {
+                Ok(opened) => break opened,
+                Err(StoreError::Taken(_)) => sleep(Duration::from_millis(1)).await,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let mut tasks = vec![tokio::spawn(slow.clone().hold_up(writer.run()))];
         let awake = Awake::starting_at(store.awake_ms().await.expect("it can be read"));
         let wake = store::Wake { alone: true, now_ms: 0, awake_ms: awake.now() };
@@ -182,15 +214,15 @@ impl Gateway {
         self.sessions.admission.set_fleet(fleet.unsigned_abs());
     }
 
-    /// Give a command; its number.
-    pub(super) async fn command(&self, sandbox: &str) -> i64 {
+    /// Give a command; its number, where the database says that it has it.
+    pub(super) async fn command(&self, sandbox: &str) -> Option<i64> {
         let body = r#"{"argv":["true"]}"#.into();
         let give = store::Give { sandbox: sandbox.into(), verb: "task.create".into(), body, now_ms: 0 };
-        let n = self.sessions.store.write(give).await.expect("it can be written").expect("it is registered");
+        let n = self.sessions.store.write(give).await.ok()?.expect("it is registered");
         if let Some(live) = self.sessions.registry.get(sandbox) {
             live.tell_of_commands();
         }
-        n
+        Some(n)
     }
 
     /// Which of the commands 1 to `given` have no outcome.

@@ -56,6 +56,8 @@ pub(super) enum Step {
     Command { who: usize, count: u64 },
     /// The gateway's database writes nothing.
     Slow { ms: u64 },
+    /// It fails; where it `does` what it is asked for, it only does not say so.
+    Fail { ms: u64, does: bool },
     /// More lines are written than the budget has room for.
     Flood { who: usize, lines: u64 },
 }
@@ -114,7 +116,7 @@ impl Step {
         let way = chance.one_of(&[Way::Up, Way::Down, Way::Both]);
         let ms = chance.one_of(&[5, 50, 500, 3_000, 12_000]);
         let ms = chance.between(1, ms);
-        match chance.below(if bad_disk { 22 } else { 19 }) {
+        match chance.below(if bad_disk { 24 } else { 21 }) {
             0 => Step::Delay { least: chance.between(0, 20), most: chance.between(20, 400) },
             1 | 2 => Step::Cut { who },
             3 => Step::Swallow { who, way },
@@ -131,7 +133,8 @@ impl Step {
             15 => Step::Command { who, count: chance.between(1, 20) },
             16 => Step::Flood { who, lines: chance.between(1, 600) },
             17 | 18 => Step::Slow { ms },
-            19 | 20 => Step::Fill { who, ms },
+            19 | 20 => Step::Fail { ms, does: chance.once_in(2) },
+            21 | 22 => Step::Fill { who, ms },
             _ => {
                 let mut few = || chance.below(3) as u32;
                 let faults = Faults { writes: few(), syncs: few(), names: few(), removals: few() };

@@ -2,7 +2,7 @@
 
 use super::net::{Way, Whim};
 use super::plan::{Plan, Step};
-use super::{Done, run};
+use super::{Done, fewest, run};
 
 fn holds(ends: u64, steps: Vec<(u64, Step)>) -> Done {
     let plan = Plan { seed: 1, sandboxes: 1, ends, steps };
@@ -60,4 +60,31 @@ fn a_record_that_was_lost_is_noticed_where_another_one_came_twice() {
             assert!(done.missed > 0, "{done:?}");
         }
     }
+}
+
+/// Whether it was done or not, whoever asked the database was told that it was not.
+#[test]
+fn a_database_that_fails_or_does_not_say_what_it_has_done_loses_and_doubles_nothing() {
+    for does in [true, false] {
+        let fail = |at| (at, Step::Fail { ms: 1_500, does });
+        let done = holds(20_000, vec![fail(3_000), (3_500, Step::Command { who: 0, count: 3 }), fail(9_000)]);
+        assert!(done.delivered > 0, "{done:?}");
+    }
+}
+
+#[test]
+fn of_a_run_the_steps_are_left_that_it_fails_with_and_no_other() {
+    // For once it is a failure that a command is applied, and the disk was full before.
+    let commands = |plan: &Plan| run(plan, false).is_ok_and(|done| done.commands > plan.sandboxes);
+    let fails = |plan: &Plan| {
+        let full = plan.steps.iter().any(|(_, step)| matches!(step, Step::Fill { .. }));
+        full && commands(plan)
+    };
+    let plan = (1..).map(Plan::of).find(|plan| plan.len() > 12 && fails(plan)).expect("a seed");
+    let left = plan.only(&fewest(&plan, fails));
+    assert!(fails(&left), "{left}");
+    let kinds = |wanted: fn(&Step) -> bool| left.steps.iter().filter(|(_, step)| wanted(step)).count();
+    let (full, given) =
+        (kinds(|step| matches!(step, Step::Fill { .. })), kinds(|step| matches!(step, Step::Command { .. })));
+    assert_eq!((full, given, left.len()), (1, 1, 2), "of {} steps are left:\n{left}", plan.len());
 }
