@@ -1,4 +1,4 @@
-//! The fleet's own test: what `just fleet` shows of thousands, it shows of a few.
+//! The fleet's own test: what `just fleet` shows of thousands, it shows of a few (001-23, 001-24).
 
 use std::path::Path;
 use std::time::Duration;

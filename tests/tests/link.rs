@@ -1,4 +1,4 @@
-//! The link, against a gateway that does what each test says.
+//! The link, against a gateway that does what each test says (001-21, 001-22).
 
 #[path = "link/calls.rs"]
 mod calls;

@@ -1,4 +1,4 @@
-//! How many sessions may begin in a second.
+//! How many sessions may begin in a second (001-23).
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Stopping: goodbyes, nothing lost, one deadline.
+//! Stopping: goodbyes, nothing lost, one deadline (001-6, 001-23).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Sessions that move from one gateway to another while nothing is wrong: begun elsewhere, drained, spread.
+//! Sessions that move from one gateway to another while nothing is wrong: begun elsewhere, drained, spread (001-5, 001-6, 001-7).
 
 use std::time::{Duration, Instant};
 
