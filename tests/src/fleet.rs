@@ -155,8 +155,9 @@ impl<'p> Fleet<'p> {
             authority: site.authority().map(Path::to_path_buf),
         };
         let begun = Instant::now();
-        let groups = (0..simulated).step_by(plan.agents()).map(|first| Group::start(program, &share(first))).collect();
+        // Whole processes first: a hundred of them start for seconds.
         let reals = Reals::start(plan, &site);
+        let groups = (0..simulated).step_by(plan.agents()).map(|first| Group::start(program, &share(first))).collect();
         let mut fleet = Fleet { plan, begun, told: begun, groups, reals, site, empty };
         fleet.until_sessions_have_begun(plan.links as u64, || ());
         fleet
