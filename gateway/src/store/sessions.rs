@@ -61,9 +61,13 @@ pub enum Appended {
 impl Write for Append {
     type Answer = Appended;
 
+    fn is_one_statement(&self, connection: &AnyConnection) -> bool {
+        self.pieces.len() <= FEW && connection.backend_name() == "PostgreSQL"
+    }
+
     async fn apply(&self, connection: &mut AnyConnection) -> Result<Appended, sqlx::Error> {
         let (Some(first), Some(last)) = (self.pieces.first(), self.pieces.last()) else { return Ok(Appended::Stored) };
-        if self.pieces.len() <= FEW && connection.backend_name() == "PostgreSQL" {
+        if self.is_one_statement(connection) {
             return self.at_once(connection, first.seq, last.last + 1).await;
         }
         // First: from here on the row of the sandbox is locked, so the fence stays as it is, and positions are committed in their order.
@@ -112,10 +116,7 @@ impl Append {
         }
         Ok(match query.fetch_one(&mut *connection).await? {
             (0_i64, _) => Appended::Fenced,
-            (_, 0_i64) => {
-                self.take(connection, -(self.pieces.len() as i64)).await?;
-                Appended::Moved
-            }
+            (_, 0_i64) => Appended::Moved,
             _ => Appended::Stored,
         })
     }
@@ -143,10 +144,10 @@ impl Append {
 /// How many rows of the sandbox and of its cursor were found as they must be; the pieces are stored where both were.
 fn append_of(pieces: usize, first: bool) -> String {
     let cursor = if first {
-        "INSERT INTO cursors (sandbox, epoch, class, next) SELECT $1, $3, $4, $7 FROM taken \
+        "INSERT INTO cursors (sandbox, epoch, class, next) SELECT $1, $3, $4, $7 FROM mine \
          ON CONFLICT (sandbox, epoch, class) DO UPDATE SET next = $7 WHERE cursors.next = $6"
     } else {
-        "UPDATE cursors SET next = $7 FROM taken WHERE sandbox = $1 AND epoch = $3 AND class = $4 AND next = $6"
+        "UPDATE cursors SET next = $7 FROM mine WHERE sandbox = $1 AND epoch = $3 AND class = $4 AND next = $6"
     };
     let mut rows = String::new();
     for piece in 0..pieces {
@@ -156,13 +157,14 @@ fn append_of(pieces: usize, first: bool) -> String {
         let _ = write!(rows, "{comma}({}, ${n}, ${}, ${}, ${})", piece + 1, n + 1, n + 2, n + 3);
     }
     format!(
-        "WITH taken AS (UPDATE sandboxes SET position = position + {pieces} WHERE id = $1 AND fence = $2 \
-         RETURNING position - {pieces} AS before), \
+        "WITH mine AS (SELECT id FROM sandboxes WHERE id = $1 AND fence = $2 FOR UPDATE), \
          moved AS ({cursor} RETURNING next), \
+         taken AS (UPDATE sandboxes SET position = position + {pieces} FROM moved WHERE id = $1 \
+         RETURNING position - {pieces} AS before), \
          stored AS (INSERT INTO records (sandbox, epoch, class, stored_ms, position, seq, last, gap, body) \
          SELECT $1, $3, $4, $5, before + piece.place, piece.seq, piece.last, piece.gap, piece.body \
-         FROM taken, moved, (VALUES {rows}) AS piece (place, seq, last, gap, body)) \
-         SELECT (SELECT count(*) FROM taken), (SELECT count(*) FROM moved)"
+         FROM taken, (VALUES {rows}) AS piece (place, seq, last, gap, body)) \
+         SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM moved)"
     )
 }
 

@@ -30,6 +30,11 @@ pub trait Write: Send + Sync + 'static {
         false
     }
 
+    /// Whether it is a single statement there, which is a transaction of its own.
+    fn is_one_statement(&self, _: &AnyConnection) -> bool {
+        false
+    }
+
     /// Run the statements in the transaction that is open on `connection`.
     fn apply(&self, connection: &mut AnyConnection) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
 }
@@ -50,6 +55,7 @@ impl Queue {
 /// A write with the one who waits for it, whatever its answer is.
 trait Waiting: Send {
     fn is_late(&self) -> bool;
+    fn is_one_statement(&self, connection: &AnyConnection) -> bool;
     fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -65,6 +71,10 @@ struct Ticket<W: Write> {
 impl<W: Write> Waiting for Ticket<W> {
     fn is_late(&self) -> bool {
         self.write.is_late()
+    }
+
+    fn is_one_statement(&self, connection: &AnyConnection) -> bool {
+        self.write.is_one_statement(connection)
     }
 
     fn apply<'a>(&'a mut self, connection: &'a mut AnyConnection) -> Applying<'a> {
@@ -117,6 +127,12 @@ impl Writer {
 
     async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<(), sqlx::Error> {
         patience::on(&self.pool, async |connection| {
+            // A transaction around it would be two more ways to the server and back.
+            if let [alone] = &mut *group
+                && alone.is_one_statement(connection)
+            {
+                return alone.apply(connection).await;
+            }
             let mut transaction = connection.begin().await?;
             for write in group {
                 write.apply(&mut transaction).await?;

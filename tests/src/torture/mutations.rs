@@ -44,11 +44,13 @@ pub fn measure(short: bool) -> Vec<Line> {
     for (mutation, fate) in &survivors {
         eprintln!("survivor: {}: {fate:?}", mutation.what);
     }
-    let unseen = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Unseen(_))).count();
+    let count = |of: fn(&Fate) -> bool| fates.iter().filter(|(_, fate)| of(fate)).count();
+    let (unseen, refused) = (count(|fate| matches!(fate, Fate::Unseen(_))), count(|fate| *fate == Fate::Refused));
     let seen = fates.len() - unseen;
     let score = 100.0 * (seen - survivors.len()) as f64 / seen as f64;
     let what = format!(
-        "rules of the confinement whose absence is caught, of {seen} that this kernel can show ({unseen} more cannot be seen here, each with a reason)"
+        "rules of the confinement whose absence is caught, of {seen} that this kernel can show: {refused} of them by the shim, which starts nothing \
+         then, all others by a probe that gets out ({unseen} more cannot be seen here, each with a reason)"
     );
     vec![Line::at_least(what, 100.0, score, "%")]
 }
