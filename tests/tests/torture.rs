@@ -7,7 +7,7 @@ use tests::torture;
 /// lacks is printed as skipped here.
 fn kept(lines: &[Line]) -> bool {
     lines.iter().for_each(Line::print);
-    lines.iter().filter(|line| !["ms", "s", "kinds"].contains(&&*line.unit)).all(Line::kept)
+    lines.iter().filter(|line| !["ms", "kinds"].contains(&&*line.unit)).all(Line::kept)
 }
 
 #[test]
@@ -48,9 +48,4 @@ fn gateways_are_replaced_one_after_the_other_and_nobody_is_away_for_long() {
 #[test]
 fn of_two_supervisors_that_are_one_sandbox_only_the_newer_is_stored_and_answers() {
     assert!(kept(&torture::twins::measure(4)));
-}
-
-#[test]
-fn clients_that_mean_harm_are_cut_and_hold_nothing_while_others_are_served() {
-    assert!(kept(&torture::hostile::measure(true)));
 }

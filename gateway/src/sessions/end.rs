@@ -62,6 +62,9 @@ impl From<StoreError> for End {
     fn from(error: StoreError) -> End {
         match error {
             StoreError::Closed => End::close(close::GOING_AWAY, "the gateway stops"),
+            StoreError::Behind => {
+                End::close(close::STORE, "the gateway's store has more to do than it can: dial again")
+            }
             // What the database says is for our own log, where the writer puts it.
             _ => End::close(close::STORE, "the gateway cannot store now; what is not acknowledged is to be sent again"),
         }

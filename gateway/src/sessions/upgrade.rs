@@ -48,7 +48,7 @@ pub async fn accept(State(sessions): State<Arc<Sessions>>, mut request: Request)
     };
     if let Err(later) = admitted {
         let (why, reason) = match later.behind {
-            true => ("behind", "as many sessions are beginning as may; a place is kept"),
+            true => ("behind", "as many sessions are beginning as may; come again then"),
             false => ("rate", "many dial at once; this place is kept"),
         };
         return refused(&sessions, why, refusal(&sessions, reason, later.after));

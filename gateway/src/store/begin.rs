@@ -30,7 +30,7 @@ const RETURNING: &str = "RETURNING fence, (SELECT string_agg(class || ' ' || CAS
                          WHERE sandbox = $1 AND epoch = $6)";
 
 /// A hello whose turn comes later than this is told so. Half of what a supervisor waits for its welcome: where more come than the database can
-/// take, all that it takes is waited for by somebody, however slow it is.
+/// take, somebody waits for all that it takes.
 pub const UNTIL: Duration = Duration::from_secs(5);
 
 /// A session begins: a new fence, which is in force once this is committed.

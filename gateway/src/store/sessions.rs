@@ -114,10 +114,12 @@ impl Append {
         for piece in &self.pieces {
             query = query.bind(piece.seq).bind(piece.last).bind(i64::from(piece.gap)).bind(&piece.body);
         }
-        Ok(match query.fetch_one(&mut *connection).await? {
-            (0_i64, _) => Appended::Fenced,
-            (_, 0_i64) => Appended::Moved,
-            _ => Appended::Stored,
+        // All of the answer: its row is sent before the commit of a statement that is a transaction of its own.
+        Ok(match query.fetch_all(&mut *connection).await?[..] {
+            [(0_i64, _)] => Appended::Fenced,
+            [(_, 0_i64)] => Appended::Moved,
+            [_] => Appended::Stored,
+            _ => return Err(sqlx::Error::RowNotFound),
         })
     }
 

@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,9 @@ const QUEUE: usize = 1024;
 /// The most that go into one transaction.
 const GROUP: usize = 256;
 
+/// Of a transaction: whoever waits for its end waits for all that is in it.
+const TURN: Duration = Duration::from_secs(1);
+
 /// Something that is stored: its statements, which may run more than once, and what they find out.
 pub trait Write: Send + Sync + 'static {
     /// Told after the commit.
@@ -30,7 +34,8 @@ pub trait Write: Send + Sync + 'static {
         false
     }
 
-    /// Whether it is a single statement there, which is a transaction of its own.
+    /// Whether it is a single statement there, which is a transaction of its own: it has to be read to its end, since what comes before that may come
+    /// before the commit.
     fn is_one_statement(&self, _: &AnyConnection) -> bool {
         false
     }
@@ -110,34 +115,53 @@ impl Writer {
     /// Write until nobody can hand in any more.
     pub async fn run(mut self) {
         let mut group = Vec::new();
-        while self.writes.recv_many(&mut group, GROUP).await > 0 {
-            group.extract_if(.., |write| write.is_late()).for_each(|write| write.answer(Err(StoreError::Behind)));
+        // What the group before has left over goes first.
+        while !group.is_empty() || self.writes.recv_many(&mut group, GROUP).await > 0 {
+            group.extract_if(.., |write| write.is_late()).for_each(too_late);
+            if group.is_empty() {
+                continue;
+            }
             match self.commit(&mut group).await {
-                Err(error) if group.len() > 1 && is_of_one(&error) => {
-                    for write in group.drain(..) {
-                        let mut alone = [write];
-                        let committed = self.commit(&mut alone).await;
-                        self.answer(alone, committed);
-                    }
-                }
-                committed => self.answer(group.drain(..), committed),
+                Ok(done) => self.answer(group.drain(..done), Ok(())),
+                Err(error) if group.len() > 1 && is_of_one(&error) => self.one_by_one(&mut group).await,
+                Err(error) => self.answer(group.drain(..), Err(error)),
             }
         }
     }
 
-    async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<(), sqlx::Error> {
+    async fn one_by_one(&self, group: &mut Vec<Box<dyn Waiting>>) {
+        for write in group.drain(..) {
+            if write.is_late() {
+                too_late(write);
+                continue;
+            }
+            let mut alone = [write];
+            let committed = self.commit(&mut alone).await;
+            self.answer(alone, committed.map(|_| ()));
+        }
+    }
+
+    /// How many of them are committed: as many as there is time for, and one at least.
+    async fn commit(&self, group: &mut [Box<dyn Waiting>]) -> Result<usize, sqlx::Error> {
         patience::on(&self.pool, async |connection| {
             // A transaction around it would be two more ways to the server and back.
             if let [alone] = &mut *group
                 && alone.is_one_statement(connection)
             {
-                return alone.apply(connection).await;
+                alone.apply(connection).await?;
+                return Ok(1);
             }
+            let (begun, mut done) = (Instant::now(), 0);
             let mut transaction = connection.begin().await?;
             for write in group {
                 write.apply(&mut transaction).await?;
+                done += 1;
+                if begun.elapsed() > TURN {
+                    break;
+                }
             }
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(done)
         })
         .await
     }
@@ -150,6 +174,10 @@ impl Writer {
         }
         group.into_iter().for_each(|write| write.answer(committed.clone()));
     }
+}
+
+fn too_late(write: Box<dyn Waiting>) {
+    write.answer(Err(StoreError::Behind));
 }
 
 /// A rule of the schema, a value that the database cannot take (SQLSTATE class 22) or that we cannot read back, or a row that another
@@ -168,8 +196,6 @@ fn is_of_one(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::Notify;
     use tokio::time::Instant;
 
@@ -205,7 +231,7 @@ mod tests {
         let slow = store.submit(Slow(turn.clone())).await.expect("it runs");
         turn.notified().await;
         let now = Instant::now();
-        let late = store.submit(begin("late", now + Duration::from_millis(50))).await.expect("it runs");
+        let late = store.submit(begin("late", now)).await.expect("it runs");
         let early = store.submit(begin("early", now + UNTIL)).await.expect("it runs");
         slow.await.expect("an answer").expect("it is stored");
         assert!(matches!(late.await, Ok(Err(StoreError::Behind))));

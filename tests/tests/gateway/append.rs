@@ -1,6 +1,6 @@
 //! Records in the store, without a gateway before it: behind each other, whatever goes wrong between them.
 
-use gateway::store::{Append, Appended, Begin, Page, Piece, Store, UNTIL, migrate};
+use gateway::store::{Append, Appended, Begin, Page, Piece, Store, StoreError, UNTIL, migrate};
 use protocol::session::Class;
 use tests::postgres::Postgres;
 use tokio::time::Instant;
@@ -39,6 +39,33 @@ fn a_write_that_waits_for_somebody_else_goes_by_what_that_one_has_left() {
     });
 }
 
+/// A statement that is a transaction of its own has answered before its commit.
+#[test]
+fn what_is_refused_with_the_commit_is_not_told_as_stored() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.url();
+    let runtime = tokio::runtime::Runtime::new().expect("it starts");
+    runtime.block_on(async {
+        migrate::up(&url).await.expect("a new database");
+        let (store, writer) = Store::open(&url, false, Default::default()).await.expect("nobody else has it");
+        tokio::spawn(writer.run());
+        let fence = begin(&store).await;
+        let function = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                        $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$";
+        let trigger = "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON records DEFERRABLE INITIALLY DEFERRED \
+                       FOR EACH ROW EXECUTE FUNCTION refuse()";
+        for sql in [function, trigger] {
+            server.sql("gateway", sql);
+        }
+        for to in [1, 9] {
+            assert!(try_append(&store, fence, 1, to, false).await.is_err(), "{to}");
+        }
+        server.sql("gateway", "DROP TRIGGER late ON records");
+        assert_eq!(server.sql("gateway", "SELECT COUNT(*) FROM records"), "0");
+        assert_eq!(append(&store, fence, 1, 1, false).await, Appended::Stored);
+    });
+}
+
 async fn begin(store: &Store) -> i64 {
     store.write(session()).await.expect("it is stored").expect("a session").fence
 }
@@ -57,12 +84,16 @@ fn session() -> Begin {
 }
 
 async fn append(store: &Store, fence: i64, from: i64, to: i64, gap: bool) -> Appended {
+    try_append(store, fence, from, to, gap).await.expect("the database is well")
+}
+
+async fn try_append(store: &Store, fence: i64, from: i64, to: i64, gap: bool) -> Result<Appended, StoreError> {
     let last = |seq| if gap { to } else { seq };
     let firsts = if gap { from..=from } else { from..=to };
     let pieces = firsts.map(|seq| Piece { seq, last: last(seq), gap, body: format!("{{\"n\":{seq}}}") });
     let (sandbox, epoch, pieces) = ("a".into(), "e".into(), pieces.collect());
     let append = Append { sandbox, fence, epoch, class: Class::Logs, pieces, now_ms: 1 };
-    store.write(append).await.expect("the database is well")
+    store.write(append).await
 }
 
 fn stored_behind_each_other(url: &str) {
