@@ -168,24 +168,19 @@ impl<'p> Fleet<'p> {
     }
 
     fn connected(&self) -> usize {
-        self.reals.seen().connected + self.groups.iter().map(|group| group.heard().now.connected).sum::<usize>()
+        self.reals.seen().connected + self.seen(|now| now.connected)
     }
 
     fn begun_sessions(&self) -> u64 {
-        self.reals.seen().begun + self.groups.iter().map(|group| group.heard().now.begun).sum::<u64>()
-    }
-
-    /// Of the simulated ones.
-    fn beats(&self) -> u64 {
-        self.groups.iter().map(|group| group.heard().now.beats).sum()
+        self.reals.seen().begun + self.seen(|now| now.begun)
     }
 
     fn tasks(&self) -> u64 {
-        self.reals.seen().tasks + self.groups.iter().map(|group| group.heard().now.tasks).sum::<u64>()
+        self.reals.seen().tasks + self.seen(|now| now.tasks)
     }
 
     /// Of all simulated ones.
-    fn seen(&self, of: impl Fn(&words::Now) -> usize) -> usize {
+    fn seen<T: std::iter::Sum>(&self, of: impl Fn(&words::Now) -> T) -> T {
         self.groups.iter().map(|group| of(&group.heard().now)).sum()
     }
 

@@ -37,7 +37,7 @@ impl Fleet<'_> {
         if self.plan.real > 0 {
             self.reals.work();
         }
-        let (begun, beats, since) = (self.begun_sessions(), self.beats(), Instant::now());
+        let (begun, beats, since) = (self.begun_sessions(), self.seen(|now| now.beats), Instant::now());
         let probes = Probes::start(&self.site.gateways);
         let looks = Looks::start(self.site.gateways[0].api(), links);
         self.reals.look_closely(false);
@@ -45,7 +45,7 @@ impl Fleet<'_> {
         self.reals.look_closely(true);
         // A look at each of them.
         self.hold_for(Duration::from_secs(1));
-        let beats = (self.beats() - beats) as f64 / since.elapsed().as_secs_f64();
+        let beats = (self.seen(|now| now.beats) - beats) as f64 / since.elapsed().as_secs_f64();
         let times = probes.stop();
         let dead = looks.stop().max(self.called_dead());
         let connected = self.connected();

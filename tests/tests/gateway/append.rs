@@ -22,12 +22,9 @@ fn records_are_stored_behind_those_before_them_on_postgresql_too_by_other_statem
 #[test]
 fn a_write_that_waits_for_somebody_else_goes_by_what_that_one_has_left() {
     let Some(server) = Postgres::start() else { return };
-    let url = server.url();
     let runtime = tokio::runtime::Runtime::new().expect("it starts");
     runtime.block_on(async {
-        migrate::up(&url).await.expect("a new database");
-        let (store, writer) = Store::open(&url, false, Default::default()).await.expect("nobody else has it");
-        tokio::spawn(writer.run());
+        let store = open(&server.url()).await;
         let fence = begin(&store).await;
         let others = ["position = position + 7", "fence = fence + 1"];
         for (seq, (other, then)) in (1..).zip(others.into_iter().zip([Appended::Stored, Appended::Fenced])) {
@@ -43,12 +40,9 @@ fn a_write_that_waits_for_somebody_else_goes_by_what_that_one_has_left() {
 #[test]
 fn what_is_refused_with_the_commit_is_not_told_as_stored() {
     let Some(server) = Postgres::start() else { return };
-    let url = server.url();
     let runtime = tokio::runtime::Runtime::new().expect("it starts");
     runtime.block_on(async {
-        migrate::up(&url).await.expect("a new database");
-        let (store, writer) = Store::open(&url, false, Default::default()).await.expect("nobody else has it");
-        tokio::spawn(writer.run());
+        let store = open(&server.url()).await;
         let fence = begin(&store).await;
         let function = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
                         $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$";
@@ -64,6 +58,14 @@ fn what_is_refused_with_the_commit_is_not_told_as_stored() {
         assert_eq!(server.sql("gateway", "SELECT COUNT(*) FROM records"), "0");
         assert_eq!(append(&store, fence, 1, 1, false).await, Appended::Stored);
     });
+}
+
+/// A new store, with its writer.
+async fn open(url: &str) -> Store {
+    migrate::up(url).await.expect("a new database");
+    let (store, writer) = Store::open(url, false, Default::default()).await.expect("nobody else has it");
+    tokio::spawn(writer.run());
+    store
 }
 
 async fn begin(store: &Store) -> i64 {
@@ -99,9 +101,7 @@ async fn try_append(store: &Store, fence: i64, from: i64, to: i64, gap: bool) ->
 fn stored_behind_each_other(url: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("it starts");
     runtime.block_on(async {
-        migrate::up(url).await.expect("a new database");
-        let (store, writer) = Store::open(url, false, Default::default()).await.expect("nobody else has it");
-        tokio::spawn(writer.run());
+        let store = open(url).await;
         let fence = begin(&store).await;
         let append = async |fence, from, to, gap| append(&store, fence, from, to, gap).await;
         assert_eq!(append(fence, 4, 6, false).await, Appended::Moved, "1 to 3 are not there");
