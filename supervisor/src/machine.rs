@@ -35,6 +35,8 @@ pub trait StandIn: Send + Sync {
     fn until(&self, boot: Duration) -> Later<()>;
     /// A number from 0 to 1.
     fn random(&self) -> f64;
+    /// Comes when a disk has done what it is asked for next.
+    fn disk(&self) -> Later<()>;
     /// A connection with that host.
     fn connect(&self, host: &str, port: u16) -> Later<Result<Box<dyn Stream>, PeerError>>;
 }
@@ -108,13 +110,16 @@ impl Machine {
         }
     }
 
-    /// Do what may block on a disk: not on the event loop. In a simulation no disk does, and it is done in place.
+    /// Do what may block on a disk: not on the event loop. In a simulation it is done in place, when the disk's time is over.
     pub(crate) async fn block<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
         match &self.0 {
-            Some(_) => Ok(work()),
+            Some(machine) => {
+                machine.disk().await;
+                Ok(work())
+            }
             None => spawn_blocking(work).await,
         }
     }

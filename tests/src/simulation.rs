@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 mod chance;
 pub mod cuts;
+mod database;
 // The one of the buffer's own tests.
 #[allow(dead_code)]
 #[path = "../../supervisor/src/buffer/tests/disk.rs"]
@@ -33,7 +34,8 @@ mod trace;
 
 use ::supervisor::buffer::disk::{Blocks, Disk};
 use chance::Chance;
-use gateway::{Failing, Gateway, Slow};
+use database::Database;
+use gateway::Gateway;
 use net::{Net, Way};
 pub use plan::Plan;
 use plan::Step;
@@ -111,8 +113,7 @@ struct World {
     /// What is over at that moment, by its order.
     pending: BTreeMap<(Instant, usize), Step>,
     given: Vec<i64>,
-    slow: Slow,
-    failing: Failing,
+    database: Database,
 }
 
 impl World {
@@ -121,9 +122,9 @@ impl World {
         let place = place.expect("a directory");
         let trace = Trace::new(aloud);
         let net = Net::new(plan.sandboxes, Chance::new(plan.seed, 2), trace.clone());
-        gateway::make_store(place.path());
-        let (slow, failing) = (Slow::new(), Failing::new());
-        let gateway = Gateway::start(place.path(), &net, &slow, &failing).await;
+        database::make_store(place.path());
+        let database = Database::new();
+        let gateway = Gateway::start(place.path(), &net, &database).await;
         let mut sandboxes = Vec::new();
         for number in 0..plan.sandboxes {
             let mut sandbox = Sandbox::new(number, plan.seed, place.path(), net.clone(), trace.clone());
@@ -132,7 +133,7 @@ impl World {
             sandboxes.push(sandbox);
         }
         let given = vec![0; plan.sandboxes];
-        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given, slow, failing }
+        World { place, trace, net, gateway: Some(gateway), sandboxes, pending: BTreeMap::new(), given, database }
     }
 
     async fn live(mut self, plan: &Plan) -> Result<Done, String> {
@@ -217,8 +218,8 @@ impl World {
                     }
                 }
             }
-            Step::Slow { ms } => self.slow.until(Instant::now() + Duration::from_millis(ms)),
-            Step::Fail { ms, does } => self.failing.until(Instant::now() + Duration::from_millis(ms), does),
+            Step::Slow { ms } => self.database.slow(Duration::from_millis(ms)),
+            Step::Fail { ms, does } => self.database.fail(Duration::from_millis(ms), does),
             Step::Flood { who, lines } => self.sandboxes[who].flood(lines),
         }
     }
@@ -235,16 +236,15 @@ impl World {
     async fn start_gateway(&mut self) {
         if self.gateway.is_none() {
             // It would end by 75, and be started again until then.
-            self.failing.until(Instant::now(), false);
-            self.gateway = Some(Gateway::start(self.place.path(), &self.net, &self.slow, &self.failing).await);
+            self.database.fail_no_more();
+            self.gateway = Some(Gateway::start(self.place.path(), &self.net, &self.database).await);
         }
     }
 
     async fn heal(&mut self) {
         self.trace.note(format_args!("everything heals"));
         self.net.heal();
-        self.slow.until(Instant::now());
-        self.failing.until(Instant::now(), false);
+        self.database.heal();
         self.start_gateway().await;
         for sandbox in &mut self.sandboxes {
             sandbox.disk.limit(None);

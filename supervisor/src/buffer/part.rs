@@ -55,6 +55,7 @@ struct Done {
     news: bool,
     records: Vec<Class>,
     refused: Vec<Class>,
+    synced: Vec<Class>,
     /// The first thing that the disk refused.
     trouble: Option<String>,
     closed: Option<Closing>,
@@ -149,8 +150,10 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
             *due = match self.buffer.next_sync(class) {
                 None => None,
                 Some(_) if done.refused.contains(&class) => Some(now + RETRY),
-                // What was due has been done: whatever is due now is new.
-                Some(window) => Some(due.filter(|at| *at > now).unwrap_or(now + window / 2)),
+                // Whatever is due now is new.
+                Some(window) if done.synced.contains(&class) => Some(now + window / 2),
+                // What became due meanwhile stays so: nobody has done it.
+                Some(window) => Some(due.unwrap_or(now + window / 2)),
             };
         }
     }
@@ -230,15 +233,14 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     due.extend(FOR_GOOD.into_iter().filter(|class| waiting.iter().any(|(of, ..)| of == class)));
     due.sort_unstable();
     due.dedup();
-    let mut unsynced = Vec::new();
     for class in due {
-        if let Err(error) = buffer.sync(class) {
-            done.refused(class, &error);
-            unsynced.push(class);
+        match buffer.sync(class) {
+            Ok(()) => done.synced.push(class),
+            Err(error) => done.refused(class, &error),
         }
     }
     for (class, reply, seq) in waiting {
-        let _ = reply.send(if unsynced.contains(&class) { Err(BufferError::Unsynced { seq }) } else { Ok(seq) });
+        let _ = reply.send(if done.synced.contains(&class) { Ok(seq) } else { Err(BufferError::Unsynced { seq }) });
     }
     // Behind the sync, where there was one: what the gateway has and the disk has not would be told once more after a loss of power.
     for (class, from, max, reply) in peeks {

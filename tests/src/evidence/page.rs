@@ -17,6 +17,7 @@ pub fn page(runs: &[Run]) -> String {
     let numbers = runs.iter().flat_map(|run| &run.numbers);
     let (all, missed) = (numbers.clone().count(), numbers.filter(|number| !number.kept()).count());
     let _ = write!(page, "\n{} runs, {all} goals: {} kept, {missed} missed.\n", runs.len(), all - missed);
+    contents(&mut page, runs);
     for run in runs {
         let _ = write!(page, "\n## `just {}`\n\n", run.command);
         let _ = write!(
@@ -27,6 +28,24 @@ pub fn page(runs: &[Run]) -> String {
         run.numbers.iter().for_each(|number| row(&mut page, number));
     }
     page
+}
+
+/// Each run with how it ended.
+fn contents(page: &mut String, runs: &[Run]) {
+    page.push_str("\n| run | date | commit | goals | missed |\n|---|---|---|---|---|\n");
+    for run in runs {
+        let missed = run.numbers.iter().filter(|number| !number.kept()).count();
+        let (day, _) = run.date.split_once('T').unwrap_or((&run.date, ""));
+        let (command, revision, goals) = (&run.command, &run.revision, run.numbers.len());
+        let place = anchor(command);
+        let _ = writeln!(page, "| [`{command}`](#{place}) | {day} | `{revision}` | {goals} | {missed} |");
+    }
+}
+
+/// Of a run's heading, as readers of Markdown make them: small letters, digits and dashes, and a dash for each space.
+fn anchor(command: &str) -> String {
+    let letters = format!("just {command}").to_lowercase().replace(' ', "-");
+    letters.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
 }
 
 fn row(page: &mut String, number: &Line) {
@@ -56,6 +75,11 @@ fn plain(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_found_by_its_heading() {
+        assert_eq!(anchor("fleet --links 10000 --kill"), "just-fleet---links-10000---kill");
+    }
 
     #[test]
     fn numbers_are_written_so_that_people_can_read_them() {

@@ -1,13 +1,8 @@
 //! The gateway of a simulation: the parts of the real one on a real SQLite file, from its connections on.
 
-use std::future::poll_fn;
-use std::io;
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Wake, Waker, ready};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 use gateway::admission::Admission;
@@ -21,13 +16,13 @@ use gateway::sessions::{self, Sessions};
 use gateway::signing::Signer;
 use gateway::store::{self, Event, InPlace, Page, Register, Store, StoreError};
 use gateway::tokens::Hash;
-use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, unconstrained};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use peer::places::Places;
 
+use super::database::{Database, in_place, url};
 use super::net::Net;
 use crate::control_plane::token_of;
 
@@ -37,110 +32,6 @@ pub(super) const BEAT: Duration = Duration::from_secs(5);
 const RATE: u32 = 20;
 /// Of a drain.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
-
-/// The runtime of everybody's databases: it is no part of a simulation, and its time is real.
-fn databases() -> &'static Runtime {
-    static DATABASES: OnceLock<Runtime> = OnceLock::new();
-    DATABASES.get_or_init(|| {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        runtime.expect("a thread and a few descriptors")
-    })
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Run it to its end on this thread: virtual time stands still meanwhile. Timers and tasks in there are those of [`databases`].
-fn wait(future: Pin<&mut (dyn Future<Output = ()> + '_)>) {
-    let _there = databases().enter();
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    // The budget of the task that we are in is not filled up while we wait here.
-    let mut future = pin!(unconstrained(future));
-    while future.as_mut().poll(&mut context).is_pending() {
-        thread::park();
-    }
-}
-
-/// The same with an answer.
-pub(super) fn in_place<T>(future: impl Future<Output = T>) -> T {
-    let mut answer = None;
-    wait(pin!(async { answer = Some(future.await) }));
-    answer.expect("it has ended")
-}
-
-fn url(place: &Path) -> String {
-    format!("sqlite:{}", place.join("gateway.db").display())
-}
-
-/// An empty store in `place`.
-pub(super) fn make_store(place: &Path) {
-    static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
-    let empty = EMPTY.get_or_init(|| {
-        let place = tempfile::tempdir().expect("a directory");
-        in_place(store::migrate::up(&url(place.path()))).expect("a new database");
-        std::fs::read(place.path().join("gateway.db")).expect("it was just made")
-    });
-    std::fs::write(place.join("gateway.db"), empty).expect("our own directory");
-}
-
-/// A database that takes its time: until when nothing is written.
-#[derive(Clone)]
-pub(super) struct Slow(Arc<Mutex<Instant>>);
-
-impl Slow {
-    pub(super) fn new() -> Slow {
-        Slow(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    /// Until then.
-    pub(super) fn until(&self, moment: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = moment;
-    }
-
-    /// Goes on with the work only while it is not slow.
-    async fn hold_up(self, work: impl Future<Output = ()>) {
-        let (mut work, mut timer) = (pin!(work), pin!(sleep(Duration::ZERO)));
-        poll_fn(|context| {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if until > Instant::now() {
-                timer.as_mut().reset(until);
-                ready!(timer.as_mut().poll(context));
-            }
-            work.as_mut().poll(context)
-        })
-        .await;
-    }
-}
-
-/// A database that fails: until when, and whether it does what it is asked for and does not say so.
-#[derive(Clone)]
-pub(super) struct Failing(Arc<Mutex<(Instant, bool)>>);
-
-impl Failing {
-    pub(super) fn new() -> Failing {
-        Failing(Arc::new(Mutex::new((Instant::now(), false))))
-    }
-
-    /// Until then.
-    pub(super) fn until(&self, moment: Instant, does: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (moment, does);
-    }
-
-    fn work(&self, work: Pin<&mut (dyn Future<Output = ()> + '_)>) -> io::Result<()> {
-        let (until, does) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fails = until > Instant::now();
-        if does || !fails {
-            wait(work);
-        }
-        if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
 
 /// One life of it.
 pub(super) struct Gateway {
@@ -152,10 +43,10 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Serve whoever dials on `net`.
-    pub(super) async fn start(place: &Path, net: &Net, slow: &Slow, failing: &Failing) -> Gateway {
+    pub(super) async fn start(place: &Path, net: &Net, database: &Database) -> Gateway {
         let metrics = Arc::new(Metrics::default());
-        let failing = failing.clone();
-        let in_place_of_waiting: InPlace = Arc::new(move |work| failing.work(work));
+        let asked = database.clone();
+        let in_place_of_waiting: InPlace = Arc::new(move |work| asked.work(work));
         // What the one before writes last of a session outlives it here by a moment; a process would end with it.
         let (store, writer) = loop {
             match in_place(Store::open_in_place(&url(place), in_place_of_waiting.clone(), metrics.clone())) {
@@ -164,7 +55,7 @@ impl Gateway {
                 Err(error) => panic!("{error}"),
             }
         };
-        let mut tasks = vec![tokio::spawn(slow.clone().hold_up(writer.run()))];
+        let mut tasks = vec![tokio::spawn(database.clone().hold_up(writer.run()))];
         let awake = Awake::starting_at(store.awake_ms().await.expect("it can be read"));
         let wake = store::Wake { alone: true, now_ms: 0, awake_ms: awake.now() };
         store.write(wake).await.expect("it can be written");

@@ -137,7 +137,7 @@ impl Step {
             21 | 22 => Step::Fill { who, ms },
             _ => {
                 let mut few = || chance.below(3) as u32;
-                let faults = Faults { writes: few(), syncs: few(), names: few(), removals: few() };
+                let faults = Faults { writes: few(), syncs: few(), names: few(), removals: few(), reads: few() };
                 Step::Break { who, faults }
             }
         }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use protocol::session::{Class, Record};
 use serde_json::{Value, json};
-use supervisor::buffer::{self, Buffer, Handle, Limits, window};
+use supervisor::buffer::{self, Buffer, BufferError, Handle, Limits, window};
 use supervisor::link::{self, Feed, Lines, Link, Phase};
 use supervisor::machine::{Machine, StandIn};
 use supervisor::metrics::Metrics;
@@ -149,11 +149,7 @@ impl Sandbox {
         let machine = Machine::simulated(self.machine.clone());
         let directory = Arc::new(self.state().await);
         let settings = buffer::Config { limits: BUFFER, sync_always: self.sync_always };
-        let Ok(opened) = Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]) else {
-            // As its Pod would: a disk that refuses everything is tried again.
-            self.trace.note(format_args!("{} cannot open its buffer", self.id));
-            return;
-        };
+        let opened = self.open().await;
         // What the life before left was synced now.
         self.ledger().records.iter_mut().for_each(|record| record.left = false);
         let (buffer, part) = buffer::new(opened, &settings, machine.clone(), metrics.clone());
@@ -197,6 +193,20 @@ impl Sandbox {
                 Ok(directory) => return directory,
                 Err(StateError::InUse { .. }) => sleep(Duration::from_millis(1)).await,
                 Err(error) => panic!("our own directory: {error}"),
+            }
+        }
+    }
+
+    /// As its Pod would: what cannot be read is tried again.
+    async fn open(&self) -> Buffer<disk::Simulated> {
+        loop {
+            match Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]) {
+                Ok(opened) => return opened,
+                Err(error @ BufferError::File { .. }) => {
+                    self.trace.note(format_args!("{} cannot open its buffer: {error}", self.id));
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("any disk that can be read can be opened: {error}"),
             }
         }
     }

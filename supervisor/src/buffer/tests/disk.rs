@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) names: u32,
     /// So many removals fail.
     pub(super) removals: u32,
+    /// So many times there is no memory to open a file or to read of it: it may be better at the next try.
+    pub(super) reads: u32,
 }
 
 #[derive(Default)]
@@ -218,7 +220,11 @@ impl Disk for Simulated {
     }
 
     fn open(&self, name: &str) -> io::Result<Handle> {
-        let node = self.lock().names.get(name).copied().ok_or_else(|| refused(libc::ENOENT))?;
+        let state = &mut *self.lock();
+        if state.fails(|faults| &mut faults.reads) {
+            return Err(refused(libc::ENOMEM));
+        }
+        let node = state.names.get(name).copied().ok_or_else(|| refused(libc::ENOENT))?;
         Ok(Handle { disk: self.clone(), node })
     }
 
@@ -254,7 +260,10 @@ impl Disk for Simulated {
 
 impl Blocks for Handle {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.lock();
+        let state = &mut *self.disk.lock();
+        if state.fails(|faults| &mut faults.reads) {
+            return Err(refused(libc::ENOMEM));
+        }
         let bytes = state.nodes[self.node].now.get(offset as usize..).unwrap_or_default();
         let length = bytes.len().min(buffer.len());
         buffer[..length].copy_from_slice(&bytes[..length]);

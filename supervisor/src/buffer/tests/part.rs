@@ -7,9 +7,12 @@ use std::time::Duration;
 use protocol::session::Class;
 use tokio::task::JoinHandle;
 
+use peer::{PeerError, Stream};
+
 use super::USUAL;
-use crate::buffer::{self, Config, Handle, Piece, Reason};
-use crate::machine::Machine;
+use super::disk::Simulated;
+use crate::buffer::{self, Buffer, Config, Handle, Piece, Reason, window};
+use crate::machine::{Later, Machine, StandIn};
 use crate::metrics::Metrics;
 use crate::state::StateDir;
 
@@ -144,4 +147,54 @@ fn what_is_no_plain_file_is_put_aside() {
     std::fs::create_dir(folder.path().join("buffer").join(name(2))).expect("a folder");
     let opened = buffer::open(&state, &config).expect("it can be opened");
     assert_eq!(opened.counts().quarantined, 2);
+}
+
+/// A machine whose disk takes longer for anything than a record may wait for its sync.
+struct Busy;
+
+impl StandIn for Busy {
+    fn disk(&self) -> Later<()> {
+        Box::pin(tokio::time::sleep(window(Class::Lifecycle)))
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn wall(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn random(&self) -> f64 {
+        0.0
+    }
+
+    fn until(&self, _: Duration) -> Later<()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn connect(&self, _: &str, _: u16) -> Later<Result<Box<dyn Stream>, PeerError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// While the disk had something else to do a sync became due, which was then taken for done: under a load that a slow disk could
+/// just bear, nothing was ever synced.
+#[test]
+fn a_sync_that_becomes_due_while_the_disk_is_busy_is_not_put_off() {
+    event_loop().block_on(async {
+        let disk = Simulated::new(1, 4096);
+        let opened = Buffer::open(disk.clone(), USUAL, [1; 16]).expect("an empty disk");
+        let config = Config { limits: USUAL, sync_always: false };
+        let machine = Machine::simulated(Arc::new(Busy));
+        let (handle, part) = buffer::new(opened, &config, machine, Arc::new(Metrics::default()));
+        tokio::spawn(part.run());
+        let append = async || handle.append(Class::Lifecycle, vec![b'x']).await.expect("there is room");
+        append().await;
+        let of_a_new_file = disk.syncs();
+        // Each comes before the disk has done with the one before.
+        append().await;
+        append().await;
+        assert_eq!(disk.syncs() - of_a_new_file, 1);
+    });
 }

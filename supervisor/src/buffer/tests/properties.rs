@@ -52,7 +52,7 @@ fn broken() -> impl Strategy<Value = Step> {
     let faults = (few(), few(), few(), few());
     prop_oneof![
         16 => powerless(),
-        2 => faults.prop_map(|(writes, syncs, names, removals)| Step::Break(Faults { writes, syncs, names, removals })),
+        2 => faults.prop_map(|(writes, syncs, names, removals)| Step::Break(Faults { writes, syncs, names, removals, reads: 0 })),
         1 => Just(Step::Fill),
         1 => Just(Step::Room),
     ]
