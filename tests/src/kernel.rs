@@ -102,42 +102,40 @@ pub fn ignore(signal: nix::sys::signal::Signal) -> Result<(), Errno> {
 /// From now on these system calls answer `ENOSYS`, as on an older kernel.
 pub fn forget(calls: &[u32]) -> Result<(), Errno> {
     nix::sys::prctl::set_no_new_privs()?;
-    filter(NUMBER, calls, 0x0005_0000 | libc::ENOSYS as u32, 0).map(drop)
+    filter(&[(NUMBER, calls)], 0x0005_0000 | libc::ENOSYS as u32, 0).map(drop)
 }
 
-/// From now on these system calls wait for the answer of whoever has this listener (seccomp_unotify(2)).
-pub fn hear(calls: &[u32]) -> Result<OwnedFd, Errno> {
-    listen(NUMBER, calls)
-}
-
-/// The same for every call whose sixth argument is [`MARK`].
-pub fn hear_marked() -> Result<OwnedFd, Errno> {
-    listen(SIXTH_ARGUMENT, &[MARK])
+/// From now on these system calls wait for the answer of whoever has this listener (seccomp_unotify(2)), and where `marked`
+/// every one whose sixth argument is [`MARK`]. One filter for both: a process has one listener.
+pub fn hear(calls: &[u32], marked: bool) -> Result<OwnedFd, Errno> {
+    const NEW_LISTENER: u64 = 1 << 3;
+    const WAIT_KILLABLE_RECV: u64 = 1 << 5;
+    let heard: [(u32, &[u32]); 2] = [(NUMBER, calls), (SIXTH_ARGUMENT, &[MARK])];
+    let heard = if marked { &heard[..] } else { &heard[..1] };
+    let listener = filter(heard, 0x7fc0_0000, NEW_LISTENER | WAIT_KILLABLE_RECV)?;
+    // SAFETY: the kernel has just made it for us, close-on-exec; setting that again could be a call that waits already.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener as RawFd) })
 }
 
 /// The sixth argument of calls that are only to be heard.
 pub const MARK: u32 = 0x5eed_ca11;
 
-fn listen(word: u32, values: &[u32]) -> Result<OwnedFd, Errno> {
-    const NEW_LISTENER: u64 = 1 << 3;
-    const WAIT_KILLABLE_RECV: u64 = 1 << 5;
-    let listener = filter(word, values, 0x7fc0_0000, NEW_LISTENER | WAIT_KILLABLE_RECV)?;
-    // SAFETY: the kernel has just made it for us, close-on-exec; setting that again could be a call that waits already.
-    Ok(unsafe { OwnedFd::from_raw_fd(listener as RawFd) })
-}
-
 /// Places in `struct seccomp_data` (seccomp(2)); of the argument the lower half.
 const NUMBER: u32 = 0;
 const SIXTH_ARGUMENT: u32 = 16 + 5 * 8;
 
-/// A filter of one comparison each, of the word at this place, that gives this answer.
-fn filter(word: u32, values: &[u32], answer: u32, flags: u64) -> Result<i64, Errno> {
+/// A filter that gives this answer where the word at one of these places has one of these values.
+fn filter(wanted: &[(u32, &[u32])], answer: u32, flags: u64) -> Result<i64, Errno> {
     // struct sock_filter: code u16, jump-true u8, jump-false u8, operand u32 (seccomp(2))
     let instruction =
         |code: u16, jt: u8, operand: u32| u64::from(code) | u64::from(jt) << 16 | u64::from(operand) << 32;
-    let mut program = vec![instruction(0x20, 0, word)];
-    for (index, value) in values.iter().enumerate() {
-        program.push(instruction(0x15, (values.len() - index) as u8, *value));
+    let length: usize = wanted.iter().map(|(_, values)| 1 + values.len()).sum();
+    let mut program = Vec::new();
+    for (word, values) in wanted {
+        program.push(instruction(0x20, 0, *word));
+        for value in *values {
+            program.push(instruction(0x15, (length - program.len()) as u8, *value));
+        }
     }
     program.push(instruction(0x06, 0, 0x7fff_0000));
     program.push(instruction(0x06, 0, answer));
@@ -157,6 +155,13 @@ pub struct Asked {
     pub arguments: [u64; 6],
 }
 
+impl Asked {
+    /// Whether it is only to be heard.
+    pub fn is_marked(&self) -> bool {
+        self.arguments[5] as u32 == MARK
+    }
+}
+
 /// Wait for the next one.
 pub fn asked(listener: &OwnedFd) -> Result<Asked, Errno> {
     const RECEIVE: u64 = 0xc050_2100;
@@ -167,7 +172,7 @@ pub fn asked(listener: &OwnedFd) -> Result<Asked, Errno> {
     Ok(Asked { id, pid: pid as i32, number: number as u32, arguments })
 }
 
-/// Answer it with this value, or let the kernel do it.
+/// Answer it with this value, which is an errno where it is negative, or let the kernel do it.
 pub fn answer(listener: &OwnedFd, asked: &Asked, value: Option<i64>) -> Result<(), Errno> {
     const SEND: u64 = 0xc018_2101;
     const CONTINUE: u64 = 1 << 32;

@@ -1,17 +1,17 @@
-//! The confinement with one rule less: each must let a probe out, or the rule is not proven by any.
+//! The confinement with one rule less: each must turn a probe red, or the rule is not proven by any.
 //!
 //! A mutation is made between the shipped shim and the kernel ([`crate::stage::weaken`]). Which probes can see that a
 //! rule of the filter is gone is not written down: each is watched once where nothing confines it, and those whose calls
-//! the two filters answer differently are tried.
+//! the two filters answer differently are tried. Where there is nothing to get out to, the call itself is ([`MARKED`]).
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::probes::{Outcome, Probe};
+use crate::probes::{MARKED, Outcome, Probe};
 use crate::stage::Cut;
 
 mod ground;
-mod known;
+mod nothing_behind;
 mod rules;
 mod steps;
 
@@ -32,15 +32,18 @@ pub struct Mutation {
     pub grounds: Option<Vec<Ground>>,
 }
 
+impl Mutation {
+    /// Whether nobody can get out by it on this kernel.
+    pub fn has_nothing_behind(&self) -> bool {
+        self.sees.iter().any(|probe| probe.name == MARKED.name)
+    }
+}
+
 /// What became of a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// This probe got out, which it does not where nothing more is left out.
-    Caught(String),
-    /// The shim saw it itself and started nothing.
-    Refused,
-    /// Nobody can see it here, for this reason.
-    Unseen(&'static str),
+    Caught(&'static str),
     /// Nobody saw it.
     Survived(String),
 }
@@ -67,17 +70,12 @@ impl Run {
             for &ground in mutation.grounds.as_deref().unwrap_or(Ground::of(probe)) {
                 let outcome = ground.attempt(probe, &mutation.cuts);
                 match (&outcome, self.alone(probe, ground)) {
-                    (Outcome::Escaped(_), Alone::Denied | Alone::NotStarted) => return Fate::Caught(probe.name.into()),
-                    (Outcome::Untried(why), Alone::Denied) if why.contains("not started") => return Fate::Refused,
+                    (Outcome::Escaped(_), Alone::Denied | Alone::NotStarted) => return Fate::Caught(probe.name),
                     (_, alone) => said.push(format!("{} {outcome}; without the mutation {alone:?}", probe.name)),
                 }
             }
         }
-        match known::reason(&mutation.what) {
-            Some(reason) => Fate::Unseen(reason),
-            None if said.is_empty() => Fate::Survived("no probe tries it".into()),
-            None => Fate::Survived(said.join("; ")),
-        }
+        Fate::Survived(if said.is_empty() { "no probe tries it".into() } else { said.join("; ") })
     }
 
     fn alone(&self, probe: &'static Probe, ground: Ground) -> Alone {

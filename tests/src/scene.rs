@@ -14,6 +14,8 @@ pub const TOKEN: &str = "/etc/chaperone/token";
 pub const STATE: &str = "/var/lib/supervisor";
 /// A file of it that was there before the supervisor started.
 pub const STATE_FILE: &str = "/var/lib/supervisor/canary";
+/// A program in it, of the supervisor's uid.
+pub const STATE_PROGRAM: &str = "/var/lib/supervisor/program";
 /// The agent's workspace.
 pub const WORKSPACE: &str = "/workspace";
 /// A file of it that was there before the agent.

@@ -48,7 +48,7 @@ pub struct Stage {
 }
 
 /// Whether there is a pid namespace, and who is its init.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pids {
     /// No pid namespace: ARGV replaces the stage.
     #[default]

@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use protocol::policy::ExecutionClass;
 use shim::syscalls::evaluator::{Call, evaluate};
-use shim::syscalls::generator::{Protected, Target, generate};
+use shim::syscalls::generator::{Program, Protected, Target, generate};
 use shim::syscalls::profile::{Action, Architecture, Entry, Op, Value};
 
 use crate::kernel::{self, MARK};
-use crate::probes;
+use crate::probes::{self, Outcome};
 use crate::stage::weaken::CAUGHT;
 
 /// Landlock's ABI on the kernel that CI has.
@@ -21,6 +21,7 @@ const ABI: u32 = 7;
 const NUMBERS: std::ops::Range<u32> = 0..1024;
 const X32: u32 = 0x4000_0000;
 const HIGH: u64 = 1 << 32;
+const ALLOWED: &str = "allow";
 
 /// The kernel's own trampolines make these, so from Linux 6.14 on no filter is asked about them, and whoever else makes them
 /// is ended by SIGILL.
@@ -31,27 +32,20 @@ type Arguments = [u64; 5];
 /// The lines of the golden file, as this process finds the kernel.
 pub fn lines(class: ExecutionClass) -> Vec<String> {
     let protected = protected();
-    let program = generate(Architecture::NATIVE, &Target { class, landlock_abi: ABI, protected });
-    let listed = |number: u32, [a, b, c, d, e]: Arguments| {
-        let arguments = [a, b, c, d, e, MARK.into()];
-        let call = Call { architecture: Architecture::NATIVE.audit(), number, arguments };
-        evaluate(&program, &call).map_or_else(|error| error.to_string(), |verdict| word(verdict.action))
-    };
+    let lists = Lists::of(class, protected);
     let found = |number: u32, arguments: Arguments| {
-        let (real, listed) = (ask(number, arguments), listed(number, arguments));
+        let (real, listed) = (ask(number, arguments), lists.say(number, arguments));
         if real == listed { real } else { format!("{real} (the lists say {listed})") }
     };
     let mut lines = Vec::new();
     let mut unknown = Vec::new();
     for number in NUMBERS {
-        if let Some(entry) = Architecture::NATIVE.calls().iter().find(|entry| entry.number == number)
-            && PAST_FILTERS.contains(&entry.name)
-        {
+        if let Some(entry) = entry(number).filter(|entry| PAST_FILTERS.contains(&entry.name)) {
             lines.push(format!("{number} {}: not tried", entry.name));
             continue;
         }
         let plain = found(number, [0; 5]);
-        match Architecture::NATIVE.calls().iter().find(|entry| entry.number == number) {
+        match entry(number) {
             Some(entry) => {
                 let others = variants(entry, class, &protected)
                     .into_iter()
@@ -69,6 +63,47 @@ pub fn lines(class: ExecutionClass) -> Vec<String> {
     lines.extend(ranges("x32", NUMBERS.map(|number| (number, found(X32 | number, [0; 5]))).collect()));
     lines.extend(ranges("i386", i386()));
     lines
+}
+
+/// Whether a call is let through that the lists refuse. What they allow is not tried.
+pub fn let_through(class: ExecutionClass) -> Outcome {
+    if ask(libc::SYS_getpid as u32, [0; 5]) != ALLOWED {
+        return Outcome::Untried("nobody hears marked calls, so they would be done".into());
+    }
+    let protected = protected();
+    let lists = Lists::of(class, protected);
+    for number in NUMBERS.chain(NUMBERS.map(|number| X32 | number)) {
+        let entry = entry(number);
+        if entry.is_some_and(|entry| PAST_FILTERS.contains(&entry.name)) {
+            continue;
+        }
+        let others = entry.into_iter().flat_map(|entry| variants(entry, class, &protected));
+        for arguments in others.map(|(_, arguments)| arguments).chain([[0; 5]]) {
+            if lists.say(number, arguments) != ALLOWED && ask(number, arguments) == ALLOWED {
+                return Outcome::Escaped(format!("call {number:#x} with {arguments:x?} was let through"));
+            }
+        }
+    }
+    Outcome::Denied("all that the lists refuse".into())
+}
+
+/// What the shim's filter should be.
+struct Lists(Program);
+
+impl Lists {
+    fn of(class: ExecutionClass, protected: Protected) -> Lists {
+        Lists(generate(Architecture::NATIVE, &Target { class, landlock_abi: ABI, protected }))
+    }
+
+    fn say(&self, number: u32, [a, b, c, d, e]: Arguments) -> String {
+        let arguments = [a, b, c, d, e, MARK.into()];
+        let call = Call { architecture: Architecture::NATIVE.audit(), number, arguments };
+        evaluate(&self.0, &call).map_or_else(|error| error.to_string(), |verdict| word(verdict.action))
+    }
+}
+
+fn entry(number: u32) -> Option<&'static Entry> {
+    Architecture::NATIVE.calls().iter().find(|entry| entry.number == number)
 }
 
 /// Arguments at which the rule of a call could change its mind: all ones, each value that it compares with, and the same with
@@ -126,7 +161,7 @@ fn ask(number: u32, [a, b, c, d, e]: Arguments) -> String {
     // The mark stays in its register, and the C library's own calls of fewer arguments would have it.
     let _ = kernel::call(libc::SYS_getpid, &[]);
     match answer {
-        Ok(CAUGHT) => "allow".to_owned(),
+        Ok(CAUGHT) => ALLOWED.to_owned(),
         Ok(answer) => format!("done, and answered {answer:#x}"),
         Err(error) => format!("{error:?}"),
     }
@@ -134,7 +169,7 @@ fn ask(number: u32, [a, b, c, d, e]: Arguments) -> String {
 
 fn word(action: Action) -> String {
     match action {
-        Action::Allow => "allow".to_owned(),
+        Action::Allow => ALLOWED.to_owned(),
         Action::Kill => "kill".to_owned(),
         Action::Errno(errno) => format!("{:?}", Errno::from_raw(errno.into())),
     }

@@ -3,10 +3,10 @@
 //! Where two layers deny the same, a rule of one shows only where the other one is not: what root alone could do is
 //! denied to an agent without capabilities whatever the filter says. So the filter is tried by an agent that has kept
 //! them all, and hiding by one that has no Landlock domain. What stands here is left out beside the rule in question,
-//! and alone it must let nobody out.
+//! and alone it must let nobody out. Or nothing is started then, which is what reading back is for.
 
 use crate::probes::trial::confined;
-use crate::probes::{Control, Outcome, Probe};
+use crate::probes::{Control, MARKED, Outcome, Probe};
 use crate::scene::AGENT_UID;
 use crate::stage::weaken::Step;
 use crate::stage::{Cut, Pids, Profile};
@@ -19,16 +19,22 @@ pub struct Ground {
     pub profile: Profile,
     /// Whether the agent has a uid of its own.
     pub own_uid: bool,
+    /// Which process the supervisor is.
+    pub pids: Pids,
     /// What else is left out.
     pub without: &'static [Cut],
 }
 
 const fn ground(profile: Profile, without: &'static [Cut]) -> Ground {
-    Ground { profile, own_uid: false, without }
+    Ground { profile, own_uid: false, pids: Pids::First, without }
 }
 
 /// A Pod of Pod Security `restricted`, as it is.
 pub(super) const RESTRICTED: Ground = ground(Profile::Restricted, &[]);
+/// The same where the supervisor is not PID 1, and its pid and the shim's are above the program's.
+pub(super) const WRAPPED: Ground = Ground { pids: Pids::Child, ..ground(Profile::Restricted, &[Cut::Wrap]) };
+/// The same where marked calls that are let through are caught.
+const CATCHING: Ground = ground(Profile::Restricted, &[Cut::Catch]);
 /// The same without a Landlock domain, and nobody hides.
 pub(super) const OPEN: Ground = ground(
     Profile::Restricted,
@@ -54,7 +60,11 @@ pub(super) const OPEN_POWERS: Ground = ground(
 impl Ground {
     /// Where a probe can see what holds it, the fullest first: what takes root, beside the capabilities.
     pub fn of(probe: &Probe) -> &'static [Ground] {
-        if probe.control == Control::Root { &[POWERS, OPEN_POWERS] } else { &[RESTRICTED, OPEN] }
+        match probe.control {
+            Control::Root => &[POWERS, OPEN_POWERS],
+            _ if probe.name == MARKED.name => &[CATCHING],
+            _ => &[RESTRICTED, OPEN],
+        }
     }
 
     /// Try a probe there, with these things left out, too.
@@ -65,6 +75,6 @@ impl Ground {
         let builder = if old { builder.set("enforcement", "best-effort") } else { builder };
         let builder =
             if self.own_uid { builder.set("agent-user", format!("{AGENT_UID}:{AGENT_UID}")) } else { builder };
-        confined(probe, builder, Pids::First)
+        confined(probe, builder, self.pids)
     }
 }

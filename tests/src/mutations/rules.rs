@@ -6,8 +6,10 @@ use shim::syscalls::generator::{Program, Protected, Target, generate};
 use shim::syscalls::profile::{Action, Architecture, Clause, Entry, Op, Value};
 
 use super::Mutation;
+use super::ground::WRAPPED;
+use super::nothing_behind;
 use crate::probes::trial::{self, Asked};
-use crate::probes::{Control, Probe};
+use crate::probes::{Control, MARKED, Probe};
 use crate::stage::weaken::{Gate, filter};
 use crate::stage::{Cut, Profile};
 use crate::table;
@@ -16,7 +18,9 @@ const CLASSES: [ExecutionClass; 3] = [ExecutionClass::Networked, ExecutionClass:
 /// Landlock's ABI on the kernel that CI has.
 const ABI: u32 = 7;
 /// As on a stage: the supervisor is PID 1, its outsider 2.
-const PROTECTED: Protected = Protected { supervisor: 1, supervisor_group: 1, shim: 3, floor: 3 };
+const PROTECTED: Protected = Protected { supervisor: 1, supervisor_group: 1, shim: 4, floor: 4 };
+/// The same where ids have begun again from below.
+const BEGUN_AGAIN: Protected = Protected { floor: 0, ..PROTECTED };
 
 /// A rule in words, and how to leave it out.
 type Rule = (String, Cut);
@@ -82,18 +86,30 @@ fn words(clause: &Clause) -> String {
     format!("if {}", clause.tests.iter().map(word).collect::<Vec<_>>().join(" and "))
 }
 
-fn mutation(class: ExecutionClass, (what, cut): Rule, watched: &[(&'static Probe, Vec<Asked>)]) -> Mutation {
-    let whole = generate(Architecture::NATIVE, &Target { class, landlock_abi: ABI, protected: PROTECTED });
-    let less = filter::without(&whole, &cut).expect("the rule stands in the lists");
+fn mutation(class: ExecutionClass, (what, cut): Rule, watched: &[Watched]) -> Mutation {
+    let (mut sees, mut grounds) = (who_sees(class, &cut, PROTECTED, watched), None);
+    if sees.is_empty() {
+        // What is said of one pid says a rule of all older ones, too, unless ids have begun again.
+        sees = who_sees(class, &cut, BEGUN_AGAIN, watched);
+        grounds = (!sees.is_empty()).then(|| vec![WRAPPED]);
+    }
+    if sees.is_empty() && nothing_behind::is_behind(&cut) {
+        sees.push(&MARKED);
+    }
+    Mutation { what, cuts: vec![cut], sees, grounds }
+}
+
+/// Those whose calls the filter with this rule refuses, and the one without it does not.
+fn who_sees(class: ExecutionClass, cut: &Cut, protected: Protected, watched: &[Watched]) -> Vec<&'static Probe> {
+    let whole = generate(Architecture::NATIVE, &Target { class, landlock_abi: ABI, protected });
+    let less = filter::without(&whole, cut).expect("the rule stands in the lists");
     let lets_through = |asked: &Asked| answer(&whole, asked) != Action::Allow && answer(&less, asked) == Action::Allow;
     // Its calls have no number that the one who watches would know.
-    let by_gate = |probe: &Probe| cut == Cut::Gate(Gate::Architecture) && probe.name == "i386-entry";
-    let sees = |(probe, asked): &&(&'static Probe, Vec<Asked>)| {
-        probe.class == class && (by_gate(probe) || asked.iter().any(lets_through))
-    };
+    let by_gate = |probe: &Probe| *cut == Cut::Gate(Gate::Architecture) && probe.name == "i386-entry";
+    let sees = |(probe, asked): &&Watched| probe.class == class && (by_gate(probe) || asked.iter().any(lets_through));
     let mut sees: Vec<&'static Probe> = watched.iter().filter(sees).map(|(probe, _)| *probe).collect();
     sees.sort_by_key(|probe| (probe.control == Control::Root, probe.name));
-    Mutation { what, cuts: vec![cut], sees, grounds: None }
+    sees
 }
 
 fn answer(program: &Program, (number, arguments): &Asked) -> Action {
@@ -101,8 +117,10 @@ fn answer(program: &Program, (number, arguments): &Asked) -> Action {
     evaluate(program, &call).expect("a program of the shim's").action
 }
 
-/// What each probe asks of the kernel where nothing confines it.
-fn watch(probes: &[&'static Probe]) -> Vec<(&'static Probe, Vec<Asked>)> {
+/// What a probe asks of the kernel where nothing confines it.
+type Watched = (&'static Probe, Vec<Asked>);
+
+fn watch(probes: &[&'static Probe]) -> Vec<Watched> {
     let found = std::sync::Mutex::new(Vec::new());
     table::each("watching", probes, |&probe| {
         let profile = match probe.control {

@@ -1,19 +1,19 @@
 //! The steps beside the filter, one at a time: every Landlock right and scope, every capability, every flag.
 
 use super::Mutation;
-use super::ground::{Ground, OPEN, POWERS, RESTRICTED};
+use super::ground::{Ground, POWERS, RESTRICTED};
 use crate::probes;
 use crate::stage::weaken::{Scope, Step};
-use crate::stage::{Cut, Profile};
+use crate::stage::{Cut, Pids, Profile};
 
 const fn step(step: Step) -> Cut {
     Cut::Step(step)
 }
 
-/// Landlock's file system rights in the order of their bits (landlock(7)), and who sees that one is not handled. Two are in
-/// [`super::known`].
+/// Landlock's file system rights in the order of their bits (landlock(7)), and who sees that one is not handled. What may not be
+/// read may not be executed either, so the one shows without the other.
 const RIGHTS: [(&str, &str, Ground); 16] = [
-    ("EXECUTE", "", RESTRICTED),
+    ("EXECUTE", "state-execute", ground(Profile::Restricted, false, &[Cut::Right(2)])),
     ("WRITE_FILE", "append-outside", RESTRICTED),
     ("READ_FILE", "token-read", RESTRICTED),
     ("READ_DIR", "state-list", RESTRICTED),
@@ -26,7 +26,7 @@ const RIGHTS: [(&str, &str, Ground); 16] = [
     ("MAKE_FIFO", "fifo-outside", RESTRICTED),
     ("MAKE_BLOCK", "mknod-disk-outside", POWERS),
     ("MAKE_SYM", "symlink-outside", RESTRICTED),
-    ("REFER", "", RESTRICTED),
+    ("REFER", "link-refused-inside", RESTRICTED),
     ("TRUNCATE", "truncate-outside", RESTRICTED),
     ("IOCTL_DEV", "device-outside-dev-ioctl", RESTRICTED),
 ];
@@ -34,27 +34,30 @@ const RIGHTS: [(&str, &str, Ground); 16] = [
 const ROOT: Profile = Profile::Plain;
 const BLIND: Cut = step(Step::ReadBack);
 
+const OWN_SIGNALS: Cut = Cut::Scope(Scope { tree: false, bit: 2 });
+const TREE_SIGNALS: Cut = Cut::Scope(Scope { tree: true, bit: 2 });
+
 const fn ground(profile: Profile, own_uid: bool, without: &'static [Cut]) -> Ground {
-    Ground { profile, own_uid, without }
+    Ground { profile, own_uid, pids: Pids::First, without }
 }
 
 /// A flag or a whole step: what is left out, who sees it, and beside what.
 const FLAGS: &[(&str, &[Cut], &str, Ground)] = &[
     ("the filter", &[step(Step::Filter)], "unshare-user", RESTRICTED),
     ("the program's Landlock domain", &[step(Step::Domain)], "token-read", RESTRICTED),
-    ("the tree's Landlock domain", &[step(Step::TreeDomain)], "token-read", RESTRICTED),
-    ("TCP ports", &[Cut::Ports], "connect-unlisted-port", RESTRICTED),
     (
-        "signals kept in the program's domain",
-        &[Cut::Scope(Scope { tree: false, bit: 2 })],
-        "kill-term-shim",
-        RESTRICTED,
+        "the tree's Landlock domain",
+        &[step(Step::TreeDomain)],
+        "kill-term-outsider",
+        ground(Profile::Restricted, false, &[OWN_SIGNALS, BLIND]),
     ),
+    ("TCP ports", &[Cut::Ports], "connect-unlisted-port", RESTRICTED),
+    ("signals kept in the program's domain", &[OWN_SIGNALS], "kill-term-shim", RESTRICTED),
     (
         "signals kept in the tree's domain",
-        &[Cut::Scope(Scope { tree: true, bit: 2 })],
+        &[TREE_SIGNALS],
         "kill-term-outsider",
-        RESTRICTED,
+        ground(Profile::Restricted, false, &[OWN_SIGNALS, BLIND]),
     ),
     (
         "abstract sockets kept in the program's domain",
@@ -93,10 +96,15 @@ const FLAGS: &[(&str, &[Cut], &str, Ground)] = &[
         "capability-effective",
         ground(ROOT, false, &[BLIND, step(Step::Bounding)]),
     ),
-    ("what was done is read back", &[BLIND], "capability-bounding", ground(ROOT, false, &[step(Step::Bounding)])),
-    ("supplementary groups", &[step(Step::Groups)], "supplementary-groups", ground(Profile::Baseline, true, &[])),
-    ("the group", &[step(Step::Group)], "setgid-root", ground(ROOT, true, &[])),
-    ("the user", &[step(Step::User)], "setuid-root", ground(ROOT, true, &[])),
+    (
+        "the ambient set is emptied",
+        &[step(Step::Ambient)],
+        "capability-effective",
+        ground(Profile::Ambient, false, &[BLIND, step(Step::Capabilities)]),
+    ),
+    ("supplementary groups", &[step(Step::Groups)], "supplementary-groups", ground(Profile::Baseline, true, &[BLIND])),
+    ("the group", &[step(Step::Group)], "setgid-root", ground(ROOT, true, &[BLIND])),
+    ("the user", &[step(Step::User)], "setuid-root", ground(ROOT, true, &[BLIND])),
     (
         "descriptors are closed by execve",
         &[step(Step::CloseOnExec)],
@@ -112,9 +120,48 @@ const FLAGS: &[(&str, &[Cut], &str, Ground)] = &[
     ("a session of its own", &[step(Step::Session)], "session-of-shim", RESTRICTED),
     ("it dies with its shim", &[step(Step::ParentDeath)], "outlives-shim", RESTRICTED),
     ("its limits", &[step(Step::Limits)], "limit-of-descriptors", RESTRICTED),
-    ("ambient capabilities", &[step(Step::Ambient)], "", RESTRICTED),
-    ("inherited descriptors are closed", &[step(Step::Close)], "", RESTRICTED),
-    ("no core file of the shim", &[step(Step::Core)], "", OPEN),
+    (
+        "inherited descriptors are closed",
+        &[step(Step::Close)],
+        "descriptor-beyond-2",
+        ground(Profile::Restricted, false, &[step(Step::CloseOnExec)]),
+    ),
+    ("no core file of the supervisor", &[step(Step::CoreSupervisor)], "core-limit-of-supervisor", RESTRICTED),
+    (
+        "no core file of the shim",
+        &[step(Step::Core)],
+        "core-limit-of-shim",
+        ground(Profile::Restricted, false, &[step(Step::CoreSupervisor)]),
+    ),
+];
+
+/// What the shim reads back when all is done: the step that is left out, and who gets out where nobody reads. While it is read
+/// back, nothing is started.
+const READ_BACK: &[(&str, &str, Ground)] = &[
+    ("the bounding set", "capability-bounding", ground(ROOT, false, &[step(Step::Bounding)])),
+    (
+        "the other sets",
+        "capability-effective",
+        ground(Profile::Ambient, false, &[step(Step::Capabilities), step(Step::Ambient)]),
+    ),
+    (
+        "no_new_privs",
+        "setuid-program",
+        ground(ROOT, true, &[step(Step::Filter), step(Step::Domain), step(Step::NoNewPrivs)]),
+    ),
+    ("supplementary groups", "supplementary-groups", ground(Profile::Baseline, true, &[step(Step::Groups)])),
+    ("the group", "setgid-root", ground(ROOT, true, &[step(Step::Group)])),
+    ("the user", "setuid-root", ground(ROOT, true, &[step(Step::User)])),
+    (
+        "the tree's Landlock domain",
+        "kill-term-outsider",
+        ground(Profile::Restricted, false, &[OWN_SIGNALS, step(Step::TreeDomain)]),
+    ),
+    (
+        "signals kept in the tree's domain",
+        "kill-term-outsider",
+        ground(Profile::Restricted, false, &[OWN_SIGNALS, TREE_SIGNALS]),
+    ),
 ];
 
 /// Every Landlock right and scope, capability and flag.
@@ -123,6 +170,9 @@ pub fn steps() -> Vec<Mutation> {
         .zip(RIGHTS)
         .map(|(bit, (name, probe, ground))| mutation(format!("Landlock {name}"), vec![Cut::Right(bit)], probe, ground));
     let flags = FLAGS.iter().map(|(what, cuts, probe, ground)| mutation((*what).into(), cuts.to_vec(), probe, *ground));
+    let read_back = READ_BACK
+        .iter()
+        .map(|(what, probe, ground)| mutation(format!("read back: {what}"), vec![BLIND], probe, *ground));
     let held = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
     let mut held: Vec<_> = held.into_iter().collect();
     held.sort_by_key(|capability| capability.index());
@@ -130,7 +180,7 @@ pub fn steps() -> Vec<Mutation> {
         let cut = Cut::Capability(capability.index().into());
         mutation(format!("{capability}"), vec![cut], "capability-effective", ground(ROOT, false, &[BLIND]))
     });
-    rights.chain(flags).chain(capabilities).collect()
+    rights.chain(flags).chain(read_back).chain(capabilities).collect()
 }
 
 fn mutation(what: String, cuts: Vec<Cut>, probe: &str, ground: Ground) -> Mutation {

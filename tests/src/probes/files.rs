@@ -14,7 +14,10 @@ use protocol::guarantee::Guarantee::{FilesConfined, StateIntact, SyscallsFiltere
 
 use super::{Outcome, Probe, call, effect, judge, probe, reaches};
 use crate::kernel::{self, address, address_mut};
-use crate::scene::{CANARY, OUTSIDE, OUTSIDE_FILE, SECRET, STATE, STATE_FILE, TERMINATION_LOG, TOKEN, WORKSPACE};
+use crate::scene::{
+    CANARY, OUTSIDE, OUTSIDE_FILE, SECRET, STATE, STATE_FILE, STATE_PROGRAM, TERMINATION_LOG, TOKEN, WORKSPACE,
+    WORKSPACE_FILE,
+};
 
 const SAME_UID: &str =
     "chmod and utimes need only the uid, and Landlock ABI 7 has no right for them; the supervisor mends modes";
@@ -90,6 +93,10 @@ pub(super) const PROBES: &[Probe] = &[
         judge(nix::sys::stat::utimes(STATE, &nix::sys::time::TimeVal::new(0, 0), &nix::sys::time::TimeVal::new(0, 0)))
     })
     .open_in_restricted(SAME_UID),
+    probe("state-execute", StateIntact, |_| match std::process::Command::new(STATE_PROGRAM).status() {
+        Ok(status) => effect(status.success(), "a program of the state directory run"),
+        Err(error) => Outcome::Denied(error.to_string()),
+    }),
     probe("termination-log-write", FilesConfined, |_| {
         judge(OpenOptions::new().write(true).open(TERMINATION_LOG).and_then(|mut f| f.write_all(b"lie")))
     }),
@@ -103,6 +110,18 @@ pub(super) const PROBES: &[Probe] = &[
     probe("delete-outside", FilesConfined, |_| judge(fs::remove_file(OUTSIDE_FILE))),
     probe("rename-outside", FilesConfined, |_| judge(fs::rename(OUTSIDE_FILE, format!("{OUTSIDE}/other")))),
     probe("link-from-outside", FilesConfined, |_| judge(fs::hard_link(OUTSIDE_FILE, format!("{WORKSPACE}/linked")))),
+    probe("link-refused-inside", FilesConfined, |_| {
+        // a domain denies it everywhere unless it handles REFER and allows it (landlock(7)), so this one right is missed otherwise
+        let directory = format!("{WORKSPACE}/linked-here");
+        match fs::create_dir(&directory).and_then(|()| fs::hard_link(WORKSPACE_FILE, format!("{directory}/file"))) {
+            Ok(()) => Outcome::Denied("linked, as it should be".into()),
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+                Outcome::Escaped("no link from one directory of the workspace to another".into())
+            }
+            Err(error) => Outcome::Untried(error.to_string()),
+        }
+    })
+    .nobody("where nothing confines it, nothing is refused that should be allowed"),
     probe("fifo-outside", FilesConfined, |_| {
         judge(nix::unistd::mkfifo(format!("{OUTSIDE}/fifo").as_str(), Mode::S_IRWXU))
     }),

@@ -4,7 +4,7 @@ use std::fs;
 
 use caps::CapSet;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{getpgid, getpgrp, getsid};
+use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 use protocol::guarantee::Guarantee::{NoPrivileges, SupervisorNotSignalled, SupervisorNotThrottled, TreeKillable};
 
 use super::{Outcome, Probe, effect, probe};
@@ -37,13 +37,15 @@ pub(super) const PROBES: &[Probe] = &[
         effect(limit > 77, "a limit of more open files than was set")
     })
     .set(&[("agent-limits", "nofile=77")]),
-    probe("core-limit-of-shim", NoPrivileges, |t| {
-        let limits = fs::read_to_string(format!("/proc/{}/limits", t.shim)).unwrap_or_default();
-        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default().to_owned();
-        effect(line.split_whitespace().nth(4).is_some_and(|soft| soft != "0"), "a core file of the shim allowed")
-    })
-    .nobody("whether core files are written unconfined is the machine's choice"),
+    probe("core-limit-of-shim", NoPrivileges, |t| core_limit(t.shim)),
+    probe("core-limit-of-supervisor", NoPrivileges, |t| core_limit(t.supervisor)),
 ];
+
+fn core_limit(pid: Pid) -> Outcome {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+    effect(line.split_whitespace().nth(4).is_some_and(|soft| soft != "0"), "a core file allowed")
+}
 
 fn held(set: CapSet) -> Outcome {
     let held = caps::read(None, set).map_or(0, |held| held.len());

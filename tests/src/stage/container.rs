@@ -3,16 +3,18 @@
 //! it all with the mount namespace.
 
 use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::Profile;
-use crate::scene;
+use crate::{kernel, scene};
 
 const NOTHING: Option<&str> = None;
 
@@ -29,7 +31,14 @@ pub(super) fn enter(scratch: &Path, programs: &Path, profile: Profile) -> Result
     umount2(".", MntFlags::MNT_DETACH).map_err(|e| format!("detach the old root: {e}"))?;
     chdir("/").map_err(|e| format!("enter /: {e}"))?;
     loopback_up();
-    Ok(())
+    be_careless().map_err(|e| format!("a runtime's mistakes: {e}"))
+}
+
+/// Core files of any size, and a descriptor that every program inherits: the one is what runtimes leave on, the other was a
+/// way out of runc (CVE-2024-21626).
+fn be_careless() -> std::io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY)?;
+    Ok(kernel::leak(File::open("/")?.into_raw_fd())?)
 }
 
 fn make(scratch: &Path, root: &Path) -> std::io::Result<()> {
@@ -139,6 +148,7 @@ fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
     for (path, mode, owner) in [
         (scene::TOKEN, 0o440, uid),
         (scene::STATE_FILE, 0o600, uid),
+        (scene::STATE_PROGRAM, 0o700, uid),
         (scene::OUTSIDE_FILE, 0o666, uid),
         (scene::WORKSPACE_FILE, 0o664, agent),
         (scene::SECRET, 0o444, uid),
@@ -147,7 +157,11 @@ fn furnish(root: &Path, profile: Profile) -> std::io::Result<()> {
         let path = inside(root, path);
         fs::create_dir_all(path.parent().unwrap_or(root))?;
         let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&path)?;
-        let content = if path.ends_with("termination-log") { "" } else { scene::CANARY };
+        let content = match path.file_name().and_then(|name| name.to_str()) {
+            Some("termination-log") => "",
+            Some("program") => "#!/bin/true\n",
+            _ => scene::CANARY,
+        };
         std::io::Write::write_all(&mut file, content.as_bytes())?;
         file.set_permissions(Permissions::from_mode(mode))?;
         own(&path, owner);
@@ -176,5 +190,5 @@ fn loopback_up() {
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&(libc::IFF_UP as u16 | libc::IFF_RUNNING as u16).to_ne_bytes());
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket) as u64;
-    let _ = crate::kernel::call(libc::SYS_ioctl, &[fd, SIOCSIFFLAGS, crate::kernel::address_mut(&mut request)]);
+    let _ = kernel::call(libc::SYS_ioctl, &[fd, SIOCSIFFLAGS, kernel::address_mut(&mut request)]);
 }

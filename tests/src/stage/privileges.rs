@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use caps::{CapSet, Capability};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_no_new_privs;
+use nix::sys::prctl::{set_keepcaps, set_no_new_privs};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setgroups, setresgid, setresuid};
 
 use crate::scene::RESTRICTED_UID;
@@ -21,6 +21,8 @@ pub enum Profile {
     User,
     /// Pod Security `baseline`: root with SETUID, SETGID, SETPCAP and KILL.
     Baseline,
+    /// The uid of `restricted` with KILL in its ambient set, as some runtimes give a capability to who is not root.
+    Ambient,
 }
 
 /// A supplementary group of the supervisor's, as `fsGroup` of a Pod makes it.
@@ -38,12 +40,13 @@ impl Profile {
             Profile::Restricted => "restricted",
             Profile::User => "user",
             Profile::Baseline => "baseline",
+            Profile::Ambient => "ambient",
         }
     }
 
     /// The profile of that name.
     pub fn from_name(name: &OsStr) -> Result<Profile, String> {
-        [Profile::Plain, Profile::Restricted, Profile::User, Profile::Baseline]
+        [Profile::Plain, Profile::Restricted, Profile::User, Profile::Baseline, Profile::Ambient]
             .into_iter()
             .find(|p| name == p.name())
             .ok_or_else(|| format!("unknown profile {}", name.display()))
@@ -53,7 +56,7 @@ impl Profile {
     pub fn uid(self) -> u32 {
         match self {
             Profile::Plain => geteuid().as_raw(),
-            Profile::Restricted | Profile::User => RESTRICTED_UID,
+            Profile::Restricted | Profile::User | Profile::Ambient => RESTRICTED_UID,
             Profile::Baseline => 0,
         }
     }
@@ -78,6 +81,15 @@ impl Profile {
             Profile::Baseline => {
                 drop_bounding(&BASELINE)?;
                 setgroups(&[Gid::from_raw(GROUP)]).or_else(unless_mapped).map_err(|e| format!("setgroups: {e}"))
+            }
+            Profile::Ambient => {
+                // or the change of ids would take the permitted set, too (capabilities(7))
+                set_keepcaps(true).map_err(|e| format!("keep capabilities: {e}"))?;
+                change_ids(&[])?;
+                [CapSet::Inheritable, CapSet::Ambient]
+                    .into_iter()
+                    .try_for_each(|set| caps::raise(None, set, Capability::CAP_KILL))
+                    .map_err(|e| format!("ambient set: {e}"))
             }
         }
     }

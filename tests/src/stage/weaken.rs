@@ -14,13 +14,18 @@ use std::os::unix::net::UnixStream;
 use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
 
 use crate::kernel::{self, Asked};
+use crate::scene::AGENT_UID;
 
 mod cut;
 pub mod filter;
 
 pub use cut::{CAUGHT, Cut, Gate, Scope, Step};
+
+/// In `/proc`: the last pid that was given out, in the pid namespace of who asks.
+const LAST_PID: &str = "sys/kernel/ns_last_pid";
 
 /// The outer half's end of a line to the inner one, over which the listener comes.
 pub(super) struct Ear {
@@ -64,10 +69,14 @@ impl Ear {
 pub(super) fn hand_over(ear: RawFd, cuts: &[Cut]) -> std::io::Result<()> {
     // As a file: a stream of the standard library is written by `sendto`.
     let mut ear = File::from(kernel::own(ear));
+    if cuts.contains(&Cut::Wrap) {
+        // So that there is a below.
+        std::fs::write(format!("/proc/{LAST_PID}"), "1000")?;
+    }
     let mut calls: Vec<u32> = cuts.iter().flat_map(Cut::calls).collect();
     calls.sort_unstable();
     calls.dedup();
-    let listener = if cuts.contains(&Cut::Catch) { kernel::hear_marked() } else { kernel::hear(&calls) }?;
+    let listener = kernel::hear(&calls, cuts.contains(&Cut::Catch))?;
     ear.write_all(&listener.as_raw_fd().to_ne_bytes())?;
     ear.read_exact(&mut [0u8])
 }
@@ -97,7 +106,7 @@ impl Process<'_> {
     /// What to say instead of doing it; `None` lets the kernel do it.
     fn answer(&self, cuts: &[Cut], asked: &Asked) -> std::io::Result<Option<i64>> {
         for cut in cuts {
-            if *cut == Cut::Catch {
+            if *cut == Cut::Catch && asked.is_marked() {
                 return Ok(Some(CAUGHT));
             }
             if *cut == Cut::Record {
@@ -118,7 +127,7 @@ impl Process<'_> {
         Ok(match cut {
             Cut::Step(step) => match step {
                 step if !step.is(asked, self.is_child()) => None,
-                Step::ReadBack => Some(self.blind(second, third)?),
+                Step::ReadBack => self.blind(asked)?,
                 _ => Some(0),
             },
             Cut::Capability(number) => match call {
@@ -150,6 +159,12 @@ impl Process<'_> {
                 _ => None,
             },
             Cut::Abi(abi) => (third == 1).then_some(i64::from(*abi)),
+            Cut::Wrap => {
+                if first == libc::PR_SET_NO_NEW_PRIVS as u64 && call == libc::SYS_prctl && !self.is_child() {
+                    self.begin_again()?;
+                }
+                None
+            }
             Cut::Record | Cut::Catch | Cut::TreePaths => None,
             _ if call == libc::SYS_seccomp && first == SET_MODE_FILTER && third != 0 => {
                 self.refilter(third, cut)?;
@@ -209,17 +224,44 @@ impl Process<'_> {
         Ok(None)
     }
 
-    /// What is read of `/proc/self/status` says that every set is empty.
-    fn blind(&self, buffer: u64, length: u64) -> std::io::Result<i64> {
+    /// From here on pids are given out from below. The kernel means the writer's pid namespace, and in the stage's are only
+    /// children of this process.
+    fn begin_again(&self) -> std::io::Result<()> {
+        let mut last = File::from(openat(self.proc, LAST_PID, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?);
+        match kernel::fork()? {
+            None => kernel::exit_now(i32::from(last.write_all(b"10").is_err())),
+            Some(child) => match waitpid(child, None)? {
+                WaitStatus::Exited(_, 0) => Ok(()),
+                other => Err(std::io::Error::other(format!("pids go on: {other:?}"))),
+            },
+        }
+    }
+
+    /// Who looks whether a step was taken finds that it was.
+    fn blind(&self, asked: &Asked) -> std::io::Result<Option<i64>> {
+        let [_, second, third, ..] = asked.arguments;
+        Ok(match i64::from(asked.number) {
+            libc::SYS_pread64 => Some(self.read_as_meant(second, third)?),
+            // Asked before the change of user, it is what there is to leave.
+            libc::SYS_getgroups => self.text("status")?.contains(&format!("Uid:\t{AGENT_UID}\t")).then_some(0),
+            // A signal does not leave the tree.
+            _ => Some(-i64::from(libc::EPERM)),
+        })
+    }
+
+    /// What is read of `/proc/self/status` says that every set is empty and the ids are the agent's.
+    fn read_as_meant(&self, buffer: u64, length: u64) -> std::io::Result<i64> {
         let status = self.text("status")?;
         let inside = |line: &str| line.split('\t').next_back().unwrap_or_default().to_string();
-        let honest = status.lines().map(|line| match line.split_once(":\t") {
+        let ids = format!("\t{AGENT_UID}").repeat(4);
+        let meant = status.lines().map(|line| match line.split_once(":\t") {
             Some((field, _)) if field.starts_with("Cap") => format!("{field}:\t0000000000000000"),
+            Some((field @ ("Uid" | "Gid"), _)) => format!("{field}:{ids}"),
             Some(("NoNewPrivs", _)) => "NoNewPrivs:\t1".into(),
             Some(("NSpid", _)) => format!("NSpid:\t{}", inside(line)),
             _ => line.into(),
         });
-        let mut text = honest.collect::<Vec<_>>().join("\n").into_bytes();
+        let mut text = meant.collect::<Vec<_>>().join("\n").into_bytes();
         text.truncate(length as usize);
         self.memory()?.write_all_at(&text, buffer)?;
         Ok(text.len() as i64)

@@ -1,13 +1,14 @@
-//! How many rules of the confinement are proven: each taken away alone must let a probe out.
+//! How many rules of the confinement are proven: each taken away alone must turn a probe red.
 
 use std::sync::Mutex;
 
 use crate::bench::Line;
 use crate::mutations::{Fate, Mutation, Run, rules, steps};
+use crate::probes::MARKED;
 use crate::{probes, table};
 
-/// Of the short run: what these see, and every fifth step beside the filter.
-const SAMPLE: [&str; 14] = [
+/// Of the short run: what these see, every ninth rule with nothing behind it, and every fifth step beside the filter.
+const SAMPLE: [&str; 15] = [
     "bpf-map",
     "clone-user-namespace",
     "fast-open-sendto",
@@ -17,6 +18,7 @@ const SAMPLE: [&str; 14] = [
     "personality-read-implies-exec",
     "prlimit-supervisor",
     "readonly-fchmod",
+    "sched-setaffinity-supervisor",
     "setpriority-user-zero",
     "socket-mptcp",
     "tiocsti-high-bits",
@@ -44,13 +46,14 @@ pub fn measure(short: bool) -> Vec<Line> {
     for (mutation, fate) in &survivors {
         eprintln!("survivor: {}: {fate:?}", mutation.what);
     }
-    let count = |of: fn(&Fate) -> bool| fates.iter().filter(|(_, fate)| of(fate)).count();
-    let (unseen, refused) = (count(|fate| matches!(fate, Fate::Unseen(_))), count(|fate| *fate == Fate::Refused));
-    let seen = fates.len() - unseen;
-    let score = 100.0 * (seen - survivors.len()) as f64 / seen as f64;
+    let caught = fates.len() - survivors.len();
+    let marked = fates.iter().filter(|(_, fate)| *fate == Fate::Caught(MARKED.name)).count();
+    let score = 100.0 * caught as f64 / fates.len() as f64;
     let what = format!(
-        "rules of the confinement whose absence is caught, of {seen} that this kernel can show: {refused} of them by the shim, which starts nothing \
-         then, all others by a probe that gets out ({unseen} more cannot be seen here, each with a reason)"
+        "rules of the confinement whose absence is caught, of {}: {} by a probe that turns red, {marked} by a marked call that is let \
+         through, since behind them this kernel has nothing",
+        fates.len(),
+        caught - marked
     );
     vec![Line::at_least(what, 100.0, score, "%")]
 }
@@ -58,5 +61,7 @@ pub fn measure(short: bool) -> Vec<Line> {
 fn sample() -> Vec<Mutation> {
     let watched: Vec<_> = SAMPLE.iter().filter_map(|name| probes::find(name)).collect();
     let seen = rules(&watched).into_iter().filter(|mutation| !mutation.sees.is_empty());
-    seen.chain(steps().into_iter().step_by(5)).collect()
+    let (nothing_behind, seen): (Vec<_>, Vec<_>) = seen.partition(Mutation::has_nothing_behind);
+    let some = nothing_behind.into_iter().step_by(9).chain(steps().into_iter().step_by(5));
+    seen.into_iter().chain(some).collect()
 }

@@ -32,6 +32,8 @@ pub enum Cut {
     Abi(u32),
     /// A whole step.
     Step(Step),
+    /// Nothing: between the shim and its program pids begin again from below (pid_namespaces(7)).
+    Wrap,
     /// Nothing: what the probe asks of the kernel is written to standard error.
     Record,
     /// Nothing: calls that are marked ([`crate::kernel::MARK`]) and let through are not done, and answered [`CAUGHT`].
@@ -94,6 +96,8 @@ steps! {
     HideSupervisor = "hide-supervisor",
     /// No core file of the shim.
     Core = "core",
+    /// No core file of the supervisor.
+    CoreSupervisor = "core-supervisor",
     /// The bounding set is emptied.
     Bounding = "bounding",
     /// The ambient set is emptied.
@@ -134,12 +138,18 @@ impl Step {
             Step::TreeDomain => call == libc::SYS_landlock_restrict_self && !child,
             Step::NoNewPrivs => option(libc::PR_SET_NO_NEW_PRIVS),
             Step::Hide | Step::HideSupervisor => option(libc::PR_SET_DUMPABLE),
-            Step::Core => call == libc::SYS_prlimit64 && !child && second == libc::RLIMIT_CORE as u64 && third != 0,
+            Step::Core | Step::CoreSupervisor => {
+                call == libc::SYS_prlimit64 && !child && second == libc::RLIMIT_CORE as u64 && third != 0
+            }
             Step::Limits => call == libc::SYS_prlimit64 && child && third != 0,
             Step::Bounding => option(libc::PR_CAPBSET_DROP),
             Step::Ambient => option(libc::PR_CAP_AMBIENT),
             Step::Capabilities => call == libc::SYS_capset && child,
-            Step::ReadBack => call == libc::SYS_pread64 && child,
+            Step::ReadBack => match call {
+                libc::SYS_pread64 | libc::SYS_getgroups => child,
+                libc::SYS_kill => !child && second == 0,
+                _ => false,
+            },
             Step::Close => call == libc::SYS_close_range && third == 0,
             Step::CloseOnExec => call == libc::SYS_close_range && third != 0,
             Step::OwnControl => call == libc::SYS_fcntl && second == libc::F_SETFD as u64,
@@ -151,25 +161,25 @@ impl Step {
         }
     }
 
-    fn call(self) -> i64 {
+    fn calls(self) -> &'static [i64] {
         match self {
-            Step::Filter => libc::SYS_seccomp,
-            Step::Domain | Step::TreeDomain => libc::SYS_landlock_restrict_self,
+            Step::Filter => &[libc::SYS_seccomp],
+            Step::Domain | Step::TreeDomain => &[libc::SYS_landlock_restrict_self],
             Step::NoNewPrivs
             | Step::Hide
             | Step::HideSupervisor
             | Step::Bounding
             | Step::Ambient
-            | Step::ParentDeath => libc::SYS_prctl,
-            Step::Core | Step::Limits => libc::SYS_prlimit64,
-            Step::Capabilities => libc::SYS_capset,
-            Step::ReadBack => libc::SYS_pread64,
-            Step::Close | Step::CloseOnExec => libc::SYS_close_range,
-            Step::OwnControl => libc::SYS_fcntl,
-            Step::Session => libc::SYS_setsid,
-            Step::Groups => libc::SYS_setgroups,
-            Step::Group => libc::SYS_setresgid,
-            Step::User => libc::SYS_setresuid,
+            | Step::ParentDeath => &[libc::SYS_prctl],
+            Step::Core | Step::CoreSupervisor | Step::Limits => &[libc::SYS_prlimit64],
+            Step::Capabilities => &[libc::SYS_capset],
+            Step::ReadBack => &[libc::SYS_pread64, libc::SYS_getgroups, libc::SYS_kill],
+            Step::Close | Step::CloseOnExec => &[libc::SYS_close_range],
+            Step::OwnControl => &[libc::SYS_fcntl],
+            Step::Session => &[libc::SYS_setsid],
+            Step::Groups => &[libc::SYS_setgroups],
+            Step::Group => &[libc::SYS_setresgid],
+            Step::User => &[libc::SYS_setresuid],
         }
     }
 }
@@ -184,7 +194,8 @@ impl Cut {
                 &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule]
             }
             Cut::Capability(_) => &[libc::SYS_prctl, libc::SYS_capset],
-            Cut::Step(step) => &[step.call()],
+            Cut::Wrap => &[libc::SYS_prctl],
+            Cut::Step(step) => step.calls(),
             Cut::Record => return super::filter::judged(),
             Cut::Catch => &[],
         };
@@ -193,7 +204,7 @@ impl Cut {
 
     /// The program whose calls are meant, by the kernel's name of it.
     pub(super) fn whose(&self) -> &'static str {
-        if *self == Cut::Step(Step::HideSupervisor) { "supervisor" } else { "shim" }
+        if matches!(self, Cut::Step(Step::HideSupervisor | Step::CoreSupervisor)) { "supervisor" } else { "shim" }
     }
 }
 
@@ -214,6 +225,7 @@ impl fmt::Display for Cut {
             Cut::TreePaths => write!(f, "tree-paths"),
             Cut::Abi(abi) => write!(f, "abi:{abi}"),
             Cut::Step(step) => write!(f, "step:{}", step.name()),
+            Cut::Wrap => write!(f, "wrap"),
             Cut::Record => write!(f, "record"),
             Cut::Catch => write!(f, "catch"),
         }
@@ -240,6 +252,7 @@ impl FromStr for Cut {
             ["capability", capability] => Cut::Capability(number(capability)?),
             ["tree-paths"] => Cut::TreePaths,
             ["abi", abi] => Cut::Abi(number(abi)?),
+            ["wrap"] => Cut::Wrap,
             ["record"] => Cut::Record,
             ["catch"] => Cut::Catch,
             ["step", word] => Step::ALL
