@@ -36,21 +36,46 @@ pub fn unpack(target: &Target, directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Keep what lies in `directory`: the shortest of it, up to `most` bytes in all, and none that is a seed.
+/// Keep of what lies in `directory` up to `most` bytes in all, and none that is a seed.
 pub fn pack(target: &Target, directory: &Path, most: usize) -> io::Result<usize> {
     let seeds = (target.seeds)();
     let inputs = std::fs::read_dir(directory)?.map(|entry| std::fs::read(entry?.path()));
     let mut inputs = inputs.collect::<io::Result<Vec<Vec<u8>>>>()?;
     inputs.retain(|input| !seeds.contains(input));
-    inputs.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
-    inputs.dedup();
-    let mut left = most;
-    let fits = inputs.iter().take_while(|input| {
-        let fits = left >= input.len();
-        left = left.saturating_sub(input.len());
-        fits
-    });
-    let lines: Vec<String> = fits.map(|input| STANDARD_NO_PAD.encode(input) + "\n").collect();
+    let lines: Vec<String> = choose(inputs, most).iter().map(|input| STANDARD_NO_PAD.encode(input) + "\n").collect();
     std::fs::write(file(target), lines.concat())?;
     Ok(lines.len())
+}
+
+/// The shortest say most for their bytes, but there is what only a long one reaches. So each length, by powers of two, has an equal share
+/// of what shorter ones have left.
+fn choose(mut inputs: Vec<Vec<u8>>, most: usize) -> Vec<Vec<u8>> {
+    inputs.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+    inputs.dedup();
+    let lengths: Vec<&[Vec<u8>]> =
+        inputs.chunk_by(|a, b| a.len().next_power_of_two() == b.len().next_power_of_two()).collect();
+    let (mut chosen, mut left) = (Vec::new(), most);
+    for (index, of_one_length) in lengths.iter().enumerate() {
+        let mut share = left / (lengths.len() - index);
+        for input in *of_one_length {
+            let Some(rest) = share.checked_sub(input.len()) else { break };
+            (share, left) = (rest, left - input.len());
+            chosen.push(input.clone());
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_inputs_are_kept_beside_short_ones() {
+        let inputs = |count: u8, length| (0..count).map(move |number| vec![number; length]);
+        let all: Vec<Vec<u8>> = inputs(200, 10).chain(inputs(50, 100)).chain(inputs(9, 1000)).collect();
+        let chosen = choose(all, 6000);
+        let of = |length| chosen.iter().filter(|input| input.len() == length).count();
+        assert_eq!([of(10), of(100), of(1000)], [200, 20, 2]);
+    }
 }

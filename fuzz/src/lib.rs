@@ -44,16 +44,23 @@ fn processor_time() -> Duration {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    targets::answers::TARGET,
     targets::archives::TARGET,
+    targets::bodies::TARGET,
     targets::control::TARGET,
+    targets::events::TARGET,
     targets::files::TARGET,
     targets::frames::TARGET,
+    targets::identity::TARGET,
     targets::journal::TARGET,
     targets::kernel::TARGET,
+    targets::lines::TARGET,
     targets::log::TARGET,
     targets::messages::TARGET,
     targets::names::TARGET,
     targets::notifications::TARGET,
+    targets::pods::TARGET,
+    targets::programs::TARGET,
     targets::records::TARGET,
     targets::requests::TARGET,
     targets::signed::TARGET,

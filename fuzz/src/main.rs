@@ -11,8 +11,8 @@ use tests::evidence;
 
 /// Of each target.
 const RUNS: u64 = 10_000_000;
-/// Bytes of kept inputs, of each target.
-const KEPT: usize = 16 * 1024;
+/// Of each target the kept inputs have the bytes of so many of its longest ones, or so many bytes where those are short.
+const KEPT: (usize, usize) = (6, 16 * 1024);
 
 struct Plan {
     runs: u64,
@@ -92,7 +92,7 @@ fn try_target(target: &Target, runs: u64, engine: &Path, place: &Path) -> Vec<Li
         said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok());
     if output.status.success() {
         command(&["-merge=1".into(), merged.display().to_string(), inputs.display().to_string()]);
-        corpus::pack(target, &merged, KEPT).expect("our own directory");
+        corpus::pack(target, &merged, KEPT.1.max(KEPT.0 * target.longest)).expect("our own directory");
     } else {
         eprintln!("{said}\n{} broke its promise: FUZZ_TARGET={} {} FILE", target.name, target.name, engine.display());
     }

@@ -18,16 +18,16 @@ use crate::tokens::Tokens;
 
 mod auth;
 mod calls;
-mod commands;
-mod events;
-mod forward;
+pub(crate) mod commands;
+pub(crate) mod events;
+pub(crate) mod forward;
 mod health;
-mod made;
+pub(crate) mod made;
 mod others;
 mod query;
-mod relay;
+pub(crate) mod relay;
 pub mod reply;
-mod sandboxes;
+pub(crate) mod sandboxes;
 
 pub use others::Others;
 use others::{at_leader, at_owner};

@@ -11,6 +11,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 pub mod kubernetes;
 pub mod local;
 mod spec;
+pub(crate) mod words;
 
 pub use spec::{Effect, Resources, Spec, Toleration};
 

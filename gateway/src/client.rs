@@ -19,13 +19,13 @@ pub mod attach;
 mod connect;
 pub mod context;
 mod error;
-mod events;
+pub(crate) mod events;
 pub mod follow;
 pub mod patience;
 pub mod results;
 
 pub use context::Context;
-pub use error::{ClientError, Refusal};
+pub use error::{ClientError, Refusal, printable};
 
 /// From the request to the head of its answer; the longest `wait` of a task fits.
 pub const HEAD: Duration = Duration::from_secs(90);
@@ -74,8 +74,7 @@ impl Client {
     /// The whole of an answer as a value.
     pub async fn read<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, ClientError> {
         let bytes = to_bytes(response.into_body(), MAX_ANSWER).await.map_err(ClientError::broken)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| ClientError::Strange { address: self.context.address.to_string(), source })
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::strange(&self.context.address, &error))
     }
 
     /// GET.

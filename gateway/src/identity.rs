@@ -16,10 +16,10 @@ use crate::config::{Reader, parse};
 use crate::exit::reason;
 use crate::tokens::is_name;
 
-mod claims;
-mod keys;
+pub(crate) mod claims;
+pub(crate) mod keys;
 mod pods;
-mod review;
+pub(crate) mod review;
 
 use claims::Bound;
 use keys::Keys;

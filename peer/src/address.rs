@@ -36,6 +36,8 @@ pub enum AddressError {
     Query,
     #[error("has no host")]
     Host,
+    #[error("has a port that is no number from 1 to 65535")]
+    Port,
 }
 
 impl Address {
@@ -65,9 +67,23 @@ impl FromStr for Address {
         if host.is_empty() {
             return Err(AddressError::Host);
         }
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = port(&uri)?.unwrap_or(if tls { 443 } else { 80 });
         Ok(Address { scheme, tls, host, port, authority, base: uri.path().trim_end_matches('/').to_owned() })
     }
+}
+
+/// The port that is written in a URL. What stands in its place and is none is not taken for the scheme's own, which would be another
+/// server.
+pub fn port(uri: &Uri) -> Result<Option<u16>, AddressError> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let place = authority.rsplit('@').next().and_then(|place| place.strip_prefix(uri.host()?)).unwrap_or_default();
+    // A colon and nothing behind it is as good as none (RFC 3986, 3.2.3).
+    if matches!(place, "" | ":") {
+        return Ok(None);
+    }
+    let digits = place.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = digits.and_then(|digits| digits.parse().ok()).filter(|port| *port != 0);
+    port.map(Some).ok_or(AddressError::Port)
 }
 
 impl fmt::Display for Address {
@@ -108,6 +124,10 @@ mod tests {
             ("wss://x/?token=secret", AddressError::Query),
             ("wss://", AddressError::Url),
             ("wss://:1", AddressError::Host),
+            ("wss://x:0", AddressError::Port),
+            ("wss://x:65536", AddressError::Port),
+            ("wss://x:+80", AddressError::Port),
+            ("wss://[::1]80", AddressError::Port),
             ("", AddressError::Url),
         ] {
             assert_eq!(bad.parse::<Address>(), Err(error), "{bad}");

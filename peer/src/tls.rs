@@ -145,7 +145,7 @@ impl Tls {
     }
 }
 
-fn certificates(file: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file).collect();
     parsed.map_err(|source| TlsError::Pem { path: path.into(), source })
 }

@@ -147,6 +147,9 @@ pub enum FrameError {
     /// Not what the other side would write.
     #[error("frame cannot be decoded")]
     Malformed(#[source] postcard::Error),
+    /// A message, and then so many bytes that are no part of it: the two sides do not mean the same.
+    #[error("frame has {0} bytes behind its message")]
+    Behind(usize),
 }
 
 /// One frame, length first.
@@ -197,7 +200,11 @@ impl Decoder {
         if self.buffer.len() < 4 + length {
             return Ok(None);
         }
-        let message = postcard::from_bytes(&self.buffer[4..4 + length]).map_err(FrameError::Malformed)?;
+        let frame = &self.buffer[4..4 + length];
+        let (message, behind) = postcard::take_from_bytes(frame).map_err(FrameError::Malformed)?;
+        if !behind.is_empty() {
+            return Err(FrameError::Behind(behind.len()));
+        }
         self.buffer.drain(..4 + length);
         Ok(Some(message))
     }
@@ -233,5 +240,15 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(decoder.next::<Report>(), Err(FrameError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_frame_with_bytes_behind_its_message_is_refused() {
+        let mut frame = encode(&Report::Orphans(3)).expect("a small frame");
+        frame[0] += 1;
+        frame.push(0);
+        let mut decoder = Decoder::default();
+        decoder.push(&frame);
+        assert!(matches!(decoder.next::<Report>(), Err(FrameError::Behind(1))));
     }
 }

@@ -25,7 +25,7 @@ pub fn answer(forked: Result<i32, i32>) -> [u8; 4] {
 /// What an answer says.
 pub fn read_answer(bytes: [u8; 4]) -> Result<i32, i32> {
     let number = i32::from_le_bytes(bytes);
-    if number > 0 { Ok(number) } else { Err(-number) }
+    if number > 0 { Ok(number) } else { Err(number.saturating_neg()) }
 }
 
 #[cfg(test)]
@@ -37,5 +37,10 @@ mod tests {
         for forked in [Ok(1), Ok(4_194_304), Err(11)] {
             assert_eq!(read_answer(answer(forked)), forked);
         }
+    }
+
+    #[test]
+    fn a_number_without_an_opposite_is_an_errno_too() {
+        assert_eq!(read_answer(i32::MIN.to_le_bytes()), Err(i32::MAX));
     }
 }

@@ -113,7 +113,12 @@ fn text(bytes: &OsStr, what: &str) -> Result<CString, Failure> {
 fn interpreter(path: &Path) -> Option<PathBuf> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(64 * 1024).read_to_end(&mut head).ok()?;
-    match Image::of(&head) {
+    named(&head)
+}
+
+/// The one that these first bytes of a file name.
+pub(crate) fn named(head: &[u8]) -> Option<PathBuf> {
+    match Image::of(head) {
         Image::Script(interpreter) => Some(interpreter),
         Image::Elf { loader, .. } => loader,
         Image::Other => None,

@@ -7,7 +7,9 @@
 //! - the child ([`confine`]) gives up everything step by step and becomes the program: [`descriptors`], [`session`],
 //!   [`limits`], [`identity`], [`capabilities`], [`filesystem`], [`readback`], [`syscalls`], [`execute`].
 //!
-//! Where many shims are needed, one is the [`zygote`] and forks the others. The child is born with its [`oom`] score. [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
+//! Where many shims are needed, one is the [`zygote`] and forks the others. The child is born with its [`oom`] score.
+//! [`guarantees`] says beforehand which promises this kernel can hold. [`kernel`] is the only place with `unsafe`.
+//! [`untrusted`] names the parsers of what others write, for `fuzz/`, which tries them with any bytes.
 
 pub mod capabilities;
 pub mod confine;
@@ -25,4 +27,5 @@ pub mod readback;
 pub mod session;
 pub mod syscalls;
 pub mod tree;
+pub mod untrusted;
 pub mod zygote;

@@ -24,7 +24,7 @@ use crate::kernel;
 use crate::session::Left;
 
 mod launch;
-mod reach;
+pub(crate) mod reach;
 
 use launch::{Launch, Outcome};
 

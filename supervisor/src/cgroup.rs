@@ -14,9 +14,9 @@ const UNLIMITED: u64 = 1 << 62;
 #[derive(Clone, Debug, Default)]
 pub struct Cgroup {
     /// Of version 1, one for each controller asked for here.
-    old: Vec<(&'static str, Group)>,
+    pub(crate) old: Vec<(&'static str, Group)>,
     /// Of version 2.
-    new: Option<Group>,
+    pub(crate) new: Option<Group>,
 }
 
 impl Cgroup {
@@ -128,11 +128,11 @@ enum Version {
 }
 
 #[derive(Clone, Debug)]
-struct Group {
+pub(crate) struct Group {
     /// The directory that shows our own group.
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The mount point: nothing above it is ours to see.
-    top: PathBuf,
+    pub(crate) top: PathBuf,
 }
 
 impl Group {

@@ -35,7 +35,7 @@ mod files;
 mod health;
 mod logs;
 mod metrics;
-mod patch;
+pub(crate) mod patch;
 pub(crate) mod query;
 pub(crate) mod reply;
 pub(crate) mod signed;

@@ -37,7 +37,7 @@ impl Target {
         let (host, port) = text.rsplit_once(':').ok_or_else(shape)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(shape)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        if host.is_empty() || (bare.is_none() && host.contains(':')) {
+        if bare.unwrap_or(host).is_empty() || (bare.is_none() && host.contains(':')) {
             return Err(shape());
         }
         Ok(Target { host: bare.unwrap_or(host).to_owned(), port })
@@ -147,7 +147,9 @@ mod tests {
         for good in ["gateway:8080", "10.0.0.1:53", "[::1]:8091"] {
             assert_eq!(Target::parse(good).expect(good).to_string(), good);
         }
-        for bad in ["gateway", "gateway:", ":80", "gateway:0", "gateway:65536", "::1:80", "http://gateway:80x", ""] {
+        for bad in
+            ["gateway", "gateway:", ":80", "gateway:0", "gateway:65536", "::1:80", "[]:80", "http://gateway:80x", ""]
+        {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
     }

@@ -93,7 +93,7 @@ fn left(deadline: Instant) -> Option<Duration> {
 }
 
 /// The status code of an answer that begins with these bytes.
-pub(crate) fn status(answer: &[u8]) -> Option<u16> {
+pub fn status(answer: &[u8]) -> Option<u16> {
     let rest = answer.strip_prefix(b"HTTP/1.")?;
     let (minor, rest) = rest.split_first()?;
     let (code, after) = rest.strip_prefix(b" ")?.split_first_chunk::<3>()?;
@@ -104,7 +104,8 @@ pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     std::str::from_utf8(code).ok()?.parse().ok()
 }
 
-fn body(answer: &[u8]) -> &[u8] {
+/// What follows the head; nothing before that has come as a whole.
+pub fn body(answer: &[u8]) -> &[u8] {
     head_length(answer).map_or(&[], |head| &answer[head..])
 }
 
@@ -113,7 +114,7 @@ fn head_length(answer: &[u8]) -> Option<usize> {
 }
 
 /// Whether as much has come as `Content-Length` says, so that a peer that keeps the connection open costs no wait.
-fn complete(answer: &[u8]) -> bool {
+pub fn complete(answer: &[u8]) -> bool {
     let Some(head) = head_length(answer) else { return false };
     let lines = String::from_utf8_lossy(&answer[..head]);
     let length = lines.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {

@@ -1,6 +1,7 @@
 //! Frames of the session, those of both sides, and what an attached client asks.
 
 use protocol::attach::Ask;
+use protocol::object::Only;
 use protocol::session::{FromGateway, FromSupervisor, encode};
 
 use super::{text, texts};
@@ -24,7 +25,7 @@ fn run(data: &[u8]) {
         let again = FromGateway::decode(&written).expect("our own frame");
         assert_eq!(encode(&again), written);
     }
-    if let Ok(ask) = serde_json::from_str::<Ask>(text) {
+    if let Ok(Only(ask)) = serde_json::from_str::<Only<Ask>>(text) {
         let written = serde_json::to_string(&ask).expect("JSON");
         assert_eq!(serde_json::from_str::<Ask>(&written).expect("our own words"), ask);
     }

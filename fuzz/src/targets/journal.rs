@@ -1,5 +1,9 @@
-//! Lines of the journal of tasks. The engine does not find checksums, so an input is also tried with the right one.
+//! What a supervisor before this one has left: lines of the journal of tasks, its agent's last run, its link's window. The engine does not
+//! find checksums, so an input is also tried with the right one.
 
+use std::time::Duration;
+
+use supervisor::state::{RunRecord, RunState};
 use supervisor::untrusted;
 
 use super::texts;
@@ -7,7 +11,18 @@ use crate::Target;
 
 pub(crate) const TARGET: Target = Target { name: "journal", longest: 4096, run, seeds };
 
+/// The first dial is never later.
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn run(data: &[u8]) {
+    if let Ok(run) = serde_json::from_slice::<RunRecord>(data) {
+        let written = serde_json::to_vec(&run).expect("JSON");
+        assert_eq!(serde_json::from_slice::<RunRecord>(&written).expect("our own"), run);
+        assert!(run.silent_end().is_none() || run.state != RunState::Ended, "it had left its last word");
+    }
+    if let Some(wait) = untrusted::left_behind(data) {
+        assert!(wait <= HOUR, "it dials after {wait:?}");
+    }
     untrusted::journal(data);
     let Some(record) = untrusted::journal(&summed(data)) else { return };
     let line = untrusted::journal_line(&record).expect("what was read can be written");
@@ -24,5 +39,7 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"v":1,"task":{"task_id":"t-1","backend_run_id":"b","state":"running","agent_id":"a","argv":["true"],"execution_class":"local"}}"#,
         r#"{"v":1,"task":{},"deleted":true}"#,
         "00000000 {}\n",
+        r#"{"v":1,"state":"running","pid":7,"started_at":1800000000000,"exit":null,"signal":null,"restarts":2,"boot_id":"b"}"#,
+        r#"{"window_ms":18446744073709551615}"#,
     ])
 }

@@ -26,11 +26,14 @@ fn run(data: &[u8]) {
         let candidates = untrusted::resolver(text, NAME);
         assert!(candidates.iter().any(|candidate| candidate == NAME));
         untrusted::question(ID, text);
+        let found = untrusted::hosts(text, NAME);
+        assert!(found.len() <= text.lines().count(), "more addresses than lines");
     }
 }
 
 fn seeds() -> Vec<Vec<u8>> {
     let resolver = b"search a.example b.example\nnameserver 10.0.0.10\noptions ndots:5 timeout:2\n".to_vec();
     let answer = vec![0, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 1];
-    vec![resolver, answer, vec![3, 0, 0], vec![0, 0, 2, 0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12]]
+    let hosts = b"# made by the kubelet\n127.0.0.1 localhost\nfd00::5 x Gateway.Example. # it\n".to_vec();
+    vec![resolver, hosts, answer, vec![3, 0, 0], vec![0, 0, 2, 0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12]]
 }

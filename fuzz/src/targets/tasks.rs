@@ -1,4 +1,4 @@
-//! The body of a request for a task.
+//! The bodies of requests for a task, for a signal to one, and for the approval of its patch.
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
@@ -14,6 +14,12 @@ pub(crate) const TARGET: Target = Target { name: "tasks", longest: 4096, run, se
 static BOUNDS: LazyLock<Config> = LazyLock::new(untrusted::bounds);
 
 fn run(data: &[u8]) {
+    if let Some(signal) = untrusted::signal(data) {
+        assert!((1..=64).contains(&signal), "kill(2) would mean something else");
+    }
+    if let Some(name) = untrusted::approval(data) {
+        assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "it is the name of a file");
+    }
     let Some(spec) = untrusted::task(data, &BOUNDS) else { return };
     assert!(!spec.argv.is_empty() && !spec.argv[0].is_empty(), "nothing to run");
     let commands = [Some(&spec.argv), spec.setup.as_ref(), spec.teardown.as_ref()];
@@ -31,5 +37,7 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"script":"exit 3","task_id":"t-1","cwd":"/workspace","env":{"A":"1"},"timeout":"10s","execution_class":"networked","connect_ports":[443],"priority":5,"labels":{"a":"b"}}"#,
         r#"{"argv":["cat"],"stdin_b64":"aGk=","stdin_open":true,"limits":{"output_bytes":1024,"open_files":64},"setup":["a"],"teardown":["b"]}"#,
         r#"{"argv":["sh"],"terminal":{"rows":24,"cols":80}}"#,
+        r#"{"signal":15}"#,
+        r#"{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#,
     ])
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use protocol::object::Only;
+use protocol::session::{self, FromGateway};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -45,20 +47,7 @@ impl From<store::Command> for Command {
 
 /// `POST /v1/sandboxes/{id}/commands`.
 pub(super) async fn give(State(api): State<Arc<Api>>, Id(id): Id, Whole(body): Whole) -> Result<Response, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Given<'a> {
-        #[serde(rename = "do")]
-        verb: String,
-        #[serde(borrow, default)]
-        body: Option<&'a RawValue>,
-    }
-    let given: Given = serde_json::from_slice(&body).map_err(|error| Problem::bad(error.to_string()))?;
-    if !is_name(&given.verb) {
-        return Err(Problem::field("do", "has letters, digits, dots, dashes and underscores, 128 at most"));
-    }
-    let (verb, now_ms) = (given.verb, wall_ms());
-    let body = given.body.map_or("{}", RawValue::get).to_string();
+    let ((verb, body), now_ms) = (given(&body)?, wall_ms());
     let give = Give { sandbox: id.clone(), verb: verb.clone(), body: body.clone(), now_ms };
     let n = api.sessions.store.write(give).await?.ok_or_else(|| Problem::no_sandbox(&id))?;
     if let Some(live) = api.sessions.registry.get(&id) {
@@ -72,9 +61,54 @@ pub(super) async fn give(State(api): State<Arc<Api>>, Id(id): Id, Whole(body): W
     Ok(response)
 }
 
+/// The body: what is to be done, and the text of what belongs to it.
+pub(crate) fn given(body: &[u8]) -> Result<(String, String), Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Given<'a> {
+        #[serde(rename = "do")]
+        verb: String,
+        #[serde(borrow, default)]
+        body: Option<&'a RawValue>,
+    }
+    let Only(given): Only<Given> = serde_json::from_slice(body).map_err(|error| Problem::bad(error.to_string()))?;
+    if !is_name(&given.verb) {
+        return Err(Problem::field("do", "has letters, digits, dots, dashes and underscores, 128 at most"));
+    }
+    let body = given.body.map_or("{}", RawValue::get);
+    could_be_told(&given.verb, body).map_err(|problem| Problem::field("body", problem))?;
+    Ok((given.verb, body.to_owned()))
+}
+
+/// What a sandbox cannot read, of too many levels or with a number that nobody can hold, must not be kept: it would be told as something
+/// else, or end each session that it is told in.
+fn could_be_told(verb: &str, body: &str) -> Result<(), String> {
+    let body = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let command = session::Command { n: 0, after: None, verb: verb.into(), body };
+    let told = session::encode(&FromGateway::Command(Box::new(command)));
+    FromGateway::decode(&told).map(drop).map_err(|error| error.to_string())
+}
+
 /// `GET /v1/sandboxes/{id}/commands/{n}`.
 pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id, Number(n): Number) -> Result<Response, Problem> {
     let none = || Problem::new(StatusCode::NOT_FOUND, format!("sandbox {id} was never given a command {n}"));
     let command = api.sessions.store.command(&id, n).await?.ok_or_else(none)?;
     Ok(reply::json(StatusCode::OK, &Command::from(command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_whose_body_could_not_be_told_is_refused() {
+        let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        // As deep as a value may be, and one level too many in the frame that tells it.
+        for body in ["1e999", r#""\ud800""#, &deep(127), &deep(200)] {
+            assert!(given(format!(r#"{{"do":"stop","body":{body}}}"#).as_bytes()).is_err(), "{body}");
+        }
+        assert!(given(br#"["stop",{}]"#).is_err(), "fields without names");
+        let (verb, body) = given(br#"{"do":"stop","body":{"a": 1}}"#).expect("a command");
+        assert_eq!((verb.as_str(), body.as_str()), ("stop", r#"{"a": 1}"#));
+    }
 }

@@ -65,19 +65,25 @@ pub(super) async fn events(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut query = Query::parse(uri.query())?;
-    let class = query.text("class").map(|word| class_of(&word)).transpose()?;
-    let cursor = query.number("cursor", 0, i64::MAX)?.unwrap_or(0);
-    let limit = query.number("limit", 1, LIMIT.1)?.unwrap_or(LIMIT.0);
-    let follow = query.flag("follow")?;
-    query.finish()?;
+    let (asked, follow) = asked(uri.query())?;
     api.row(&id).await?;
     if follow {
-        let page = Page { class, after: last_event_id(&headers)?.unwrap_or(cursor), limit: LIMIT.1 };
+        let page = Page { after: last_event_id(&headers)?.unwrap_or(asked.after), limit: LIMIT.1, ..asked };
         check_kept(&api, &id, page).await?;
         return Ok(followed(api, id, page));
     }
-    page(&api, &id, Page { class, after: cursor, limit }).await
+    page(&api, &id, asked).await
+}
+
+/// The query: which page, and whether what comes behind it is followed.
+pub(crate) fn asked(query: Option<&str>) -> Result<(Page, bool), Problem> {
+    let mut query = Query::parse(query)?;
+    let class = query.text("class").map(|word| class_of(&word)).transpose()?;
+    let after = query.number("cursor", 0, i64::MAX)?.unwrap_or(0);
+    let limit = query.number("limit", 1, LIMIT.1)?.unwrap_or(LIMIT.0);
+    let follow = query.flag("follow")?;
+    query.finish()?;
+    Ok((Page { class, after, limit }, follow))
 }
 
 fn class_of(word: &str) -> Result<&'static str, Problem> {
@@ -114,7 +120,7 @@ async fn page(api: &Api, id: &str, page: Page) -> Result<Response, Problem> {
 }
 
 /// Where an `EventSource` that lost its connection goes on.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let id = value.to_str().ok().and_then(|value| value.parse().ok()).filter(|id| *id >= 0);
     id.map(Some).ok_or_else(|| Problem::field("Last-Event-ID", "is not an id of this stream"))

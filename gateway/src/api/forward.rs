@@ -50,14 +50,15 @@ async fn open(api: &Api, id: &str) -> Result<Stream, Problem> {
 }
 
 /// Path and query as the sandbox knows them.
-fn inner(uri: &Uri, id: &str) -> Result<Uri, Problem> {
+pub(crate) fn inner(uri: &Uri, id: &str) -> Result<Uri, Problem> {
     let whole = uri.path_and_query().map_or("", |path| path.as_str());
     let rest = whole.strip_prefix("/v1/sandboxes/").and_then(|rest| rest.strip_prefix(id));
     // An id has no character that needs %XX, but it may come so.
     rest.and_then(|rest| rest.parse().ok()).ok_or_else(|| Problem::field("id", "is to be written without %XX"))
 }
 
-fn hide(headers: &mut HeaderMap) {
+/// The user's own.
+pub(crate) fn hide(headers: &mut HeaderMap) {
     OURS.iter().for_each(|name| drop(headers.remove(name)));
 }
 

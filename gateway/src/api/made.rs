@@ -22,9 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// `POST /v1/sandboxes`: made by the gateway's backend. It dials in when it is ready to; with `wait`, that is waited for.
 pub(super) async fn create(State(api): State<Arc<Api>>, uri: Uri, Whole(body): Whole) -> Result<Response, Problem> {
-    let mut query = Query::parse(uri.query())?;
-    let wait = query.text("wait").map(|text| waiting(&text)).transpose()?;
-    query.finish()?;
+    let wait = wait(uri.query())?;
     let (id, spec) = asked(&body)?;
     let Some(made) = &api.made else {
         let detail = format!(
@@ -53,13 +51,20 @@ pub(super) async fn create(State(api): State<Arc<Api>>, uri: Uri, Whole(body): W
     Ok(reply::json(status, &api.sandbox(api.row(&id).await?)))
 }
 
-fn waiting(text: &str) -> Result<Duration, Problem> {
-    let wait = duration(text).map_err(|problem| Problem::field("wait", problem))?;
-    if wait <= LONGEST_WAIT { Ok(wait) } else { Err(Problem::field("wait", "is 1h at most")) }
+/// The query: how long is waited until it is ready.
+pub(crate) fn wait(query: Option<&str>) -> Result<Option<Duration>, Problem> {
+    let mut query = Query::parse(query)?;
+    let waiting = |text: String| {
+        let wait = duration(&text).map_err(|problem| Problem::field("wait", problem))?;
+        if wait <= LONGEST_WAIT { Ok(wait) } else { Err(Problem::field("wait", "is 1h at most")) }
+    };
+    let wait = query.text("wait").map(waiting).transpose()?;
+    query.finish()?;
+    Ok(wait)
 }
 
 /// The body: an id, and beside it what [`Spec`] has. (Serde cannot refuse unknown fields of what is flattened.)
-fn asked(body: &[u8]) -> Result<(String, Spec), Problem> {
+pub(crate) fn asked(body: &[u8]) -> Result<(String, Spec), Problem> {
     let wrong = |error: serde_json::Error| Problem::bad(format!("the body: {error}"));
     let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(wrong)?;
     let id = match fields.remove("id") {

@@ -70,7 +70,8 @@ async fn until<T>(over: impl Future<Output = ()>, work: impl Future<Output = T>)
     }
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// What speaks of one connection, by its own word too.
+pub(crate) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .into_iter()

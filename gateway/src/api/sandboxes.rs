@@ -148,6 +148,30 @@ fn status(row: &Row, live: Option<&Live>, awake_ms: i64) -> (Status, i64) {
 /// So many sandboxes are told before others have their turn.
 const TURN: usize = 64;
 
+/// The query of a list.
+pub(crate) struct Wanted {
+    /// `None` for all.
+    pub(crate) status: Option<Status>,
+    /// An id.
+    pub(crate) after: String,
+    pub(crate) limit: usize,
+}
+
+impl Wanted {
+    pub(crate) fn read(query: Option<&str>) -> Result<Wanted, Problem> {
+        let mut query = Query::parse(query)?;
+        let status = |word: String| {
+            let known = Status::ALL.into_iter().find(|status| status.name() == word);
+            known.ok_or_else(|| Problem::field("status", "is new, connected, disconnected, expired or gone"))
+        };
+        let status = query.text("status").map(status).transpose()?;
+        let after = query.text("cursor").unwrap_or_default();
+        let limit = query.number("limit", 1, 1000)?.unwrap_or(100) as usize;
+        query.finish()?;
+        Ok(Wanted { status, after, limit })
+    }
+}
+
 /// `GET /v1/sandboxes`.
 pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Problem> {
     #[derive(Serialize)]
@@ -156,16 +180,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
-    let mut query = Query::parse(uri.query())?;
-    let wanted = query.text("status");
-    let mut after = query.text("cursor").unwrap_or_default();
-    let limit = query.number("limit", 1, 1000)?.unwrap_or(100) as usize;
-    query.finish()?;
-    if let Some(word) = &wanted
-        && Status::ALL.iter().all(|status| status.name() != word)
-    {
-        return Err(Problem::field("status", "is new, connected, disconnected, expired or gone"));
-    }
+    let Wanted { status: wanted, mut after, limit } = Wanted::read(uri.query())?;
     let mut sandboxes = Vec::new();
     // What a sandbox is does not stand in its row, so pages are read until enough were found.
     let cursor = loop {
@@ -178,7 +193,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
             }
             after.clone_from(&row.id);
             let sandbox = api.sandbox(row);
-            if wanted.as_ref().is_none_or(|word| sandbox.status == word) {
+            if wanted.is_none_or(|status| sandbox.status == status.name()) {
                 sandboxes.push(sandbox);
             }
             if sandboxes.len() == limit {

@@ -29,7 +29,7 @@ mod objects;
 mod pod;
 pub mod preflight;
 mod refusal;
-mod stage;
+pub(crate) mod stage;
 pub(crate) mod template;
 mod trouble;
 mod view;

@@ -21,7 +21,7 @@ use super::{Backend, BackendError, Managed, New, Seen, Spec, State};
 use crate::tokens::is_name;
 
 mod keeper;
-mod process;
+pub(crate) mod process;
 
 use keeper::Keeper;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use protocol::object::Only;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::BackendError;
 
@@ -20,13 +21,13 @@ pub struct Spec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Processor, memory, and whatever else the cluster counts.
-    #[serde(skip_serializing_if = "Resources::is_empty")]
+    #[serde(skip_serializing_if = "Resources::is_empty", deserialize_with = "object")]
     pub resources: Resources,
     /// Labels that its node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes that it does not mind.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
     pub tolerations: Vec<Toleration>,
     /// The RuntimeClass.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +47,14 @@ pub struct Spec {
     /// Of its workspace, as Kubernetes writes quantities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace_size: Option<String>,
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Only::deserialize(from).map(|Only(value)| value)
+}
+
+fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Vec::<Only<T>>::deserialize(from).map(|values| values.into_iter().map(|Only(value)| value).collect())
 }
 
 /// By name, as Kubernetes writes quantities: `{"cpu": "500m", "memory": "1Gi"}`.
@@ -137,6 +146,13 @@ mod tests {
         for bad in [r#"{"privileged":true}"#, r#"{"hostNetwork":true}"#, r#"{"resources":{"claims":[]}}"#] {
             let error = serde_json::from_str::<Spec>(bad).expect_err(bad).to_string();
             assert!(error.contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fields_without_names_are_refused() {
+        for bad in [r#"{"resources":[{"cpu":"1"},{}]}"#, r#"{"tolerations":[["key","value"]]}"#] {
+            assert!(serde_json::from_str::<Spec>(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,6 +3,8 @@
 //! Promises: every byte of output once and in order, also where the gateway was away meanwhile; the terminal is put back
 //! whatever happens; control-P control-Q lets go of a task that has a terminal.
 
+use std::io::Write;
+
 use gateway::client::ClientError;
 use gateway::client::attach::{Attachment, Heard};
 use gateway::client::patience::Patience;
@@ -105,7 +107,9 @@ async fn talk(attachment: &mut Attachment, target: &Target, person: &mut Person)
                         person.raw = None;
                         attachment.ask(Ask { detach: true, ..Ask::default() }).await?;
                         let again = target.words("attach");
-                        note(&format!("\ntask {} runs on; `{again}` brings it back", target.task));
+                        // What the task wrote last may have no end of its line.
+                        let _ = writeln!(std::io::stderr());
+                        note(&format!("task {} runs on; `{again}` brings it back", target.task));
                         return Ok(Some(0));
                     }
                 }

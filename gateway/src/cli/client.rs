@@ -5,7 +5,7 @@ use std::io::Write;
 
 use clap::{Arg, ArgMatches, Command};
 use gateway::client::context::Left;
-use gateway::client::{Client, ClientError, Context};
+use gateway::client::{Client, ClientError, Context, printable};
 use gateway::config::{CLIENT, Reader};
 use gateway::exit::{self, Fault};
 use gateway::tokens::is_name;
@@ -86,5 +86,5 @@ pub(crate) fn say_json(value: &impl Serialize) -> Result<(), Fault> {
 
 /// A line for the person, which is no part of any output.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "gateway: {text}");
+    let _ = writeln!(std::io::stderr(), "gateway: {}", printable(text));
 }

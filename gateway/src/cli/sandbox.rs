@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use gateway::client::{Client, ClientError, HEAD, request, with_body};
+use gateway::client::{Client, ClientError, HEAD, printable, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault};
 use serde_json::{Map, Value, json};
@@ -249,5 +249,5 @@ async fn delete(client: Client, id: &str) -> Result<u8, Fault> {
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_default().into()
+    printable(value[field].as_str().unwrap_or_default())
 }

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Columns as wide as their widest cell, two blanks between; the last one is not filled up.
+use gateway::client::printable;
+
+/// Columns as wide as their widest cell, two blanks between; the last one is not filled up. Nothing in a cell steers the terminal:
+/// much of it a sandbox has said.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -18,16 +22,16 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", text.trim_end())
     };
     let mut text = line(head.to_vec());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     text
 }
 
-/// Two columns without a head.
+/// Two columns without a head, and as tame.
 pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    rows.iter().map(|(name, value)| format!("{name:width$}  {}\n", printable(value))).collect()
 }
 
 /// How long ago a time was, for instance `5m`; as it came where it is none.
@@ -66,6 +70,13 @@ mod tests {
             [vec!["a".into(), "connected".into(), "1s".into()], vec!["long-name".into(), "new".into(), "".into()]];
         let text = table(&["NAME", "STATUS", "SINCE"], &rows);
         assert_eq!(text, "NAME       STATUS     SINCE\na          connected  1s\nlong-name  new\n");
+    }
+
+    #[test]
+    fn what_a_sandbox_says_does_not_steer_the_terminal() {
+        let said = "x\x1b]0;title\x07\n".to_string();
+        assert_eq!(pairs(&[("reason", said.clone())]), "reason  x ]0;title  \n");
+        assert_eq!(table(&["A"], &[vec![said]]), "A\nx ]0;title\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use gateway::client::patience::{Patience, Turn};
-use gateway::client::{Client, request, with_body};
+use gateway::client::{Client, printable, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault, reason};
 use gateway::tokens::new_token;
@@ -188,7 +188,7 @@ pub(crate) async fn start(
     if how.detach {
         match how.format {
             Format::Json => say_json(&task)?,
-            Format::Table => crate::say(&format!("{}\n", task.task_id))?,
+            Format::Table => crate::say(&format!("{}\n", printable(&task.task_id)))?,
         }
         return Ok(0);
     }
@@ -286,8 +286,8 @@ async fn list(client: Client, sandbox: Option<String>, limit: u32, format: Forma
         say_json(&page["tasks"])?;
         return Ok(0);
     }
-    let tasks: Vec<Task> =
-        serde_json::from_value(page["tasks"].clone()).map_err(|error| Fault::new(exit::INTERNAL, &error))?;
+    let tasks: Vec<Task> = serde_json::from_value(page["tasks"].clone())
+        .map_err(|error| Fault { code: exit::INTERNAL, reason: printable(&error.to_string()) })?;
     let row = |task: &Task| {
         let exit = task.exit_code.map(|code| code.to_string());
         let signal = task.signal.map(|signal| format!("signal {signal}"));
@@ -337,7 +337,7 @@ async fn cancel(client: Client, sandbox: Option<String>, task: &str, format: For
     let task: Task = progress::during("waiting until nobody of it is left", client.ask(asked)).await.map_err(fault)?;
     match format {
         Format::Json => say_json(&task)?,
-        Format::Table => crate::say(&format!("task {} is {}\n", task.task_id, task.state.name()))?,
+        Format::Table => crate::say(&format!("task {} is {}\n", printable(&task.task_id), task.state.name()))?,
     }
     Ok(0)
 }

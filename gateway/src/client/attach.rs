@@ -6,11 +6,12 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use protocol::attach::{Ask, Attached, Cut, Exited, Refused, Stream, Told};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::{Client, ClientError, request};
+use super::{Client, ClientError, printable, request};
 use crate::tokens::new_token;
 
 /// A longer message is none of a supervisor's.
@@ -25,18 +26,18 @@ pub enum Heard {
     Bytes(Stream, Vec<u8>),
     /// Bytes that are no longer kept.
     Cut(Cut),
-    /// What was asked was not done.
+    /// What was asked was not done; in words for a terminal.
     Refused(Refused),
     /// Nobody of the task is left, and all of its output came.
     Exited(Exited),
 }
 
 /// One client of one task.
-pub struct Attachment {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+pub struct Attachment<S = TokioIo<Upgraded>> {
+    socket: WebSocketStream<S>,
     /// Its size at first, where the task has a terminal.
     pub attached: Attached,
-    /// Where the next byte of each stream is.
+    /// Where the next byte of each stream is; they only move on.
     pub cursors: [u64; 2],
     stream: Stream,
 }
@@ -54,13 +55,19 @@ impl Attachment {
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).map_err(ClientError::broken)?);
         let mut response = client.send(request).await?;
-        let upgraded = hyper::upgrade::on(&mut response).await.map_err(ClientError::broken)?;
+        Attachment::over(TokioIo::new(hyper::upgrade::on(&mut response).await.map_err(ClientError::broken)?)).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
+    /// Over a connection that has become a WebSocket.
+    pub(crate) async fn over(connection: S) -> Result<Attachment<S>, ClientError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        let mut socket = WebSocketStream::from_raw_socket(connection, Role::Client, Some(config)).await;
         match word(socket.next().await)? {
             Some(Told::Attached(attached)) => {
                 let cursors = [attached.cursor, attached.stderr_cursor];
@@ -75,20 +82,29 @@ impl Attachment {
         loop {
             let message = self.socket.next().await;
             if let Some(Ok(Message::Binary(bytes))) = message {
-                self.cursors[self.stream as usize] += bytes.len() as u64;
+                let next = self.cursors[self.stream as usize].checked_add(bytes.len() as u64);
+                self.move_on(self.stream, next)?;
                 return Ok(Heard::Bytes(self.stream, bytes.into()));
             }
             match word(message)? {
                 Some(Told::Stream(stream)) => self.stream = stream,
                 Some(Told::Cut(cut)) => {
-                    self.cursors[cut.stream as usize] = cut.to;
+                    self.move_on(cut.stream, (cut.from <= cut.to).then_some(cut.to))?;
                     return Ok(Heard::Cut(cut));
                 }
-                Some(Told::Refused(refused)) => return Ok(Heard::Refused(refused)),
+                Some(Told::Refused(Refused { what, why })) => {
+                    return Ok(Heard::Refused(Refused { what: printable(&what), why: printable(&why) }));
+                }
                 Some(Told::Exited(exited)) => return Ok(Heard::Exited(exited)),
                 Some(Told::Attached(_) | Told::Resized(_)) | None => {}
             }
         }
+    }
+
+    fn move_on(&mut self, stream: Stream, next: Option<u64>) -> Result<(), ClientError> {
+        let cursor = &mut self.cursors[stream as usize];
+        *cursor = next.filter(|next| *next >= *cursor).ok_or_else(|| ClientError::broken("a stream goes back"))?;
+        Ok(())
     }
 
     /// Type this.
@@ -115,7 +131,7 @@ fn word(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>)
     match message {
         Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).ok()),
         Some(Ok(Message::Close(close))) => {
-            let reason = close.map(|close| close.reason.to_string()).filter(|reason| !reason.is_empty());
+            let reason = close.map(|close| printable(&close.reason)).filter(|reason| !reason.is_empty());
             Err(ClientError::broken(reason.unwrap_or_else(|| "the sandbox has closed it".into())))
         }
         Some(Ok(_)) => Ok(None),

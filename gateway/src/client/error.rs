@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
-use peer::PeerError;
 use peer::tls::TlsError;
+use peer::{Address, PeerError};
 
 use super::Context;
 use crate::exit;
@@ -24,8 +24,8 @@ pub enum ClientError {
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no TLS with the gateway at {address}")]
     Tls { address: String, source: Box<TlsError> },
-    #[error("the answer of {address} is none of a gateway's")]
-    Strange { address: String, source: serde_json::Error },
+    #[error("the answer of {address} is none of a gateway's: {problem}")]
+    Strange { address: String, problem: String },
     #[error("the token file {path} cannot be read")]
     TokenFile { path: PathBuf, source: io::Error },
     #[error("the token file {path} cannot be used: {problem}")]
@@ -42,6 +42,11 @@ impl ClientError {
     /// The way to the gateway is broken, or what came over it makes no sense.
     pub fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken(source.into())
+    }
+
+    /// An answer that is not what was asked for. What is wrong with it may quote it.
+    pub(crate) fn strange(address: &Address, error: &serde_json::Error) -> ClientError {
+        ClientError::Strange { address: address.to_string(), problem: printable(&error.to_string()) }
     }
 
     pub(super) fn token(path: &Path, problem: &'static str) -> ClientError {
@@ -93,7 +98,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// From an answer: a problem (RFC 9457), or anything else that speaks HTTP.
-    pub(super) fn read(status: StatusCode, body: &[u8], context: &Context) -> Refusal {
+    pub(crate) fn read(status: StatusCode, body: &[u8], context: &Context) -> Refusal {
         let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let detail = problem["detail"].as_str().map(printable);
         let detail = match (status.as_u16(), detail) {
@@ -115,6 +120,6 @@ impl std::fmt::Display for Refusal {
 }
 
 /// What a peer says goes to a terminal: without what would steer it.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -9,7 +9,7 @@ use super::ClientError;
 const MAX_EVENT: usize = 4 * 1024 * 1024;
 
 /// The events of one answer.
-pub(super) struct Events {
+pub(crate) struct Events {
     body: BodyDataStream,
     buffer: Vec<u8>,
     /// So many bytes at the begin of the buffer were looked at in vain.
@@ -18,19 +18,19 @@ pub(super) struct Events {
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) id: String,
-    pub(super) data: String,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: String,
 }
 
 impl Events {
-    pub(super) fn new(body: Body) -> Events {
+    pub(crate) fn new(body: Body) -> Events {
         Events { body: body.into_data_stream(), buffer: Vec::new(), searched: 0 }
     }
 
     /// The next event; `None` at the end of the body. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(text) = self.take() {
                 let event = parse(&text);

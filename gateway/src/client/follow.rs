@@ -4,11 +4,14 @@
 //! said that nothing more comes, never because a connection ended; where its sandbox was made again without it, that is said.
 
 use axum::http::{HeaderValue, StatusCode, header};
-use base64::Engine;
 
-use super::events::{Event, Events};
+use super::events::Events;
 use super::patience::Patience;
 use super::{Client, ClientError, request};
+
+mod place;
+
+pub(crate) use place::Place;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +35,24 @@ pub struct Follow {
     /// Of the task, in the gateway's API.
     path: String,
     stream: &'static str,
-    cursor: u64,
+    place: Place,
     /// Also what is yet to be written.
     on: bool,
     patience: Patience,
     events: Option<Events>,
     /// The task was there.
     found: bool,
-    ended: bool,
 }
 
 impl Follow {
     /// Of `stdout` or `stderr` of the task at `path`; only what there is already, unless it follows `on`.
     pub fn new(client: Client, path: String, stream: &'static str, on: bool, patience: Patience) -> Follow {
-        Follow { client, path, stream, cursor: 0, on, patience, events: None, found: false, ended: false }
+        Follow { client, path, stream, place: Place::default(), on, patience, events: None, found: false }
     }
 
     /// The next piece; `None` when nothing more will come.
     pub async fn next(&mut self) -> Result<Option<Piece>, ClientError> {
-        while !self.ended {
+        while !self.place.ended {
             match self.step().await {
                 Ok(piece) => {
                     self.patience.back();
@@ -59,8 +61,8 @@ impl Follow {
                     }
                 }
                 Err(error) if self.found && error.status() == Some(StatusCode::NOT_FOUND) => {
-                    self.ended = true;
-                    return Ok(Some(Piece::Lost(self.cursor)));
+                    self.place.ended = true;
+                    return Ok(Some(Piece::Lost(self.place.cursor)));
                 }
                 Err(error) => {
                     self.events = None;
@@ -81,38 +83,16 @@ impl Follow {
             }
         };
         match events.next().await? {
-            Some(event) => self.take(&event),
+            Some(event) => self.place.take(&event),
             // A body that ended without saying so was broken off by somebody on the way.
             None => Err(ClientError::broken("the output ended without its end")),
         }
     }
 
     async fn open(&mut self) -> Result<Events, ClientError> {
-        let Follow { path, stream, cursor, on, .. } = self;
+        let Follow { path, stream, place: Place { cursor, .. }, on, .. } = self;
         let mut request = request("GET", &format!("{path}/logs?stream={stream}&cursor={cursor}&follow={on}"));
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         Ok(Events::new(self.client.send(request).await?.into_body()))
-    }
-
-    fn take(&mut self, event: &Event) -> Result<Option<Piece>, ClientError> {
-        let next = || event.id.parse::<u64>().map_err(|_| ClientError::broken("an event has no cursor"));
-        match event.name.as_str() {
-            "output" => {
-                let bytes = base64::engine::general_purpose::STANDARD.decode(&event.data);
-                let bytes = bytes.map_err(|_| ClientError::broken("an event is not base64"))?;
-                self.cursor = next()?;
-                Ok(Some(Piece::Bytes(bytes)))
-            }
-            "cut" => {
-                let from = std::mem::replace(&mut self.cursor, next()?);
-                Ok(Some(Piece::Cut { from, to: self.cursor }))
-            }
-            "end" => {
-                self.ended = true;
-                Ok(None)
-            }
-            // Of a later supervisor.
-            _ => Ok(None),
-        }
     }
 }

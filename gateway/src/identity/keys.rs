@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use axum::http::Request;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use kube::Client;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::IdentityError;
@@ -41,7 +40,8 @@ struct Inner {
     tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
-struct Known {
+/// What the cluster has published.
+pub(crate) struct Known {
     issuer: String,
     keys: JwkSet,
     at: Instant,
@@ -58,30 +58,18 @@ impl Keys {
     /// To whom the token is bound; `None` where another issuer has made it.
     pub(super) async fn check(&self, token: &str, audience: &str) -> Result<Option<Bound>, IdentityError> {
         let Ok(header) = decode_header(token) else { return Ok(None) };
-        let Some((key, issuer)) = self.find(&header.kid.unwrap_or_default()).await? else { return Ok(None) };
-        let mut validation = Validation::new(header.alg);
-        validation.algorithms.retain(|algorithm| ALGORITHMS.contains(algorithm));
-        validation.set_issuer(&[issuer]);
-        validation.set_audience(&[audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.validate_nbf = true;
-        validation.leeway = LEEWAY;
-        let claims = decode::<Claims>(token, &key, &validation).map_err(|error| refusal(error.kind(), audience))?;
-        claims.claims.bound().map(Some)
+        self.with(kid(&header)).await?.bound(&header, token, audience)
     }
 
-    /// The key of that name, and who signs with it.
-    async fn find(&self, kid: &str) -> Result<Option<(DecodingKey, String)>, IdentityError> {
+    /// With the key of that name, where the cluster has it.
+    async fn with(&self, kid: &str) -> Result<Arc<Known>, IdentityError> {
         match self.known().filter(|known| known.keys.find(kid).is_some()) {
             Some(known) if known.at.elapsed() < OLD => {}
             Some(_) => drop(tokio::spawn(self.clone().renew())),
             // A task of its own goes on when this caller goes.
             None => drop(tokio::spawn(self.clone().renew()).await),
         }
-        let known = self.known().ok_or(IdentityError::Unusable("keys are not known yet"))?;
-        let Some(key) = known.keys.find(kid) else { return Ok(None) };
-        let key = DecodingKey::from_jwk(key).map_err(|_| IdentityError::Unusable("key cannot be used"))?;
-        Ok(Some((key, known.issuer.clone())))
+        self.known().ok_or(IdentityError::Unusable("keys are not known yet"))
     }
 
     /// Read them, unless that was just tried. Old ones are better than none.
@@ -107,6 +95,38 @@ impl Keys {
     }
 }
 
+impl Known {
+    /// From its discovery document and its set of keys.
+    pub(crate) fn read(discovery: &str, keys: &str) -> Result<Known, IdentityError> {
+        #[derive(Deserialize)]
+        struct Discovery {
+            issuer: String,
+        }
+        let wrong = |_| IdentityError::Unusable("keys cannot be read");
+        let Discovery { issuer } = serde_json::from_str(discovery).map_err(wrong)?;
+        Ok(Known { issuer, keys: serde_json::from_str(keys).map_err(wrong)?, at: Instant::now() })
+    }
+
+    /// To whom a token with this header is bound; `None` where another issuer has made it.
+    pub(crate) fn bound(&self, header: &Header, token: &str, audience: &str) -> Result<Option<Bound>, IdentityError> {
+        let Some(key) = self.keys.find(kid(header)) else { return Ok(None) };
+        let key = DecodingKey::from_jwk(key).map_err(|_| IdentityError::Unusable("key cannot be used"))?;
+        let mut validation = Validation::new(header.alg);
+        validation.algorithms.retain(|algorithm| ALGORITHMS.contains(algorithm));
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.validate_nbf = true;
+        validation.leeway = LEEWAY;
+        let claims = decode::<Claims>(token, &key, &validation).map_err(|error| refusal(error.kind(), audience))?;
+        claims.claims.bound().map(Some)
+    }
+}
+
+fn kid(header: &Header) -> &str {
+    header.kid.as_deref().unwrap_or_default()
+}
+
 fn refusal(kind: &ErrorKind, audience: &str) -> IdentityError {
     IdentityError::refused(match kind {
         ErrorKind::ExpiredSignature => "the service account's token is over".to_owned(),
@@ -118,18 +138,12 @@ fn refusal(kind: &ErrorKind, audience: &str) -> IdentityError {
 }
 
 async fn fetch(client: &Client) -> Result<Known, IdentityError> {
-    #[derive(Deserialize)]
-    struct Discovery {
-        issuer: String,
-    }
-    let discovery: Discovery = get(client, "/.well-known/openid-configuration").await?;
+    let discovery = get(client, "/.well-known/openid-configuration").await?;
     // Not its `jwks_uri`, which may be an address that only the outside reaches.
-    let keys = get(client, "/openid/v1/jwks").await?;
-    Ok(Known { issuer: discovery.issuer, keys, at: Instant::now() })
+    Known::read(&discovery, &get(client, "/openid/v1/jwks").await?)
 }
 
-async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, IdentityError> {
+async fn get(client: &Client, path: &str) -> Result<String, IdentityError> {
     let request = Request::get(path).body(Vec::new()).expect("a path of ours");
-    let text = client.request_text(request).await.map_err(IdentityError::away("did not tell its keys"))?;
-    serde_json::from_str(&text).map_err(|_| IdentityError::Unusable("keys cannot be read"))
+    client.request_text(request).await.map_err(IdentityError::away("did not tell its keys"))
 }

@@ -1,7 +1,7 @@
 //! Tokens checked by the API server itself, one call for each dial: it alone knows of a Pod's end at that instant. Needs the
 //! cluster-scoped right to create TokenReviews (`system:auth-delegator`).
 
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -15,6 +15,11 @@ pub(super) async fn check(client: &Client, token: &str, audience: &str) -> Resul
     let reviews: Api<TokenReview> = Api::all(client.clone());
     let answer = reviews.create(&PostParams::default(), &review).await;
     let status = answer.map_err(IdentityError::away("did not review a token"))?.status.unwrap_or_default();
+    read(status, audience)
+}
+
+/// The same of its answer.
+pub(crate) fn read(status: TokenReviewStatus, audience: &str) -> Result<Option<Bound>, IdentityError> {
     // An API server that does not know of audiences names none, and would take a token for anybody.
     let ours = status.audiences.is_some_and(|audiences| audiences.iter().any(|known| known == audience));
     if status.authenticated != Some(true) || !ours {

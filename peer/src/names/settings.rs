@@ -73,7 +73,7 @@ fn server(text: &str) -> Option<IpAddr> {
 }
 
 /// The addresses that a hosts file has for a name.
-pub(super) fn hosts(text: &str, host: &str) -> Vec<IpAddr> {
+pub(crate) fn hosts(text: &str, host: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

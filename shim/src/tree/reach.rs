@@ -8,7 +8,7 @@ use crate::failure::failed;
 use crate::guarantees::Facts;
 use crate::{filesystem, kernel};
 
-mod sweep;
+pub(crate) mod sweep;
 
 /// The way that this kernel has.
 pub struct Reach(Way);

@@ -81,15 +81,7 @@ fn answer(folder: &Path, sha256: String, headers: &HeaderMap) -> Result<Response
 }
 
 async fn approve(State(api): State<Api>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Approval {
-        sha256: String,
-    }
-    let Approval { sha256 } = tasks::parse(&body)?;
-    if sha256.len() != 64 || !sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(Problem::field("sha256", "is not 64 hexadecimal digits in small letters"));
-    }
+    let sha256 = approved(&body)?;
     let (_, task) = api.task(id.clone()).await?;
     seeded(&task)?;
     let relay = api.relay.clone().ok_or_else(|| {
@@ -114,6 +106,20 @@ async fn approve(State(api): State<Api>, Id(id): Id, _: NoQuery, Body(body): Bod
     let internal = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer of the relay was lost; ask again");
     let (task, _) = applying.await.map_err(internal)??;
     Ok(reply::json(StatusCode::OK, &task.apply))
+}
+
+/// Which patch a body approves: its digest becomes the name of a file.
+pub(crate) fn approved(body: &[u8]) -> Result<String, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Approval {
+        sha256: String,
+    }
+    let Approval { sha256 } = tasks::parse(body)?;
+    if sha256.len() != 64 || !sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(Problem::field("sha256", "is not 64 hexadecimal digits in small letters"));
+    }
+    Ok(sha256)
 }
 
 /// Write the worker's patch into the task's folder under its digest.

@@ -110,19 +110,21 @@ async fn cancel(State(tasks): State<Handle>, Id(id): Id, RawQuery(query): RawQue
 }
 
 async fn signal(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {
+    let entry = tasks.signal(id, number(&body)?).await?;
+    let task = entry.view.borrow().clone();
+    Ok(reply::json(StatusCode::OK, &task))
+}
+
+/// Which signal a body asks for.
+pub(crate) fn number(body: &[u8]) -> Result<i32, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Signal {
         signal: i32,
     }
-    let Signal { signal } = parse(&body)?;
+    let Signal { signal } = parse(body)?;
     // 64 is the largest of Linux (signal(7)).
-    if !(1..=64).contains(&signal) {
-        return Err(Problem::field("signal", "is a number from 1 to 64"));
-    }
-    let entry = tasks.signal(id, signal).await?;
-    let task = entry.view.borrow().clone();
-    Ok(reply::json(StatusCode::OK, &task))
+    if (1..=64).contains(&signal) { Ok(signal) } else { Err(Problem::field("signal", "is a number from 1 to 64")) }
 }
 
 async fn input(State(tasks): State<Handle>, Id(id): Id, _: NoQuery, Body(body): Body) -> Result<Response, Problem> {

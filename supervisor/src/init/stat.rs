@@ -12,7 +12,11 @@ pub(crate) struct Stat {
 
 /// `None` for a process that is gone. `proc` is `/proc`.
 pub(crate) fn read(proc: &Path, pid: i32) -> Option<Stat> {
-    let stat = std::fs::read(proc.join(pid.to_string()).join("stat")).ok()?;
+    parse(&std::fs::read(proc.join(pid.to_string()).join("stat")).ok()?)
+}
+
+/// The same of what was read.
+pub(crate) fn parse(stat: &[u8]) -> Option<Stat> {
     // The second field is the program's name in parentheses; it may hold parentheses and blanks of its own.
     let after = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
     let after = String::from_utf8_lossy(after);

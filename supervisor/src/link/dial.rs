@@ -38,12 +38,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_REFUSAL: usize = 4096;
 
 /// A connection on which WebSocket frames may follow.
-pub(super) type Connection = TokioIo<Upgraded>;
+pub(crate) type Connection = TokioIo<Upgraded>;
 
 /// Why there is none. The token and the peer's words are in none of them.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("the token file cannot be read")]
     Token(#[source] io::Error),
     #[error(transparent)]
@@ -78,7 +78,7 @@ impl DialError {
     }
 
     /// What it means for the next dial.
-    pub(super) fn why(&self) -> Why {
+    pub(crate) fn why(&self) -> Why {
         match self {
             DialError::Refused { reserved: Some(time), .. } => Why::Reserved(*time),
             DialError::Denied(_) => Why::Refused,
@@ -157,7 +157,8 @@ impl Drop for Driver {
     }
 }
 
-async fn handshake(
+/// That of WebSocket, and the gateway's answer to it.
+pub(crate) async fn handshake(
     stream: Box<dyn Stream>,
     gateway: &Address,
     token: Option<HeaderValue>,

@@ -13,7 +13,7 @@ const LIMIT: u64 = 64 * 1024;
 
 /// The file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// P, as a gateway told it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     window_ms: Option<u64>,
@@ -29,7 +29,7 @@ impl Kept {
         kept.unwrap_or_default()
     }
 
-    pub(super) fn window(&self) -> Option<Duration> {
+    pub(crate) fn window(&self) -> Option<Duration> {
         self.window_ms.map(Duration::from_millis)
     }
 

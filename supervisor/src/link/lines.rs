@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use protocol::session::Class;
-use serde_json::json;
 use tokio::sync::Notify;
+
+pub(crate) mod line;
+
+use line::{Line, Source};
 
 use super::feed::record;
 use crate::buffer::Handle;
 use crate::machine::Machine;
 
-/// A longer line goes in pieces.
-const LONGEST: usize = 16 * 1024;
 /// What a record costs beside its text.
 const OVERHEAD: u64 = 128;
 /// What is over the budget is declared after so long, where no line within the budget came before.
@@ -75,7 +76,8 @@ impl Lines {
 
     /// The lines of one stream; `task` is whose, where it is not the agent.
     pub fn of(&self, task: Option<&str>, stream: &'static str) -> Copier {
-        Copier { lines: self.clone(), task: task.map(str::to_owned), stream, partial: Vec::new(), dropping: false }
+        let source = Source { task: task.map(str::to_owned), stream };
+        Copier { lines: self.clone(), source, line: Line::default(), dropping: false }
     }
 
     /// Declare what was over the budget and has no numbers yet.
@@ -130,10 +132,8 @@ impl Meter {
 /// Copies the lines of one stream.
 pub struct Copier {
     lines: Lines,
-    task: Option<String>,
-    stream: &'static str,
-    /// The beginning of a line.
-    partial: Vec<u8>,
+    source: Source,
+    line: Line,
     /// The rest of this line is over the budget too.
     dropping: bool,
 }
@@ -161,65 +161,36 @@ impl Copier {
 
     /// Bytes up to the end of a line, or without one.
     fn piece(&mut self, piece: &[u8], meter: &mut Meter, buffer: &Handle, machine: &Machine) {
-        let ends = piece.last() == Some(&b'\n');
         if self.dropping {
             return self.skip(piece, meter);
         }
-        self.partial.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
-        while self.partial.len() > LONGEST {
-            let rest = self.partial.split_off(boundary(&self.partial));
-            let text = std::mem::replace(&mut self.partial, rest);
-            self.send(&text, true, meter, buffer, machine);
-        }
-        if ends {
-            let text = std::mem::take(&mut self.partial);
-            self.send(&text, false, meter, buffer, machine);
-        }
+        let Copier { line, source, .. } = self;
+        line.write(piece, |text, more| {
+            if !meter.take(text.len()) {
+                meter.dropped.0 += 1;
+                meter.dropped.1 += text.len() as u64;
+                return;
+            }
+            meter.declare(buffer);
+            let record = record(machine, "line".into(), source.body(text, more));
+            buffer.offer(Class::Logs, serde_json::to_vec(&record).unwrap_or_default());
+        });
     }
 
     /// All of it is over the budget: nothing of it is looked at but the ends of lines.
     fn skip(&mut self, bytes: &[u8], meter: &mut Meter) {
         let ends = memchr::memchr_iter(b'\n', bytes).count();
         meter.dropped.0 += ends as i64;
-        meter.dropped.1 += (self.partial.len() + bytes.len()) as u64;
-        self.partial = Vec::new();
+        meter.dropped.1 += (self.line.len() + bytes.len()) as u64;
+        self.line = Line::default();
         self.dropping = bytes.last() != Some(&b'\n');
     }
-
-    fn send(&self, text: &[u8], more: bool, meter: &mut Meter, buffer: &Handle, machine: &Machine) {
-        if !meter.take(text.len()) {
-            meter.dropped.0 += 1;
-            meter.dropped.1 += text.len() as u64;
-            return;
-        }
-        meter.declare(buffer);
-        let mut body = json!({
-            "source": if self.task.is_some() { "task" } else { "agent" },
-            "stream": self.stream,
-            "text": String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)),
-        });
-        for (name, holds) in [("cut", more), ("lossy", std::str::from_utf8(text).is_err())] {
-            if holds {
-                body[name] = true.into();
-            }
-        }
-        if let Some(task) = &self.task {
-            body["task_id"] = task.as_str().into();
-        }
-        buffer.offer(Class::Logs, serde_json::to_vec(&record(machine, "line".into(), body)).unwrap_or_default());
-    }
-}
-
-/// Where a line that is too long is cut: not inside a character.
-fn boundary(line: &[u8]) -> usize {
-    let continues = |byte: u8| byte & 0xC0 == 0x80;
-    (LONGEST - 3..=LONGEST).rev().find(|at| !continues(line[*at])).unwrap_or(LONGEST)
 }
 
 /// The stream has ended, perhaps inside a line.
 impl Drop for Copier {
     fn drop(&mut self) {
-        if self.dropping || !self.partial.is_empty() {
+        if self.dropping || self.line.len() > 0 {
             self.take(b"\n");
         }
     }

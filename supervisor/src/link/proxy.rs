@@ -15,8 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use peer::{Address, PeerError, Stream};
-use tokio::net::TcpStream;
+use peer::{Address, PeerError, Stream, address};
 use tokio::time::timeout;
 
 use super::dial::Driver;
@@ -45,7 +44,7 @@ impl fmt::Debug for Proxy {
 /// Why there is no tunnel. Nothing that the proxy said is in it but its status.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub(super) enum ProxyError {
+pub(crate) enum ProxyError {
     #[error("the proxy cannot be reached")]
     Unreachable(#[source] PeerError),
     #[error("the proxy wants another name and password: 407")]
@@ -86,11 +85,15 @@ impl Proxy {
     }
 
     /// A tunnel through the proxy, to which `stream` leads, to the gateway.
-    pub(super) async fn tunnel(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Stream>, ProxyError> {
+    pub(crate) async fn tunnel(
+        &self,
+        stream: impl Stream + 'static,
+        gateway: &Address,
+    ) -> Result<Box<dyn Stream>, ProxyError> {
         timeout(PATIENCE, self.connect(stream, gateway)).await.unwrap_or(Err(ProxyError::Timeout))
     }
 
-    async fn connect(&self, stream: TcpStream, gateway: &Address) -> Result<Box<dyn Stream>, ProxyError> {
+    async fn connect(&self, stream: impl Stream + 'static, gateway: &Address) -> Result<Box<dyn Stream>, ProxyError> {
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(16 * 1024).handshake::<_, Body>(TokioIo::new(stream)).await?;
         let driver = Driver::of(connection);
@@ -117,7 +120,7 @@ impl Proxy {
 }
 
 /// `http://[NAME:PASSWORD@]HOST[:PORT]`, the scheme may be missing. Nothing of it is repeated: it may have a password in it.
-fn parse(text: &str) -> Result<Proxy, String> {
+pub(crate) fn parse(text: &str) -> Result<Proxy, String> {
     let wrong = || "is not an HTTP proxy; write for instance http://proxy.example:3128".to_string();
     let full = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
     let uri: Uri = full.parse().map_err(|_| wrong())?;
@@ -130,7 +133,8 @@ fn parse(text: &str) -> Result<Proxy, String> {
     }
     let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')).map(|(user, _)| user);
     let credentials = user.map(credentials).transpose()?;
-    Ok(Proxy { host, port: uri.port_u16().unwrap_or(80), credentials })
+    let port = address::port(&uri).map_err(|_| wrong())?.unwrap_or(80);
+    Ok(Proxy { host, port, credentials })
 }
 
 /// As RFC 7617 has them.
@@ -145,7 +149,7 @@ fn credentials(user: &str) -> Result<HeaderValue, String> {
 
 /// Whether this list keeps `host` from the proxy: `*`, a domain with everything below it, an address, or a network
 /// (`10.0.0.0/8`). Items stand between commas or blanks.
-fn spares(list: &str, host: &str) -> bool {
+pub(crate) fn spares(list: &str, host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
     list.split([',', ' ', '\t']).filter(|item| !item.is_empty()).any(|item| match address {
@@ -186,7 +190,15 @@ mod tests {
         let header = |text| of(text).credentials.and_then(|v| v.to_str().map(str::to_owned).ok()).expect(text);
         assert_eq!(header("http://name:s%3Aecret%40@x"), format!("Basic {}", STANDARD.encode("name:s:ecret@")));
         assert_eq!(header("name@x"), format!("Basic {}", STANDARD.encode("name:")));
-        for bad in ["https://secret@x", "socks5://secret@x", "http://", "http://n:sec%ret@x", "http://secret@", "x y"] {
+        for bad in [
+            "https://secret@x",
+            "socks5://secret@x",
+            "http://",
+            "http://n:sec%ret@x",
+            "http://secret@",
+            "x y",
+            "x:99999",
+        ] {
             let problem = parse(bad).expect_err(bad);
             assert!(!problem.contains("secret"), "{problem}");
         }

@@ -15,14 +15,14 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// To at most this.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Nobody reserves a time later than this.
+/// Nobody reserves a time later than this, and no window is wider.
 const FURTHEST: Duration = Duration::from_secs(3600);
 /// Where no window is known, and for what somebody has to mend first.
 const JITTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Why there is no session now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// The supervisor starts, or a session was lost after this time.
     Lost(Duration),
     /// A dial failed.
@@ -35,7 +35,7 @@ pub(super) enum Why {
 
 /// What is remembered between two dials.
 #[derive(Debug)]
-pub(super) struct Reconnect {
+pub(crate) struct Reconnect {
     window: Option<Duration>,
     /// By how much the window has grown.
     growth: f64,
@@ -48,17 +48,18 @@ pub(super) struct Reconnect {
 }
 
 impl Reconnect {
-    pub(super) fn new(window: Option<Duration>) -> Reconnect {
+    pub(crate) fn new(window: Option<Duration>) -> Reconnect {
+        let window = window.map(|window| window.min(FURTHEST));
         Reconnect { window, growth: 1.0, waited: Duration::ZERO, jitter: JITTER.0, rest: Duration::ZERO }
     }
 
     /// The gateway says how wide the window is.
-    pub(super) fn learn(&mut self, window: Duration) {
-        self.window = Some(window);
+    pub(crate) fn learn(&mut self, window: Duration) {
+        self.window = Some(window.min(FURTHEST));
     }
 
     /// How long to wait before the next dial; `random` is from 0 to 1.
-    pub(super) fn wait(&mut self, why: Why, random: f64) -> Duration {
+    pub(crate) fn wait(&mut self, why: Why, random: f64) -> Duration {
         if matches!(why, Why::Lost(lasted) if lasted >= HEALTHY) {
             (self.growth, self.waited) = (1.0, Duration::ZERO);
             (self.jitter, self.rest) = (JITTER.0, Duration::ZERO);
@@ -146,6 +147,16 @@ mod tests {
         assert!(waits[..2000].iter().all(|wait| *wait == SHORTEST));
         assert!(waits.is_sorted());
         assert_eq!(waits.last(), Some(&LONGEST));
+    }
+
+    #[test]
+    fn a_window_of_ages_does_not_keep_it_away_for_ages() {
+        let ages = Duration::from_millis(u64::MAX);
+        let mut reconnect = Reconnect::new(Some(ages));
+        for why in [Why::Lost(HEALTHY), Why::Failed, Why::Refused] {
+            reconnect.learn(ages);
+            assert!(reconnect.wait(why, 1.0) <= FURTHEST, "{why:?}");
+        }
     }
 
     #[test]

@@ -153,12 +153,15 @@ impl Relay {
 }
 
 /// `https`, or `http` to this machine: a token must not travel in the open.
-fn address(text: &str) -> Result<Uri, String> {
-    let uri: Uri = text.parse().map_err(|e| format!("`{text}` is not a URL: {e}"))?;
+pub(crate) fn address(text: &str) -> Result<Uri, String> {
+    // Not repeated: it may have a password in it.
+    let uri: Uri =
+        text.parse().map_err(|e| format!("is not a URL ({e}); write for instance https://relay.example/apply"))?;
     let host = uri.host().unwrap_or_default();
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("has a name or password in it; use SUPERVISOR_RELAY_TOKEN_FILE".into());
     }
+    peer::address::port(&uri).map_err(|error| format!("`{text}` {error}"))?;
     let loopback = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") if !host.is_empty() => Ok(uri),
@@ -172,7 +175,11 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-async fn exchange(stream: Box<dyn Stream>, request: Request<Body>) -> Result<(StatusCode, String), hyper::Error> {
+/// Its answer: status, and the beginning of its words.
+pub(crate) async fn exchange(
+    stream: Box<dyn Stream>,
+    request: Request<Body>,
+) -> Result<(StatusCode, String), hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
@@ -186,7 +193,7 @@ async fn exchange(stream: Box<dyn Stream>, request: Request<Body>) -> Result<(St
 
 /// Success is success. A clear no is a no, and so is a redirect, which is not followed. The rest says nothing about
 /// what was done.
-fn state(status: StatusCode) -> ApplyState {
+pub(crate) fn state(status: StatusCode) -> ApplyState {
     match status.as_u16() {
         200..=299 => ApplyState::Applied,
         408 | 425 | 429 => ApplyState::Unknown,
@@ -213,10 +220,18 @@ mod tests {
             "http://user:secret@127.0.0.1/",
             "ftp://127.0.0.1/",
             "127.0.0.1:80",
+            "https://relay.example:99999/",
             "/apply",
             "",
         ] {
             assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_broken_address_is_not_repeated() {
+        for bad in ["https://ann:s3cret@relay example/", "https://ann:s3cret@relay.example/"] {
+            assert!(!address(bad).expect_err(bad).contains("s3cret"), "{bad}");
         }
     }
 

@@ -8,8 +8,8 @@ use kube::client::Body;
 use kube::core::{Request, Status};
 use kube::{Resource, ResourceExt};
 
-use super::stage::cut;
 use super::{Kubernetes, Template, delivery, pod};
+use crate::backend::words::cut;
 use crate::backend::{BackendError, Spec};
 
 mod trial;

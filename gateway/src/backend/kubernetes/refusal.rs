@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use kube::core::Status;
 
-use super::stage::cut;
 use crate::backend::BackendError;
+use crate::backend::words::cut;
 
 /// What was refused.
 #[derive(Clone, Debug)]

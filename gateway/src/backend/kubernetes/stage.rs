@@ -8,9 +8,7 @@ use k8s_openapi::api::core::v1::{
 use serde_json::Value;
 
 use crate::backend::State;
-
-/// Longer words of others are cut.
-const WORDS: usize = 600;
+use crate::backend::words::cut;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub struct Limits {
 
 /// What a Pod is doing; what follows from it depends on the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// No node takes it, since then (Unix milliseconds).
     Unschedulable { since_ms: i64, reason: String },
     /// It has not been ready yet.
@@ -40,7 +38,7 @@ pub(super) enum Stage {
 
 impl Stage {
     /// At this time.
-    pub(super) fn state(&self, now_ms: i64, limits: Limits) -> State {
+    pub(crate) fn state(&self, now_ms: i64, limits: Limits) -> State {
         let over =
             |since_ms: i64, limit: Duration| now_ms - since_ms >= i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         let failed = |reason: String| State::Failed { code: None, reason };
@@ -66,7 +64,7 @@ impl Stage {
 }
 
 /// Of a Pod whose agent's container has this name.
-pub(super) fn stage(pod: &Pod, agent: &str) -> Stage {
+pub(crate) fn stage(pod: &Pod, agent: &str) -> Stage {
     if pod.metadata.deletion_timestamp.is_some() {
         return Stage::Ending;
     }
@@ -146,7 +144,7 @@ fn code(container: &ContainerStatus) -> Option<i32> {
 /// Why a container does not start and will not by itself, or only if somebody mends what it names.
 fn stuck(container: &ContainerStatus) -> Option<String> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let (name, image) = (&container.name, &container.image);
+    let (name, image) = (cut(&container.name), cut(&container.image));
     let told = cut(waiting.message.as_deref().unwrap_or("nothing more is told"));
     let reason = waiting.reason.as_deref()?;
     Some(match reason {
@@ -187,7 +185,7 @@ fn waiting(container: &ContainerStatus) -> Option<String> {
         return None;
     }
     let message = waiting.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
-    Some(format!("container {}: {reason}{message}", container.name))
+    Some(cut(&format!("container {}: {reason}{message}", container.name)))
 }
 
 fn terminated_words(terminated: &ContainerStateTerminated) -> String {
@@ -200,32 +198,6 @@ fn terminated_words(terminated: &ContainerStateTerminated) -> String {
         None if message.is_empty() => how,
         None => format!("{how}: {message}"),
     }
-}
-
-/// One line, and no longer than people read.
-pub(super) fn cut(text: &str) -> String {
-    let line = line(text);
-    match line.char_indices().nth(WORDS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
-/// The same of its end.
-pub(super) fn cut_to_end(text: &str) -> String {
-    let line = line(text);
-    match line.char_indices().rev().nth(WORDS) {
-        Some((before, letter)) => format!("…{}", &line[before + letter.len_utf8()..]),
-        None => line,
-    }
-}
-
-/// Whatever a program wrote, without what a terminal would obey.
-fn line(text: &str) -> String {
-    text.split(|letter: char| letter.is_whitespace() || letter.is_control())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 #[cfg(test)]
@@ -295,6 +267,14 @@ mod tests {
     }
 
     #[test]
+    fn names_and_images_do_not_steer_a_terminal() {
+        let container = json!({ "name": "sandbox", "image": "x\u{1b}[2J", "imageID": "", "ready": false, "restartCount": 0,
+                                "state": { "waiting": { "reason": "InvalidImageName" } } });
+        let state = at(json!({ "phase": "Pending", "containerStatuses": [container] }), 0);
+        assert!(!reason(&state).contains(char::is_control) && reason(&state).contains("x [2J"), "{state:?}");
+    }
+
+    #[test]
     fn how_a_pod_ended_is_told_with_its_last_words() {
         let ended = |phase: &str, code: i32| {
             let terminated =
@@ -326,12 +306,5 @@ mod tests {
         let pod: Pod = serde_json::from_value(pod).expect("a Pod");
         let state = stage(&pod, "sandbox").state(0, LIMITS);
         assert_eq!(state, State::Failed { code: Some(3), reason: "container install: Error, exit code 3".into() });
-    }
-
-    #[test]
-    fn long_words_are_cut_between_letters() {
-        assert_eq!(cut(&"ä".repeat(WORDS + 1)).chars().count(), WORDS + 1);
-        assert_eq!(cut_to_end(&format!("{}b", "ä".repeat(WORDS))), format!("…{}b", "ä".repeat(WORDS - 1)));
-        assert_eq!((cut("a\n\u{1b}[b\0"), cut_to_end("a b")), ("a [b".into(), "a b".into()));
     }
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, LogParams};
 
 use super::Kubernetes;
-use super::stage::{cut, cut_to_end};
+use crate::backend::words::{cut, cut_to_end};
 
 /// Events that are looked at.
 const EVENTS: u32 = 50;

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Config;
+use crate::backend::words::cut;
 
 /// The last words that are told of a log.
 const LAST_WORDS: i64 = 4096;
@@ -134,11 +135,14 @@ pub(super) fn last_words(log: &Path) -> String {
         file.read_to_end(&mut bytes)?;
         io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let text = read().unwrap_or_default();
+    told(&read().unwrap_or_default())
+}
+
+/// What the end of a log tells of that. Anybody in the sandbox may have written the line.
+pub(crate) fn told(text: &str) -> String {
     let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let message = value["message"].as_str().map(str::to_string);
-    message.unwrap_or_else(|| line.trim_start_matches("supervisor: ").into())
+    cut(value["message"].as_str().unwrap_or_else(|| line.trim_start_matches("supervisor: ")))
 }
 
 #[cfg(test)]
@@ -167,5 +171,7 @@ mod tests {
         assert_eq!(last_words(&log), "the workspace is missing");
         std::fs::write(&log, "{\"level\":\"ERROR\",\"message\":\"no\"}\n\n").expect("our own file");
         assert_eq!(last_words(&log), "no");
+        std::fs::write(&log, "\x1b[2J\x07gone\n").expect("our own file");
+        assert_eq!(last_words(&log), "[2J gone", "they do not steer a terminal");
     }
 }

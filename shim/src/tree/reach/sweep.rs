@@ -16,9 +16,9 @@ use crate::kernel;
 
 /// A process as `/proc/PID/stat` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
+pub(crate) struct Process {
     pid: i32,
-    parent: i32,
+    pub(crate) parent: i32,
     state: u8,
     /// Clock ticks since boot: with the pid, this means one process for ever.
     started: u64,
@@ -80,7 +80,7 @@ fn read(pid: i32) -> Option<Process> {
 }
 
 /// The name (in brackets) may contain anything, brackets and spaces too: what counts begins behind the last one.
-fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
+pub(crate) fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
     let mut fields = fields.split_ascii_whitespace();

@@ -11,10 +11,11 @@ use kube::api::{Api, DeleteParams, LogParams, PostParams, WatchParams};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::stage::{Stage, cut, stage};
+use super::super::stage::{Stage, stage};
 use super::super::{Kubernetes, Template, absent, names, pod};
 use super::Finding;
 use crate::backend::BackendError;
+use crate::backend::words::cut;
 
 /// The label of such a Pod: none of a sandbox's, so that it is taken for none.
 const LABEL: &str = "openhive.io/preflight";
@@ -148,7 +149,7 @@ impl Kubernetes {
         let answer = log.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap_or_default();
         if answer["ok"] == true {
             let facts = &answer["facts"];
-            let kernel = facts["kernel"].as_str().unwrap_or("unknown");
+            let kernel = cut(facts["kernel"].as_str().unwrap_or("unknown"));
             let guarantees = answer["guarantees"].as_array().map_or(0, Vec::len);
             return Trial::Works(format!(
                 "Pod {name} has run the supervisor: {guarantees} guarantees tried, kernel {kernel}, Landlock ABI {}",
@@ -157,7 +158,7 @@ impl Kubernetes {
         }
         let told = [answer["failure"].as_str().map(str::to_owned), Some(answer["mistakes"].to_string())];
         let told: Vec<String> = told.into_iter().flatten().filter(|text| text != "null" && text != "[]").collect();
-        let told = if told.is_empty() { cut(reason) } else { told.join("; ") };
+        let told = cut(&if told.is_empty() { reason.to_owned() } else { told.join("; ") });
         Trial::Refuted(format!("Pod {name} ended with exit code {}: {told}", code.unwrap_or(-1)))
     }
 
