@@ -307,6 +307,8 @@ impl<D: Disk> Buffer<D> {
     /// Make durable what is written of that class. After an error it is due again.
     pub fn sync(&mut self, class: Class) -> Result<(), BufferError> {
         let lane = &mut self.lanes[class as usize];
+        // First what is written: a gap that cannot be keeps no record from the disk.
+        lane.sync_active(&mut self.ground);
         lane.settle(&mut self.ground)?;
         lane.sync(&mut self.ground)
     }

@@ -35,7 +35,7 @@ pub trait StandIn: Send + Sync {
     fn until(&self, boot: Duration) -> Later<()>;
     /// A number from 0 to 1.
     fn random(&self) -> f64;
-    /// Comes when a disk has done what it is asked for next.
+    /// Comes when the disk has its time for a part of what it is asked: once before that is done, and once behind it.
     fn disk(&self) -> Later<()>;
     /// A connection with that host.
     fn connect(&self, host: &str, port: u16) -> Later<Result<Box<dyn Stream>, PeerError>>;
@@ -110,7 +110,7 @@ impl Machine {
         }
     }
 
-    /// Do what may block on a disk: not on the event loop. In a simulation it is done in place, when the disk's time is over.
+    /// Do what may block on a disk: not on the event loop. In a simulation it is done in place, between two times of the disk.
     pub(crate) async fn block<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -118,7 +118,9 @@ impl Machine {
         match &self.0 {
             Some(machine) => {
                 machine.disk().await;
-                Ok(work())
+                let done = work();
+                machine.disk().await;
+                Ok(done)
             }
             None => spawn_blocking(work).await,
         }

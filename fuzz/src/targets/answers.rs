@@ -44,7 +44,6 @@ async fn gateway(answer: &[u8]) {
     let token = HeaderValue::try_from(format!("Bearer {SECRET}")).expect("visible");
     match untrusted::dial(Peer::of_http(answer), &GATEWAY, token).await {
         Ok(stream) => {
-            eprintln!("REACHED dial");
             assert!(contains(answer, PROOF), "a session with somebody who has not read the key");
             hold_rest(stream, answer).await;
         }
@@ -58,7 +57,6 @@ async fn gateway(answer: &[u8]) {
 async fn proxy(answer: &[u8]) {
     match untrusted::tunnel(Peer::of_http(answer), &format!("http://ann:{SECRET}@proxy.example"), &GATEWAY).await {
         Ok(stream) => {
-            eprintln!("REACHED tunnel");
             assert!(says_success(answer), "a tunnel that the proxy has not made");
             hold_rest(stream, answer).await;
         }
@@ -68,7 +66,6 @@ async fn proxy(answer: &[u8]) {
 
 async fn relay(answer: &[u8]) {
     let Some((state, words)) = untrusted::relay(Peer::of_http(answer)).await else { return };
-    eprintln!("REACHED relay {state:?}");
     hold_tame(&words);
     assert!(words.chars().count() <= WORDS);
     assert!(state != ApplyState::Applied || says_success(answer), "a patch that the relay has not applied");
@@ -91,7 +88,6 @@ async fn hold_rest(mut stream: Box<dyn Stream>, answer: &[u8]) {
 }
 
 fn hold_silent(said: &str) {
-    eprintln!("REACHED said {said}");
     hold_tame(said);
     assert!(!said.contains(SECRET), "it is told: {said}");
 }

@@ -30,7 +30,6 @@ fn sandbox(body: &[u8]) {
     let asked: Value = serde_json::from_slice(body).expect("an object");
     assert!(matches!(asked["resources"], Value::Null | Value::Object(_)), "fields without names");
     assert!(asked["tolerations"].as_array().into_iter().flatten().all(Value::is_object), "fields without names");
-    eprintln!("REACHED sandbox");
     assert!(is_name(&id), "it becomes a part of paths and of the names of objects");
     // What is kept of it is compared as text, so that whoever asks for the same gets the same sandbox.
     let mut kept = serde_json::to_value(&spec).expect("JSON");
@@ -45,7 +44,6 @@ fn sandbox(body: &[u8]) {
 fn command(body: &[u8]) {
     let Some((verb, text)) = untrusted::command(body) else { return };
     assert!(body.trim_ascii_start().starts_with(b"{"), "fields without names");
-    eprintln!("REACHED command");
     assert!(is_name(&verb));
     let body = serde_json::from_str(&text).expect("what is kept is told");
     let command = Command { n: 1, after: None, verb, body };
@@ -62,7 +60,6 @@ fn queries(text: &str) {
         assert!(page.after >= 0 && (1..=1000).contains(&page.limit));
     }
     if let Some(limit) = untrusted::list(text) {
-        eprintln!("REACHED list");
         assert!((1..=1000).contains(&limit));
     }
 }
@@ -71,7 +68,6 @@ fn path(text: &str) {
     // As the router lets it through.
     let Some(uri) = text.parse::<Uri>().ok().filter(|uri| uri.path().starts_with("/v1/sandboxes/a/")) else { return };
     let inner = untrusted::inner(&uri, ID).expect("its id is written as it is");
-    eprintln!("REACHED path");
     assert!(inner.authority().is_none(), "another server than the sandbox");
     let asked = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     assert!(asked.ends_with(inner.path_and_query().map_or("", |path| path.as_str())), "a path that was not asked for");

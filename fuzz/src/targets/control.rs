@@ -80,7 +80,6 @@ fn written<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(messag
 /// What holds before the shim starts anything, on three nodes: that has nothing, that has something, that has everything.
 fn obeyed(policy: &Policy, how: u8) {
     if Execution::new(&policy.program).is_ok() {
-        eprintln!("REACHED execution");
         let Program { path, argv, env, .. } = &policy.program;
         assert!(Path::new(path).is_absolute() && !argv.is_empty());
         let mut words = argv.iter().chain(env).chain([path]);

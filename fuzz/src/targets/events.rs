@@ -35,7 +35,6 @@ fn output(data: &[u8], piece: usize) {
             Piece::Bytes(bytes) => next += bytes.len() as u64,
             Piece::Cut { from, to } => {
                 assert!(*from == next && to >= from, "a hole, or bytes twice");
-                eprintln!("REACHED cut");
                 next = *to;
             }
             Piece::Lost(_) => panic!("only a refusal says so"),
@@ -48,11 +47,9 @@ fn output(data: &[u8], piece: usize) {
 
 fn attached(bytes: &[u8]) {
     let (heard, why) = at_once(untrusted::attached(Peer::new(bytes)));
-    eprintln!("REACHED attached {why}");
     hold_tame(&why);
     let mut before = None;
     for (what, places) in heard {
-        eprintln!("REACHED heard {what:?}");
         match what {
             Heard::Bytes(..) | Heard::Exited(_) => {}
             Heard::Cut(cut) => assert!(cut.from <= cut.to && places[cut.stream as usize] == cut.to),

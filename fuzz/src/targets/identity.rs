@@ -70,7 +70,6 @@ fn run(data: &[u8]) {
     if let Some(theirs) = Keys::read(&discovery(), text)
         && theirs.owner(token, AUDIENCE).is_some()
     {
-        eprintln!("REACHED theirs");
         let set: Value = serde_json::from_str(text).expect("a set of keys");
         let ours = |key: &Value| key["x"] == X && key["y"] == Y;
         assert!(set["keys"].as_array().is_some_and(|keys| keys.iter().any(ours)), "signed by a key that is not there");
@@ -78,7 +77,6 @@ fn run(data: &[u8]) {
     Keys::read(text, r#"{"keys":[]}"#);
     if let Some(Owner { namespace, .. }) = untrusted::reviewed(text, AUDIENCE) {
         let status: Value = serde_json::from_str(text).expect("a status");
-        eprintln!("REACHED review");
         assert_eq!(status["authenticated"], true);
         assert!(!namespace.contains(':'));
     }
@@ -86,7 +84,6 @@ fn run(data: &[u8]) {
     if text.starts_with('{')
         && let Some(owner) = keys.owner(&sign(pair, text), AUDIENCE)
     {
-        eprintln!("REACHED owner");
         hold(&owner, &serde_json::from_str(text).expect("claims"));
     }
 }

@@ -19,7 +19,6 @@ fn run(data: &[u8]) {
     for Told { bytes, more, body } in &told {
         rest = rest.strip_prefix(&bytes[..]).expect("what is told was written, once and in order");
         if *more {
-            eprintln!("REACHED more");
             assert!(bytes.len() > LONGEST_LINE - 4, "a line in pieces that is not too long");
         } else {
             rest = rest.strip_prefix(b"\n").expect("a line ends where it ended");

@@ -80,8 +80,8 @@ pub(crate) fn given(body: &[u8]) -> Result<(String, String), Problem> {
     Ok((given.verb, body.to_owned()))
 }
 
-/// What a sandbox cannot read, of too many levels or with a number that nobody can hold, must not be kept: it would be told as something
-/// else, or end each session that it is told in.
+/// What a sandbox cannot read, of too many levels or with a number like 1e999, must not be kept: it would be told without its body, or end
+/// each session that it is told in. (A whole number of more than 64 bits is told as the nearest that a double has; RFC 8259, 6.)
 fn could_be_told(verb: &str, body: &str) -> Result<(), String> {
     let body = serde_json::from_str(body).map_err(|error| error.to_string())?;
     let command = session::Command { n: 0, after: None, verb: verb.into(), body };

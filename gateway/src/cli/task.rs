@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use gateway::client::patience::{Patience, Turn};
-use gateway::client::{Client, printable, request, with_body};
+use gateway::client::{Client, ClientError, printable, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault, reason};
-use gateway::tokens::new_token;
+use gateway::tokens::{is_name, new_token};
 use protocol::policy::ExecutionClass;
 use protocol::task::{Create, Task};
 use serde_json::Value;
@@ -184,6 +184,10 @@ pub(crate) async fn start(
         client.ask::<Task>(request)
     };
     let task = progress::during("starting", patience.insist(ask)).await.map_err(fault)?;
+    // It becomes a part of paths and of what a person reads.
+    if !is_name(&task.task_id) {
+        return Err(fault(ClientError::Nonsense("the new task has no id")));
+    }
     let target = Target { client, sandbox, task: task.task_id.clone(), run: Some(task.runtime.backend_run_id.clone()) };
     if how.detach {
         match how.format {
@@ -229,7 +233,7 @@ fn chosen(matches: &ArgMatches) -> Option<String> {
 async fn which(client: &Client, chosen: Option<String>) -> Result<String, Fault> {
     let usage = |reason: String| Err(Fault { code: exit::USAGE, reason });
     if let Some(id) = chosen {
-        return match gateway::tokens::is_name(&id) {
+        return match is_name(&id) {
             true => Ok(id),
             false => usage(format!("`{id}` is no name of a sandbox; `gateway sandbox list` has them")),
         };

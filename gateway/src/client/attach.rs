@@ -103,7 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
 
     fn move_on(&mut self, stream: Stream, next: Option<u64>) -> Result<(), ClientError> {
         let cursor = &mut self.cursors[stream as usize];
-        *cursor = next.filter(|next| *next >= *cursor).ok_or_else(|| ClientError::broken("a stream goes back"))?;
+        *cursor = next
+            .filter(|next| *next >= *cursor)
+            .ok_or_else(|| ClientError::Nonsense("a stream of output goes back"))?;
         Ok(())
     }
 

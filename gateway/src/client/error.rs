@@ -26,6 +26,8 @@ pub enum ClientError {
     Tls { address: String, source: Box<TlsError> },
     #[error("the answer of {address} is none of a gateway's: {problem}")]
     Strange { address: String, problem: String },
+    #[error("what sandbox or gateway says is none of theirs: {0}")]
+    Nonsense(&'static str),
     #[error("the token file {path} cannot be read")]
     TokenFile { path: PathBuf, source: io::Error },
     #[error("the token file {path} cannot be used: {problem}")]
@@ -39,7 +41,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The way to the gateway is broken, or what came over it makes no sense.
+    /// The way to the gateway is broken.
     pub fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken(source.into())
     }
@@ -75,7 +77,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. } | ClientError::Silent { .. } | ClientError::Broken(_) => exit::UNAVAILABLE,
             ClientError::Tls { .. } | ClientError::TokenFile { .. } | ClientError::Token { .. } => exit::CONFIGURATION,
-            ClientError::Strange { .. } | ClientError::Forgotten { .. } => exit::INTERNAL,
+            ClientError::Strange { .. } | ClientError::Nonsense(_) | ClientError::Forgotten { .. } => exit::INTERNAL,
             ClientError::Refused(refusal) => match refusal.status.as_u16() {
                 401 | 403 => exit::CONFIGURATION,
                 429 | 507 => exit::TEMPORARY,

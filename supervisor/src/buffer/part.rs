@@ -17,8 +17,8 @@ use crate::exit::reason;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 
-/// A disk that refused is asked again after so long.
-const RETRY: Duration = Duration::from_secs(5);
+/// A disk that refused a sync is asked again after so long.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// Questions and offers that are taken at a time.
 const BATCH: usize = 64;
 /// Their records tell how something ended, so whoever appends one with `sync = always` waits for the disk.
@@ -54,8 +54,8 @@ struct Done {
     /// There may be something new to send.
     news: bool,
     records: Vec<Class>,
-    refused: Vec<Class>,
     synced: Vec<Class>,
+    unsynced: Vec<Class>,
     /// The first thing that the disk refused.
     trouble: Option<String>,
     closed: Option<Closing>,
@@ -92,7 +92,7 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
                 let _ = self.machine.block(move || self.buffer.close()).await;
                 return;
             };
-            let (mut buffer, always) = (self.buffer, self.sync_always);
+            let (mut buffer, always, begun) = (self.buffer, self.sync_always, Instant::now());
             let worked = self.machine.block(move || {
                 let done = work(&mut buffer, batch, always);
                 (buffer, done)
@@ -101,7 +101,7 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
             let Ok((buffer, done)) = worked.await else { return };
             self.buffer = buffer;
             self.tell(&done);
-            self.schedule(&done);
+            self.schedule(&done, begun);
             if let Some(Closing { reply, result }) = done.closed {
                 let _ = reply.send(result);
                 return;
@@ -142,18 +142,17 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
         Some(batch)
     }
 
-    /// Set the timers: half of each window, so that the disk's own time fits into the promise.
-    fn schedule(&mut self, done: &Done) {
-        let now = Instant::now();
+    /// Set the timers: half of each window, from when the batch was `begun`, so that the disk's own time fits into the promise.
+    fn schedule(&mut self, done: &Done, begun: Instant) {
         for class in Class::ALL {
             let due = &mut self.due[class as usize];
             *due = match self.buffer.next_sync(class) {
                 None => None,
-                Some(_) if done.refused.contains(&class) => Some(now + RETRY),
+                Some(_) if done.unsynced.contains(&class) => Some(Instant::now() + RETRY),
                 // Whatever is due now is new.
-                Some(window) if done.synced.contains(&class) => Some(now + window / 2),
+                Some(window) if done.synced.contains(&class) => Some(begun + window / 2),
                 // What became due meanwhile stays so: nobody has done it.
-                Some(window) => Some(due.unwrap_or(now + window / 2)),
+                Some(window) => Some(due.unwrap_or(begun + window / 2)),
             };
         }
     }
@@ -236,7 +235,10 @@ fn work<D: Disk>(buffer: &mut Buffer<D>, batch: Batch, always: bool) -> Done {
     for class in due {
         match buffer.sync(class) {
             Ok(()) => done.synced.push(class),
-            Err(error) => done.refused(class, &error),
+            Err(error) => {
+                done.unsynced.push(class);
+                done.refused(&error);
+            }
         }
     }
     for (class, reply, seq) in waiting {
@@ -262,7 +264,7 @@ impl Done {
         self.news = true;
         match answer {
             Ok(_) => self.records.push(class),
-            Err(error) => self.refused(class, error),
+            Err(error) => self.refused(error),
         }
     }
 
@@ -271,8 +273,7 @@ impl Done {
         self.news = true;
     }
 
-    fn refused(&mut self, class: Class, error: &BufferError) {
-        self.refused.push(class);
+    fn refused(&mut self, error: &BufferError) {
         self.trouble.get_or_insert_with(|| reason(error));
     }
 }

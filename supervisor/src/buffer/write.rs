@@ -98,7 +98,7 @@ impl<F: Blocks> Lane<F> {
         active.write(segment, frame).map_err(|source| segment.failed("written", source))
     }
 
-    fn sync_active<D: Disk<File = F>>(&mut self, ground: &mut Ground<D>) {
+    pub(super) fn sync_active<D: Disk<File = F>>(&mut self, ground: &mut Ground<D>) {
         let Some(active) = &mut self.active else { return };
         if active.unsynced.last().is_some_and(|frame| frame.last() > self.acked) {
             let result = active.file.sync();

@@ -154,20 +154,20 @@ impl Relay {
 
 /// `https`, or `http` to this machine: a token must not travel in the open.
 pub(crate) fn address(text: &str) -> Result<Uri, String> {
-    // Not repeated: it may have a password in it.
+    // Nothing of it is repeated: it may have a password in it, also behind a question mark.
     let uri: Uri =
         text.parse().map_err(|e| format!("is not a URL ({e}); write for instance https://relay.example/apply"))?;
     let host = uri.host().unwrap_or_default();
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("has a name or password in it; use SUPERVISOR_RELAY_TOKEN_FILE".into());
     }
-    peer::address::port(&uri).map_err(|error| format!("`{text}` {error}"))?;
+    peer::address::port(&uri).map_err(|error| error.to_string())?;
     let loopback = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") if !host.is_empty() => Ok(uri),
         Some("http") if loopback => Ok(uri),
-        Some("http") => Err(format!("`{text}` is http to another machine; use https, or a relay on 127.0.0.1")),
-        _ => Err(format!("`{text}` is neither https nor http; write for instance https://relay.example/apply")),
+        Some("http") => Err("is http to another machine; use https, or a relay on 127.0.0.1".into()),
+        _ => Err("is neither https nor http; write for instance https://relay.example/apply".into()),
     }
 }
 

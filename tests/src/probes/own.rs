@@ -43,7 +43,9 @@ pub(super) const PROBES: &[Probe] = &[
 
 fn core_limit(pid: Pid) -> Outcome {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+    let Some(line) = limits.lines().find(|line| line.starts_with("Max core file size")) else {
+        return Outcome::Untried("the limits cannot be read".into());
+    };
     effect(line.split_whitespace().nth(4).is_some_and(|soft| soft != "0"), "a core file allowed")
 }
 

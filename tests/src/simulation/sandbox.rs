@@ -199,16 +199,15 @@ impl Sandbox {
 
     /// As its Pod would: what cannot be read is tried again.
     async fn open(&self) -> Buffer<disk::Simulated> {
-        loop {
-            match Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]) {
-                Ok(opened) => return opened,
-                Err(error @ BufferError::File { .. }) => {
-                    self.trace.note(format_args!("{} cannot open its buffer: {error}", self.id));
-                    sleep(Duration::from_millis(1)).await;
-                }
-                Err(error) => panic!("any disk that can be read can be opened: {error}"),
-            }
+        let open = || Buffer::open(self.disk.clone(), BUFFER, [self.boot; 16]);
+        let mut opened = open();
+        for _ in 0..10 {
+            let Err(error @ BufferError::File { .. }) = &opened else { break };
+            self.trace.note(format_args!("{} cannot open its buffer: {error}", self.id));
+            sleep(Duration::from_millis(1)).await;
+            opened = open();
         }
+        opened.unwrap_or_else(|error| panic!("any disk that can be read can be opened: {error}"))
     }
 
     fn config(&self) -> link::Config {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, sy
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 use rustix::fs::{XattrFlags, setxattr};
@@ -34,10 +34,13 @@ pub(super) fn enter(scratch: &Path, programs: &Path, profile: Profile) -> Result
     be_careless().map_err(|e| format!("a runtime's mistakes: {e}"))
 }
 
-/// Core files of any size, and a descriptor that every program inherits: the one is what runtimes leave on, the other was a
+/// Core files of any size, where that may be, and a descriptor that every program inherits: the one is what runtimes leave on, the other was a
 /// way out of runc (CVE-2024-21626).
 fn be_careless() -> std::io::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY)?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    // Beyond the hard limit takes CAP_SYS_RESOURCE.
+    setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY)
+        .or_else(|_| setrlimit(Resource::RLIMIT_CORE, hard, hard))?;
     Ok(kernel::leak(File::open("/")?.into_raw_fd())?)
 }
 

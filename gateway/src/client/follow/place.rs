@@ -19,14 +19,14 @@ pub(crate) struct Place {
 impl Place {
     /// What an event says; `None` where that is nothing for a reader.
     pub(crate) fn take(&mut self, event: &Event) -> Result<Option<Piece>, ClientError> {
-        let next = || event.id.parse::<u64>().map_err(|_| ClientError::broken("an event has no cursor"));
+        let next = || event.id.parse::<u64>().map_err(|_| ClientError::Nonsense("an event has no cursor"));
         let from = self.cursor;
         match event.name.as_str() {
             "output" => {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(&event.data);
-                let bytes = bytes.map_err(|_| ClientError::broken("an event is not base64"))?;
+                let bytes = bytes.map_err(|_| ClientError::Nonsense("an event is not base64"))?;
                 if from.checked_add(bytes.len() as u64) != Some(next()?) {
-                    return Err(ClientError::broken("an event does not end where its bytes do"));
+                    return Err(ClientError::Nonsense("an event does not end where its bytes do"));
                 }
                 self.cursor = next()?;
                 Ok(Some(Piece::Bytes(bytes)))
@@ -34,7 +34,7 @@ impl Place {
             "cut" => {
                 let to = next()?;
                 if to < from {
-                    return Err(ClientError::broken("a cut ends before it begins"));
+                    return Err(ClientError::Nonsense("a cut ends before it begins"));
                 }
                 self.cursor = to;
                 Ok(Some(Piece::Cut { from, to }))

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use peer::{PeerError, Stream};
 
 use super::USUAL;
-use super::disk::Simulated;
+use super::disk::{Faults, Simulated};
+use crate::buffer::part::RETRY;
 use crate::buffer::{self, Buffer, Config, Handle, Piece, Reason, window};
 use crate::machine::{Later, Machine, StandIn};
 use crate::metrics::Metrics;
@@ -196,5 +197,24 @@ fn a_sync_that_becomes_due_while_the_disk_is_busy_is_not_put_off() {
         append().await;
         append().await;
         assert_eq!(disk.syncs() - of_a_new_file, 1);
+    });
+}
+
+/// A record that was refused put off the sync of those that were written, until a disk that refuses is asked again.
+#[test]
+fn a_record_that_was_refused_keeps_no_other_from_the_disk() {
+    event_loop().block_on(async {
+        let disk = Simulated::new(1, 4096);
+        let opened = Buffer::open(disk.clone(), USUAL, [1; 16]).expect("an empty disk");
+        let config = Config { limits: USUAL, sync_always: false };
+        let (handle, part) = buffer::new(opened, &config, Machine::default(), Arc::new(Metrics::default()));
+        tokio::spawn(part.run());
+        let append = async || handle.append(Class::Lifecycle, vec![b'x']).await;
+        append().await.expect("there is room");
+        let of_a_new_file = disk.syncs();
+        disk.break_with(Faults { writes: 1, ..Faults::default() });
+        append().await.expect_err("the disk refuses one write");
+        let synced = until("a sync", || disk.syncs() > of_a_new_file);
+        tokio::time::timeout(RETRY / 2, synced).await.expect("nothing waits for another try");
     });
 }

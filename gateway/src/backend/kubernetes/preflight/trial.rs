@@ -153,7 +153,7 @@ impl Kubernetes {
             let guarantees = answer["guarantees"].as_array().map_or(0, Vec::len);
             return Trial::Works(format!(
                 "Pod {name} has run the supervisor: {guarantees} guarantees tried, kernel {kernel}, Landlock ABI {}",
-                facts["landlock_abi"]
+                facts["landlock_abi"].as_u64().unwrap_or(0)
             ));
         }
         let told = [answer["failure"].as_str().map(str::to_owned), Some(answer["mistakes"].to_string())];
