@@ -94,18 +94,23 @@ fn a_gateway_on_this_machine_and_one_that_no_proxy_names_are_dialled_directly() 
     let (proxy, gateway) = (Proxy::new(), Gateway::new());
     let url = format!("http://{}", proxy.address());
     let usual = || linked(&gateway).env("http_proxy", &url).env("ALL_PROXY", &url);
-    let direct = usual().start();
-    gateway.accept();
-    drop(direct);
+    // Each connection outlives its supervisor, which would dial once more else, in the way of the next one.
+    let of_direct = {
+        let _direct = usual().start();
+        gateway.accept()
+    };
     // As an address that is not known to be this machine's.
     let elsewhere = format!("ws://[::ffff:127.0.0.1]:{}", gateway.address().port());
     let elsewhere = || usual().set("gateway-url", elsewhere.clone()).set("link-plain", "true");
-    let spared = elsewhere().env("NO_PROXY", "other.example, ::ffff:127.0.0.0/104").start();
-    gateway.accept();
-    drop(spared);
-    let without = elsewhere().env("SUPERVISOR_LINK_PROXY", "none").start();
-    gateway.accept();
-    drop(without);
+    let of_spared = {
+        let _spared = elsewhere().env("NO_PROXY", "other.example, ::ffff:127.0.0.0/104").start();
+        gateway.accept()
+    };
+    let of_without = {
+        let _without = elsewhere().env("SUPERVISOR_LINK_PROXY", "none").start();
+        gateway.accept()
+    };
+    drop((of_direct, of_spared, of_without));
     assert!(!proxy.is_asked());
     let through = elsewhere().start();
     assert!(proxy.asked().head.starts_with("CONNECT [::ffff:127.0.0.1]:"));

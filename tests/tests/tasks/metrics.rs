@@ -177,6 +177,8 @@ fn a_task_that_was_lost_is_counted_and_logged_by_the_supervisor_that_finds_it() 
         let name = format!("supervisor_task_{name}{{class=\"local\",state=\"lost\"}}");
         assert_eq!(second.metric(&name), Some(1.0), "{name}");
     }
+    // Its log is read by a thread of its own.
+    wait_until("a line of the task", || !lines(&second, "lost").is_empty());
     let lines = lines(&second, "lost");
     assert_eq!(lines.iter().map(|(state, _)| state.as_str()).collect::<Vec<_>>(), ["lost"]);
     assert!(lines[0].1["reason"].as_str().is_some_and(|reason| reason.contains("the supervisor ended")), "{lines:?}");
