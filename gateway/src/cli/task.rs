@@ -192,7 +192,7 @@ pub(crate) async fn start(
     if how.detach {
         match how.format {
             Format::Json => say_json(&task)?,
-            Format::Table => crate::say(&format!("{}\n", printable(&task.task_id)))?,
+            Format::Table => crate::say(&format!("{}\n", task.task_id))?,
         }
         return Ok(0);
     }

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peer::{PeerError, Stream};
 use protocol::session::Class;
 use tokio::task::JoinHandle;
-
-use peer::{PeerError, Stream};
 
 use super::USUAL;
 use super::disk::{Faults, Simulated};
@@ -33,6 +32,16 @@ fn start(folder: &Path, sync_always: bool, before: impl FnOnce(&Handle)) -> Runn
     let (handle, part) = buffer::new(opened, &config, Machine::default(), metrics.clone());
     before(&handle);
     Running { handle, metrics, part: tokio::spawn(part.run()), _state: state }
+}
+
+/// A new buffer on a disk whose syncs can be counted and whose faults can be chosen.
+fn on_simulated_disk(machine: Machine) -> (Simulated, Handle) {
+    let disk = Simulated::new(1, 4096);
+    let opened = Buffer::open(disk.clone(), USUAL, [1; 16]).expect("an empty disk");
+    let config = Config { limits: USUAL, sync_always: false };
+    let (handle, part) = buffer::new(opened, &config, machine, Arc::new(Metrics::default()));
+    tokio::spawn(part.run());
+    (disk, handle)
 }
 
 fn event_loop() -> tokio::runtime::Runtime {
@@ -184,12 +193,7 @@ impl StandIn for Busy {
 #[test]
 fn a_sync_that_becomes_due_while_the_disk_is_busy_is_not_put_off() {
     event_loop().block_on(async {
-        let disk = Simulated::new(1, 4096);
-        let opened = Buffer::open(disk.clone(), USUAL, [1; 16]).expect("an empty disk");
-        let config = Config { limits: USUAL, sync_always: false };
-        let machine = Machine::simulated(Arc::new(Busy));
-        let (handle, part) = buffer::new(opened, &config, machine, Arc::new(Metrics::default()));
-        tokio::spawn(part.run());
+        let (disk, handle) = on_simulated_disk(Machine::simulated(Arc::new(Busy)));
         let append = async || handle.append(Class::Lifecycle, vec![b'x']).await.expect("there is room");
         append().await;
         let of_a_new_file = disk.syncs();
@@ -204,11 +208,7 @@ fn a_sync_that_becomes_due_while_the_disk_is_busy_is_not_put_off() {
 #[test]
 fn a_record_that_was_refused_keeps_no_other_from_the_disk() {
     event_loop().block_on(async {
-        let disk = Simulated::new(1, 4096);
-        let opened = Buffer::open(disk.clone(), USUAL, [1; 16]).expect("an empty disk");
-        let config = Config { limits: USUAL, sync_always: false };
-        let (handle, part) = buffer::new(opened, &config, Machine::default(), Arc::new(Metrics::default()));
-        tokio::spawn(part.run());
+        let (disk, handle) = on_simulated_disk(Machine::default());
         let append = async || handle.append(Class::Lifecycle, vec![b'x']).await;
         append().await.expect("there is room");
         let of_a_new_file = disk.syncs();
