@@ -25,7 +25,7 @@ pub mod patience;
 pub mod results;
 
 pub use context::Context;
-pub use error::{ClientError, Refusal, printable};
+pub use error::{ClientError, Refusal};
 
 /// From the request to the head of its answer; the longest `wait` of a task fits.
 pub const HEAD: Duration = Duration::from_secs(90);

@@ -192,7 +192,7 @@ pub async fn output(pieces: Vec<Vec<u8>>) -> (Vec<follow::Piece>, Option<String>
 /// What comes over the WebSocket of one who is attached: each with the places behind it, and why no more of it.
 pub async fn attached(stream: impl AsyncRead + AsyncWrite + Unpin) -> (Vec<(Heard, [u64; 2])>, String) {
     let mut heard = Vec::new();
-    let mut attachment = match Attachment::over(stream).await {
+    let mut attachment = match Attachment::over(stream, None).await {
         Ok(attachment) => attachment,
         Err(error) => return (heard, reason(&error)),
     };

@@ -13,6 +13,7 @@
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`setting`]: how an operator writes the settings of a program.
 //! - [`task`]: the dev-task API's requests and answers.
+//! - [`terminal`]: words of others on their way to a person.
 //! - [`websocket`]: what both ends of a handshake compute.
 //! - [`zygote`]: how the supervisor orders a further shim from one that is there.
 
@@ -29,5 +30,6 @@ pub mod problem;
 pub mod session;
 pub mod setting;
 pub mod task;
+pub mod terminal;
 pub mod websocket;
 pub mod zygote;

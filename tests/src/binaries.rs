@@ -21,10 +21,11 @@ const KEPT: Duration = Duration::from_secs(6 * 3600);
 
 /// Test what `just dist` left, unless `CHAPERONE_BIN_DIR` names something else: numbers are of what is shipped.
 pub fn prefer_dist() {
+    const ALL: [&str; 3] = ["supervisor", "shim", "gateway"];
     let dist = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist"));
-    if std::env::var_os("CHAPERONE_BIN_DIR").is_none() && dist.join("supervisor").exists() {
+    if std::env::var_os("CHAPERONE_BIN_DIR").is_none() && ALL.iter().all(|name| dist.join(name).exists()) {
         let dist = dist.canonicalize().unwrap_or_else(|_| dist.into());
-        let _ = DIRECTORY.set(open_to_all(dist, &["supervisor", "shim", "gateway"]));
+        let _ = DIRECTORY.set(open_to_all(dist, &ALL));
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::bench::Line;
-use crate::binaries;
 use crate::wait::LONG;
+use crate::{binaries, interrupt};
 
 mod acts;
 pub mod agents;
@@ -214,6 +214,7 @@ impl<'p> Fleet<'p> {
     /// A moment, and now and then a line about how it stands.
     fn pause(&mut self) {
         std::thread::sleep(Duration::from_millis(50));
+        interrupt::check();
         if self.told.elapsed() >= PROGRESS {
             self.told = Instant::now();
             let (connected, begun, tasks) = (self.connected(), self.begun_sessions(), self.tasks());

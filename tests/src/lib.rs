@@ -43,6 +43,7 @@ pub mod fleet;
 pub mod front;
 pub mod gateway;
 pub mod http;
+pub mod interrupt;
 pub mod issuer;
 pub mod kernel;
 pub mod memory_disk;

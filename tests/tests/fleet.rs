@@ -1,10 +1,15 @@
 //! The fleet's own test: what `just fleet` shows of thousands, it shows of a few (001-23, 001-24).
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::bench::Line;
 use tests::fleet::{self, Plan, recording};
+use tests::wait::wait_until;
+use tests::{binaries, processes};
 
 #[test]
 fn a_small_fleet_is_held_outlives_its_gateway_and_loses_nothing() {
@@ -31,6 +36,26 @@ fn a_small_fleet_catches_up_after_an_outage_in_which_it_worked_on() {
 #[test]
 fn a_small_fleet_is_held_by_tls() {
     run(Plan { tls: true, ..small() });
+}
+
+#[test]
+fn a_fleet_that_is_stopped_takes_everything_with_it() {
+    // Built before anything is waited for.
+    (binaries::directory(), binaries::gateway());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+    command.args(["--links", "50", "--real", "2", "--hold", "600"]).stdout(Stdio::null());
+    let mut fleet = command.spawn().expect("our own program");
+    let pid = Pid::from_raw(fleet.id() as i32);
+    let named = |pids: &[Pid], wanted: &str| pids.iter().filter(|&&pid| processes::name(pid) == wanted).count();
+    let mut started = Vec::new();
+    wait_until("the agents of two real supervisors, and a process of simulated ones", || {
+        started = processes::descendants(pid);
+        named(&started, "sleep") == 2 && named(&started, "fleet") == 1
+    });
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    assert_eq!(fleet.wait().expect("our own child").code(), Some(128 + Signal::SIGTERM as i32));
+    let left: Vec<String> = started.into_iter().filter(|&pid| processes::alive(pid)).map(processes::name).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Words of others, before a person reads them: one line, not too long, and nothing that a terminal would obey.
 
+use protocol::terminal::printable;
+
 /// Longer ones are cut.
 const WORDS: usize = 600;
 
@@ -23,10 +25,7 @@ pub(crate) fn cut_to_end(text: &str) -> String {
 
 /// Whatever a program wrote, without what a terminal would obey.
 fn line(text: &str) -> String {
-    text.split(|letter: char| letter.is_whitespace() || letter.is_control())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    printable(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

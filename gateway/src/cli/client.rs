@@ -5,10 +5,11 @@ use std::io::Write;
 
 use clap::{Arg, ArgMatches, Command};
 use gateway::client::context::Left;
-use gateway::client::{Client, ClientError, Context, printable};
+use gateway::client::{Client, ClientError, Context};
 use gateway::config::{CLIENT, Reader};
 use gateway::exit::{self, Fault};
 use gateway::tokens::is_name;
+use protocol::terminal::{printable, printable_json};
 use serde::Serialize;
 
 /// For people or for programs.
@@ -78,10 +79,10 @@ pub(crate) fn name<'m>(matches: &'m ArgMatches, argument: &str) -> Result<&'m st
     Err(Fault { code: exit::USAGE, reason })
 }
 
-/// As JSON with line breaks.
+/// As JSON with line breaks, which a terminal may show: much of it a sandbox has said.
 pub(crate) fn say_json(value: &impl Serialize) -> Result<(), Fault> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Fault::new(exit::INTERNAL, &error))?;
-    crate::say(&format!("{text}\n"))
+    crate::say(&format!("{}\n", printable_json(&text)))
 }
 
 /// A line for the person, which is no part of any output.

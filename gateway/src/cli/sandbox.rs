@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use gateway::client::{Client, ClientError, HEAD, printable, request, with_body};
+use gateway::client::{Client, ClientError, HEAD, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault};
+use protocol::terminal::printable;
 use serde_json::{Map, Value, json};
 
 use super::client::{Format, block_on, client, fault, flags, format, name, say_json};

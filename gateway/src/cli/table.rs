@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gateway::client::printable;
+use protocol::terminal::printable;
 
 /// Columns as wide as their widest cell, two blanks between; the last one is not filled up. Nothing in a cell steers the terminal:
 /// much of it a sandbox has said.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use gateway::client::patience::{Patience, Turn};
-use gateway::client::{Client, ClientError, printable, request, with_body};
+use gateway::client::{Client, ClientError, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault, reason};
 use gateway::tokens::{is_name, new_token};
 use protocol::policy::ExecutionClass;
 use protocol::task::{Create, Task};
+use protocol::terminal::printable;
 use serde_json::Value;
 
 use super::client::{Format, block_on, client, fault, flags, format, name, note, say_json};

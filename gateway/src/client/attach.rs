@@ -6,12 +6,13 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use protocol::attach::{Ask, Attached, Cut, Exited, Refused, Stream, Told};
+use protocol::terminal::printable;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::{Client, ClientError, printable, request};
+use super::{Client, ClientError, request};
 use crate::tokens::new_token;
 
 /// A longer message is none of a supervisor's.
@@ -55,26 +56,28 @@ impl Attachment {
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).map_err(ClientError::broken)?);
         let mut response = client.send(request).await?;
-        Attachment::over(TokioIo::new(hyper::upgrade::on(&mut response).await.map_err(ClientError::broken)?)).await
+        let upgraded = hyper::upgrade::on(&mut response).await.map_err(ClientError::broken)?;
+        Attachment::over(TokioIo::new(upgraded), from).await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
-    /// Over a connection that has become a WebSocket.
-    pub(crate) async fn over(connection: S) -> Result<Attachment<S>, ClientError> {
+    /// Over a connection that has become a WebSocket, on which these bytes were asked for.
+    pub(crate) async fn over(connection: S, from: Option<[u64; 2]>) -> Result<Attachment<S>, ClientError> {
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let mut socket = WebSocketStream::from_raw_socket(connection, Role::Client, Some(config)).await;
-        match word(socket.next().await)? {
-            Some(Told::Attached(attached)) => {
-                let cursors = [attached.cursor, attached.stderr_cursor];
-                Ok(Attachment { socket, attached, cursors, stream: Stream::Stdout })
-            }
-            _ => Err(ClientError::broken("the first word of an attached task is another")),
+        let Some(Told::Attached(attached)) = word(socket.next().await)? else {
+            return Err(ClientError::Nonsense("the first word of an attached task is another"));
+        };
+        let cursors = [attached.cursor, attached.stderr_cursor];
+        if from.is_some_and(|from| from != cursors) {
+            return Err(ClientError::Nonsense("a stream of output begins elsewhere than was asked for"));
         }
+        Ok(Attachment { socket, attached, cursors, stream: Stream::Stdout })
     }
 
     /// What comes next. May be dropped and called again.
@@ -89,7 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
             match word(message)? {
                 Some(Told::Stream(stream)) => self.stream = stream,
                 Some(Told::Cut(cut)) => {
-                    self.move_on(cut.stream, (cut.from <= cut.to).then_some(cut.to))?;
+                    let begins = self.cursors[cut.stream as usize] == cut.from;
+                    self.move_on(cut.stream, begins.then_some(cut.to))?;
                     return Ok(Heard::Cut(cut));
                 }
                 Some(Told::Refused(Refused { what, why })) => {
@@ -105,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
         let cursor = &mut self.cursors[stream as usize];
         *cursor = next
             .filter(|next| *next >= *cursor)
-            .ok_or_else(|| ClientError::Nonsense("a stream of output goes back"))?;
+            .ok_or_else(|| ClientError::Nonsense("a stream of output goes back, or leaves bytes out"))?;
         Ok(())
     }
 
@@ -139,5 +143,38 @@ fn word(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>)
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(ClientError::broken(error)),
         None => Err(ClientError::broken("it ended without a goodbye")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One who asked for these bytes, and a sandbox that says this.
+    async fn told(from: [u64; 2], words: &[&str]) -> Result<Attachment<tokio::io::DuplexStream>, ClientError> {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let mut sandbox = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        for word in words {
+            sandbox.send(Message::text(*word)).await.expect("there is room");
+        }
+        Attachment::over(ours, Some(from)).await
+    }
+
+    const ATTACHED: &str =
+        r#"{"attached":{"cursor":3,"stderr_cursor":0,"terminal":null,"read_only":false,"state":"running"}}"#;
+
+    #[tokio::test]
+    async fn bytes_that_were_not_asked_for_are_nonsense_and_no_outage() {
+        for (from, first) in [([2, 0], ATTACHED), ([3, 1], ATTACHED), ([3, 0], r#"{"stream":"stderr"}"#), ([3, 0], "x")]
+        {
+            let error = told(from, &[first]).await.err().expect("another begin");
+            assert!(matches!(error, ClientError::Nonsense(_)), "{error:?}");
+        }
+        for (from, to) in [(2, 9), (4, 9), (3, 2)] {
+            let cut = format!(r#"{{"cut":{{"stream":"stdout","from":{from},"to":{to}}}}}"#);
+            let mut attachment = told([3, 0], &[ATTACHED, &cut]).await.expect("it begins as asked");
+            assert!(matches!(attachment.next().await, Err(ClientError::Nonsense(_))), "{cut}");
+            assert_eq!(attachment.cursors, [3, 0]);
+        }
     }
 }

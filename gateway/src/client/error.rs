@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use axum::http::StatusCode;
 use peer::tls::TlsError;
 use peer::{Address, PeerError};
+use protocol::terminal::printable;
 
 use super::Context;
 use crate::exit;
@@ -119,9 +120,4 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.detail)
     }
-}
-
-/// What a peer says goes to a terminal: without what would steer it.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

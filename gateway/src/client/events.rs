@@ -41,7 +41,7 @@ impl Events {
                 continue;
             }
             if self.buffer.len() > MAX_EVENT {
-                return Err(ClientError::broken("an event is too long"));
+                return Err(ClientError::Nonsense("an event is too long"));
             }
             match self.body.next().await {
                 Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),

@@ -13,6 +13,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use kube::Client;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::IdentityError;
@@ -103,8 +104,15 @@ impl Known {
             issuer: String,
         }
         let wrong = |_| IdentityError::Unusable("keys cannot be read");
+        // One of a kind that is not known leaves the others as they are (RFC 7517, 5).
+        #[derive(Deserialize)]
+        struct Published {
+            keys: Vec<Value>,
+        }
         let Discovery { issuer } = serde_json::from_str(discovery).map_err(wrong)?;
-        Ok(Known { issuer, keys: serde_json::from_str(keys).map_err(wrong)?, at: Instant::now() })
+        let Published { keys } = serde_json::from_str(keys).map_err(wrong)?;
+        let keys = keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
+        Ok(Known { issuer, keys: JwkSet { keys }, at: Instant::now() })
     }
 
     /// To whom a token with this header is bound; `None` where another issuer has made it.
@@ -146,4 +154,18 @@ async fn fetch(client: &Client) -> Result<Known, IdentityError> {
 async fn get(client: &Client, path: &str) -> Result<String, IdentityError> {
     let request = Request::get(path).body(Vec::new()).expect("a path of ours");
     client.request_text(request).await.map_err(IdentityError::away("did not tell its keys"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_a_kind_that_is_not_known_leaves_the_others_as_they_are() {
+        let published = r#"{ "keys": [
+            { "kty": "AKP", "kid": "new", "alg": "ML-DSA-44", "pub": "AQAB" },
+            { "kty": "RSA", "kid": "old", "alg": "RS256", "use": "sig", "n": "AQAB", "e": "AQAB" } ] }"#;
+        let known = Known::read(r#"{ "issuer": "https://cluster.example" }"#, published).expect("one key");
+        assert!(known.keys.find("old").is_some() && known.keys.find("new").is_none());
+    }
 }

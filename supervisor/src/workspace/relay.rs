@@ -18,6 +18,7 @@ use peer::Stream;
 use peer::names::Names;
 use peer::tls::{self, Tls};
 use protocol::task::{ApplyState, Task};
+use protocol::terminal::printable;
 use tokio::time::timeout;
 
 use crate::bearer;
@@ -187,8 +188,7 @@ pub(crate) async fn exchange(
     // The status is the answer; what cannot be read of the words is not told.
     let words = streaming::beginning(Body::new(response.into_body()), MAX_WORDS).await;
     driver.abort();
-    let words = String::from_utf8_lossy(&words).replace(|c: char| c.is_control(), " ");
-    Ok((status, words.trim().into()))
+    Ok((status, printable(&String::from_utf8_lossy(&words)).trim().into()))
 }
 
 /// Success is success. A clear no is a no, and so is a redirect, which is not followed. The rest says nothing about

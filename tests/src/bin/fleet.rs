@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tests::bench::Line;
 use tests::fleet::{self, Plan, agents, recording};
-use tests::{binaries, evidence};
+use tests::{binaries, evidence, interrupt};
 
 const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --add without the last two; or --tls without these and with one gateway";
 
@@ -30,7 +30,10 @@ fn main() -> ExitCode {
     };
     let program = std::env::current_exe().expect("/proc is mounted");
     let begun = evidence::begin();
-    let lines = fleet::run(&plan, &program);
+    let lines = match interrupt::run(|| fleet::run(&plan, &program)) {
+        Ok(lines) => lines,
+        Err(code) => return code,
+    };
     lines.iter().for_each(Line::print);
     let shown = evidence::shown("fleet", &lines);
     if begun.end(&lines) && shown { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,18 +1,22 @@
 //! One process of agents, as the one that started it sees it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
 
 use super::words::{Now, Order, Share, Word};
 use crate::tally::Produced;
+use crate::wait::LONG;
 
 /// It ends with this value.
 pub(super) struct Group {
     child: Child,
-    orders: ChildStdin,
+    /// It ends when this is closed.
+    orders: Option<ChildStdin>,
     heard: Arc<Mutex<Heard>>,
     listening: Option<JoinHandle<()>>,
 }
@@ -33,8 +37,10 @@ impl Group {
     pub(super) fn start(program: &Path, share: &Share) -> Group {
         let mut command = Command::new(program);
         command.arg("agents").arg(serde_json::to_string(share).expect("plain data"));
+        // Control-C is for the one that has started it.
+        command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("our own program");
-        let orders = child.stdin.take().expect("piped");
+        let orders = child.stdin.take();
         let words = BufReader::new(child.stdout.take().expect("piped"));
         let heard = Arc::<Mutex<Heard>>::default();
         let listener = heard.clone();
@@ -51,7 +57,8 @@ impl Group {
     #[track_caller]
     pub(super) fn order(&mut self, order: &Order) {
         let line = serde_json::to_string(order).expect("plain data");
-        writeln!(self.orders, "{line}").expect("a process of agents has ended");
+        let orders = self.orders.as_mut().expect("it has not been dropped");
+        writeln!(orders, "{line}").expect("a process of agents has ended");
     }
 
     /// What it has said so far.
@@ -70,6 +77,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        drop(self.orders.take());
+        // It removes what it has written.
+        let deadline = Instant::now() + LONG;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -120,6 +120,8 @@ impl Reals {
 impl Drop for Reals {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
+        // They would miss the supervisors that end with this.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

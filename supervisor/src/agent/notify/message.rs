@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::terminal::printable;
+
 /// One assignment of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -34,7 +36,7 @@ fn assignment(line: &[u8]) -> Option<Message> {
         (b"READY", "1") => Some(Message::Ready),
         (b"RELOADING", "1") => Some(Message::Reloading),
         (b"STOPPING", "1") => Some(Message::Stopping),
-        (b"STATUS", text) => Some(Message::Status(printable(text))),
+        (b"STATUS", text) => Some(Message::Status(status(text))),
         (b"WATCHDOG", "1") => Some(Message::Watchdog),
         (b"WATCHDOG", "trigger") => Some(Message::WatchdogTrigger),
         (b"WATCHDOG_USEC", text) => micros(text).map(Message::WatchdogEvery),
@@ -43,8 +45,8 @@ fn assignment(line: &[u8]) -> Option<Message> {
 }
 
 /// It goes into health bodies and logs, where a line or a terminal's escape would be the agent's to forge.
-fn printable(text: &str) -> String {
-    text.chars().take(256).map(|char| if char.is_control() { ' ' } else { char }).collect()
+fn status(text: &str) -> String {
+    printable(&text.chars().take(256).collect::<String>())
 }
 
 fn micros(text: &str) -> Option<Duration> {

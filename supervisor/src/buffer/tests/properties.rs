@@ -49,10 +49,10 @@ fn powerless() -> impl Strategy<Value = Step> {
 
 fn broken() -> impl Strategy<Value = Step> {
     let few = || prop_oneof![3 => Just(0u32), 1 => 1..4u32];
-    let faults = (few(), few(), few(), few());
+    let faults = (few(), few(), few(), few(), few());
     prop_oneof![
         16 => powerless(),
-        2 => faults.prop_map(|(writes, syncs, names, removals)| Step::Break(Faults { writes, syncs, names, removals, reads: 0 })),
+        2 => faults.prop_map(|(writes, syncs, names, removals, reads)| Step::Break(Faults { writes, syncs, names, removals, reads })),
         1 => Just(Step::Fill),
         1 => Just(Step::Room),
     ]

@@ -58,7 +58,9 @@ impl World {
     }
 
     pub(super) fn open(&mut self) {
-        let opened = Buffer::open(self.disk.clone(), self.limits, [self.boot; 16]);
+        let open = || Buffer::open(self.disk.clone(), self.limits, [self.boot; 16]);
+        // Where reads fail, the supervisor that cannot begin is started again.
+        let opened = (0..10).find_map(|_| open().ok());
         self.buffer = Some(opened.expect("any disk can be opened"));
     }
 
