@@ -44,7 +44,7 @@ fn contains(data: &[u8], part: &[u8]) -> bool {
 
 /// What a person is told who may have a terminal.
 fn hold_tame(text: &str) {
-    assert!(!text.contains(protocol::terminal::steers), "it could steer a terminal: {text:?}");
+    assert!(!text.contains(protocol::words::steers), "it could steer a terminal: {text:?}");
 }
 
 /// Of somebody who says everything at once, and goes.

@@ -10,6 +10,7 @@ use gateway::config::{self, Mistake, Reader, parse};
 use gateway::exit::{self, Fault};
 use gateway::logs;
 use gateway::store::migrate;
+use protocol::words::printable;
 
 mod cli;
 
@@ -44,7 +45,9 @@ fn end(result: Result<u8, Fault>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(fault) => {
-            let _ = writeln!(std::io::stderr(), "gateway: {}", fault.reason);
+            // Its lines are ours, and what stands in them may be a sandbox's.
+            let reason = fault.reason.lines().map(printable).collect::<Vec<_>>().join("\n");
+            let _ = writeln!(std::io::stderr(), "gateway: {reason}");
             ExitCode::from(fault.code)
         }
     }

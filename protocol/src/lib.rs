@@ -13,8 +13,8 @@
 //! - [`session`]: the frames between a supervisor and a gateway.
 //! - [`setting`]: how an operator writes the settings of a program.
 //! - [`task`]: the dev-task API's requests and answers.
-//! - [`terminal`]: words of others on their way to a person.
 //! - [`websocket`]: what both ends of a handshake compute.
+//! - [`words`]: words of others on their way to a person.
 //! - [`zygote`]: how the supervisor orders a further shim from one that is there.
 
 pub mod attach;
@@ -30,6 +30,6 @@ pub mod problem;
 pub mod session;
 pub mod setting;
 pub mod task;
-pub mod terminal;
 pub mod websocket;
+pub mod words;
 pub mod zygote;

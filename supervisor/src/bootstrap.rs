@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
+use protocol::words::steers;
 
 use directory::Missing;
 use place::Placed;
@@ -90,7 +91,7 @@ pub enum BootstrapError {
 
 /// Copies what is missing. A second run with the same source changes nothing.
 pub fn run(plan: &Plan) -> Result<Summary, BootstrapError> {
-    if plan.version.len() > 256 || plan.version.chars().any(char::is_control) {
+    if plan.version.len() > 256 || plan.version.contains(steers) {
         return Err(BootstrapError::Version);
     }
     let entries = source::list(&plan.source)?;

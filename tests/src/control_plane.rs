@@ -207,6 +207,16 @@ impl Gateway {
         body.lines().find_map(value).unwrap_or(0.0)
     }
 
+    /// A counter of `/metrics` over all of its labels; `None` where the gateway does not answer.
+    pub fn sum(&self, name: &str) -> Option<f64> {
+        let body = crate::http::get(self.address, "/metrics").ok()?.body;
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        };
+        Some(body.lines().filter_map(value).sum())
+    }
+
     /// All events of a sandbox.
     #[track_caller]
     pub fn events(&self, sandbox: &str) -> Vec<Value> {

@@ -67,6 +67,11 @@ impl Begun {
     ///
     /// Where it was asked for and cannot be kept.
     pub fn end(self, lines: &[Line]) -> bool {
+        self.keep(lines);
+        lines.iter().all(Line::kept)
+    }
+
+    fn keep(&self, lines: &[Line]) {
         if let Some(directory) = std::env::var_os(DIRECTORY).filter(|_| !lines.is_empty()) {
             let variable = |name| std::env::var(name).unwrap_or_default();
             let run = Run {
@@ -80,7 +85,15 @@ impl Begun {
             };
             keep(Path::new(&directory), &run);
         }
-        lines.iter().all(Line::kept)
+    }
+}
+
+impl Drop for Begun {
+    /// What a run before has shown does not stand for one that broke off.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep(&[Line::at_least("runs that came to their end", 1.0, 0.0, "runs")]);
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::interrupt;
+
 /// Long enough for anything on a busy machine; a test that gets here has failed.
 pub const LONG: Duration = Duration::from_secs(60);
 
@@ -27,6 +29,7 @@ pub fn within<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> O
         if Instant::now() >= deadline {
             return None;
         }
+        interrupt::check();
         std::thread::sleep(Duration::from_millis(5));
     }
 }

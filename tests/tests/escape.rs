@@ -1,12 +1,12 @@
-//! Every escape, tried three ways: where nothing confines it, it must work; under the supervisor it must not, in a
-//! `restricted` Pod and in a `baseline` one; and again where the supervisor is not PID 1.
+//! Every escape, tried in six places: where nothing confines it, it must work; under the supervisor it must not, as the agent and as a
+//! task in a `restricted` Pod and in a `baseline` one, and as the agent where the supervisor is not PID 1.
 //!
 //! `CHAPERONE_PROBE=state-` tries only those whose names contain that.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use tests::probes::trial::{confined, verdict};
+use tests::probes::trial::{self, Confined, verdict};
 use tests::probes::{self, Outcome};
 use tests::stage::{Pids, Profile, available, container_available};
 use tests::supervisor::Supervisor;
@@ -14,9 +14,9 @@ use tests::tasks::Api;
 use tests::torture::probes::{not_denied, number, without_control};
 use tests::{binaries, table};
 
-fn nothing_works(profile: Profile, pids: Pids) {
+fn nothing_works(profile: Profile, pids: Pids, confined: Confined) {
     if container_available() && available(pids, profile) {
-        table::none(&format!("escapes under {profile:?}, {pids:?}"), &not_denied(profile, pids));
+        table::none(&format!("escapes under {profile:?}, {pids:?}"), &not_denied(profile, pids, confined));
     }
 }
 
@@ -29,17 +29,27 @@ fn every_escape_works_where_nothing_confines_it() {
 
 #[test]
 fn no_escape_works_in_a_restricted_pod() {
-    nothing_works(Profile::Restricted, Pids::First);
+    nothing_works(Profile::Restricted, Pids::First, trial::agent);
 }
 
 #[test]
 fn no_escape_works_in_a_baseline_pod() {
-    nothing_works(Profile::Baseline, Pids::First);
+    nothing_works(Profile::Baseline, Pids::First, trial::agent);
 }
 
 #[test]
 fn no_escape_works_where_the_supervisor_is_not_pid_1() {
-    nothing_works(Profile::Restricted, Pids::Child);
+    nothing_works(Profile::Restricted, Pids::Child, trial::agent);
+}
+
+#[test]
+fn no_escape_works_for_a_task_in_a_restricted_pod() {
+    nothing_works(Profile::Restricted, Pids::First, trial::task);
+}
+
+#[test]
+fn no_escape_works_for_a_task_in_a_baseline_pod() {
+    nothing_works(Profile::Baseline, Pids::First, trial::task);
 }
 
 /// A guard taken away must turn probes red, or they prove nothing about it.
@@ -50,7 +60,7 @@ fn weakened(call: i64, must_escape: &[&str]) {
     table::each("probes that must turn red", must_escape, |name| {
         let probe = probes::find(name).unwrap_or_else(|| panic!("no probe {name}"));
         let builder = Supervisor::new().profile(Profile::Restricted).without(call).set("enforcement", "best-effort");
-        match confined(probe, builder, Pids::First) {
+        match trial::agent(probe, builder, Pids::First) {
             Outcome::Escaped(_) => None,
             other => Some(format!("{name}: {other}")),
         }

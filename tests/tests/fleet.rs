@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::bench::Line;
 use tests::fleet::{self, Plan, recording};
+use tests::probes::outsider;
 use tests::wait::wait_until;
 use tests::{binaries, processes};
 
@@ -41,7 +42,8 @@ fn a_small_fleet_is_held_by_tls() {
 #[test]
 fn a_fleet_that_is_stopped_takes_everything_with_it() {
     // Built before anything is waited for.
-    (binaries::directory(), binaries::gateway());
+    binaries::directory();
+    binaries::gateway();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
     command.args(["--links", "50", "--real", "2", "--hold", "600"]).stdout(Stdio::null());
     let mut fleet = command.spawn().expect("our own program");
@@ -54,7 +56,7 @@ fn a_fleet_that_is_stopped_takes_everything_with_it() {
     });
     kill(pid, Signal::SIGTERM).expect("it runs");
     assert_eq!(fleet.wait().expect("our own child").code(), Some(128 + Signal::SIGTERM as i32));
-    let left: Vec<String> = started.into_iter().filter(|&pid| processes::alive(pid)).map(processes::name).collect();
+    let left: Vec<String> = started.into_iter().filter(|&pid| !outsider::dies(pid)).map(processes::name).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

@@ -69,22 +69,24 @@ fn run(data: &[u8]) {
     assert_eq!(keys.owner(text, AUDIENCE), None, "nobody has signed it");
     if let Some(theirs) = Keys::read(&discovery(), text)
         && theirs.owner(token, AUDIENCE).is_some()
+        && let Ok(set) = serde_json::from_str::<Value>(text)
     {
-        let set: Value = serde_json::from_str(text).expect("a set of keys");
         let ours = |key: &Value| key["x"] == X && key["y"] == Y;
         assert!(set["keys"].as_array().is_some_and(|keys| keys.iter().any(ours)), "signed by a key that is not there");
     }
     Keys::read(text, r#"{"keys":[]}"#);
     if let Some(Owner { namespace, .. }) = untrusted::reviewed(text, AUDIENCE) {
-        let status: Value = serde_json::from_str(text).expect("a status");
-        assert_eq!(status["authenticated"], true);
+        let status = serde_json::from_str::<Value>(text);
+        assert!(status.is_err() || status.is_ok_and(|status| status["authenticated"] == true));
         assert!(!namespace.contains(':'));
     }
     // Signing is what takes time here, and what is no object has no claims.
     if text.starts_with('{')
         && let Some(owner) = keys.owner(&sign(pair, text), AUDIENCE)
+        // A number that no double has may stand in a claim that nobody reads.
+        && let Ok(claims) = serde_json::from_str(text)
     {
-        hold(&owner, &serde_json::from_str(text).expect("claims"));
+        hold(&owner, &claims);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Words of others, before a person reads them: one line, not too long, and nothing that a terminal would obey.
 
-use protocol::terminal::printable;
+use protocol::words::printable;
 
 /// Longer ones are cut.
 const WORDS: usize = 600;

@@ -9,7 +9,7 @@ use gateway::client::{Client, ClientError, Context};
 use gateway::config::{CLIENT, Reader};
 use gateway::exit::{self, Fault};
 use gateway::tokens::is_name;
-use protocol::terminal::{printable, printable_json};
+use protocol::words::{printable, printable_json};
 use serde::Serialize;
 
 /// For people or for programs.

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use gateway::client::{Client, ClientError, HEAD, request, with_body};
 use gateway::config::parse;
 use gateway::exit::{self, Fault};
-use protocol::terminal::printable;
+use protocol::words::printable;
 use serde_json::{Map, Value, json};
 
 use super::client::{Format, block_on, client, fault, flags, format, name, say_json};

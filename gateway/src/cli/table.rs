@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use protocol::terminal::printable;
+use protocol::words::printable;
 
 /// Columns as wide as their widest cell, two blanks between; the last one is not filled up. Nothing in a cell steers the terminal:
 /// much of it a sandbox has said.

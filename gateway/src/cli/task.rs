@@ -12,7 +12,7 @@ use gateway::exit::{self, Fault, reason};
 use gateway::tokens::{is_name, new_token};
 use protocol::policy::ExecutionClass;
 use protocol::task::{Create, Task};
-use protocol::terminal::printable;
+use protocol::words::printable;
 use serde_json::Value;
 
 use super::client::{Format, block_on, client, fault, flags, format, name, note, say_json};
@@ -240,7 +240,8 @@ async fn which(client: &Client, chosen: Option<String>) -> Result<String, Fault>
         };
     }
     let connected = sandbox::all(client, Some(&"connected".into())).await.map_err(fault)?;
-    let ids: Vec<&str> = connected.iter().filter_map(|sandbox| sandbox["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        connected.iter().filter_map(|sandbox| sandbox["id"].as_str()).filter(|id| is_name(id)).collect();
     match ids.as_slice() {
         [only] => Ok((*only).into()),
         [] => {

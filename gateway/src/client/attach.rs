@@ -6,11 +6,12 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use protocol::attach::{Ask, Attached, Cut, Exited, Refused, Stream, Told};
-use protocol::terminal::printable;
+use protocol::words::printable;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::{Client, ClientError, request};
 use crate::tokens::new_token;
@@ -132,8 +133,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Attachment<S> {
     }
 }
 
+/// Somebody speaks otherwise, and would another time too; an end without a goodbye is an outage.
+fn is_nonsense(error: &Error) -> bool {
+    let cut_off = matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake));
+    !cut_off && matches!(error, Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_))
+}
+
 /// A word in a message; `None` for what is none, or is of a later supervisor.
-fn word(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> Result<Option<Told>, ClientError> {
+fn word(message: Option<Result<Message, Error>>) -> Result<Option<Told>, ClientError> {
     match message {
         Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).ok()),
         Some(Ok(Message::Close(close))) => {
@@ -141,6 +148,7 @@ fn word(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>)
             Err(ClientError::broken(reason.unwrap_or_else(|| "the sandbox has closed it".into())))
         }
         Some(Ok(_)) => Ok(None),
+        Some(Err(error)) if is_nonsense(&error) => Err(ClientError::Nonsense("what comes is no WebSocket's")),
         Some(Err(error)) => Err(ClientError::broken(error)),
         None => Err(ClientError::broken("it ended without a goodbye")),
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use axum::http::StatusCode;
 use peer::tls::TlsError;
 use peer::{Address, PeerError};
-use protocol::terminal::printable;
+use protocol::words::printable;
 
 use super::Context;
 use crate::exit;

@@ -95,4 +95,11 @@ mod tests {
             assert_eq!(events.next().await.expect("whole"), None);
         }
     }
+
+    #[tokio::test]
+    async fn an_event_without_an_end_is_nonsense_and_no_outage() {
+        let pieces = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; MAX_EVENT / 4]));
+        let error = Events::new(Body::from_stream(pieces)).next().await.expect_err("it has no end");
+        assert!(matches!(error, ClientError::Nonsense(_)), "{error:?}");
+    }
 }

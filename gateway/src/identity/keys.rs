@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::Request;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use kube::Client;
 use serde::Deserialize;
@@ -111,7 +111,14 @@ impl Known {
         }
         let Discovery { issuer } = serde_json::from_str(discovery).map_err(wrong)?;
         let Published { keys } = serde_json::from_str(keys).map_err(wrong)?;
-        let keys = keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
+        let published = keys.len();
+        let keys: Vec<Jwk> = keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
+        if keys.len() < published {
+            tracing::warn!(published, known = keys.len(), "some of the cluster's keys are of a kind that is not known");
+        }
+        if keys.is_empty() && published > 0 {
+            return Err(IdentityError::Unusable("keys are all of a kind that is not known"));
+        }
         Ok(Known { issuer, keys: JwkSet { keys }, at: Instant::now() })
     }
 
@@ -162,10 +169,12 @@ mod tests {
 
     #[test]
     fn a_key_of_a_kind_that_is_not_known_leaves_the_others_as_they_are() {
-        let published = r#"{ "keys": [
-            { "kty": "AKP", "kid": "new", "alg": "ML-DSA-44", "pub": "AQAB" },
-            { "kty": "RSA", "kid": "old", "alg": "RS256", "use": "sig", "n": "AQAB", "e": "AQAB" } ] }"#;
-        let known = Known::read(r#"{ "issuer": "https://cluster.example" }"#, published).expect("one key");
+        let new = r#"{ "kty": "AKP", "kid": "new", "alg": "ML-DSA-44", "pub": "AQAB" }"#;
+        let old = r#"{ "kty": "RSA", "kid": "old", "alg": "RS256", "use": "sig", "n": "AQAB", "e": "AQAB" }"#;
+        let read = |keys: &str| Known::read(r#"{ "issuer": "https://cluster.example" }"#, keys);
+        let known = read(&format!(r#"{{ "keys": [{new}, {old}] }}"#)).expect("one key");
         assert!(known.keys.find("old").is_some() && known.keys.find("new").is_none());
+        // Those that were known stay known then.
+        assert!(read(&format!(r#"{{ "keys": [{new}] }}"#)).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! How a session ends.
 
 use protocol::session::close;
+use protocol::words::printable;
 
 use crate::store::StoreError;
 
@@ -30,7 +31,8 @@ impl End {
 
     /// Not a frame, or a frame where none of its kind may come.
     pub(super) fn malformed(reason: impl Into<String>) -> End {
-        End::close(close::MALFORMED, reason)
+        // It may quote what came.
+        End::close(close::MALFORMED, printable(&reason.into()))
     }
 
     /// The word in metrics.

@@ -18,7 +18,7 @@ use peer::Stream;
 use peer::names::Names;
 use peer::tls::{self, Tls};
 use protocol::task::{ApplyState, Task};
-use protocol::terminal::printable;
+use protocol::words::printable;
 use tokio::time::timeout;
 
 use crate::bearer;

@@ -28,7 +28,7 @@ const ALL: &[(&str, Measure)] = &[
     ("mutations", torture::mutations::measure),
     ("probes", |_| torture::probes::measure()),
     ("sweep", |_| torture::sweep::measure()),
-    ("cuts", |short| torture::simulation::measure_cuts(if short { 10_000 } else { 100_000 })),
+    ("cuts", |short| torture::simulation::measure_cuts(if short { 10_000 } else { 200_000 })),
     ("simulation", |short| torture::simulation::measure(if short { 2_000 } else { 100_000 })),
 ];
 

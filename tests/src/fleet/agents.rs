@@ -22,6 +22,9 @@ use crate::bench::now_ns;
 const SAY: Duration = Duration::from_millis(200);
 /// The gateway has everything within this, or never.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What becomes of a dial where no session does.
+const NOT_CONNECTED: [&str; 10] =
+    ["token", "name", "connect", "tls", "proxy", "broken", "denied", "refused", "answer", "timeout"];
 /// Threads that wait for the disk.
 const DISK: usize = 4;
 
@@ -119,9 +122,10 @@ impl Fleet {
     }
 
     fn say(&self) {
-        let begun = self.metrics.link_dials.get_or_create(&vec![("outcome", "connected".into())]).get();
+        let dials = |outcome: &str| self.metrics.link_dials.get_or_create(&vec![("outcome", outcome.into())]).get();
         self.seen.change(|now| {
-            now.begun = begun;
+            now.begun = dials("connected");
+            now.failed = NOT_CONNECTED.into_iter().map(dials).sum();
             now.beats = self.metrics.link_beats.get();
             say(&Word::Now(now.clone()));
             now.returns.clear();

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use super::probes::Probes;
+use super::storm::Storm;
 use super::words::Order;
 use super::{Fleet, PROGRESS};
-use crate::bench::{Line, percentile};
+use crate::bench::{Line, now_ns, percentile};
+use crate::wait::LONG;
 
 /// Until everything is delivered, seconds, for 10,000 sandboxes with 64 KiB each.
 const CAUGHT_UP: f64 = 60.0;
@@ -23,12 +25,13 @@ impl Fleet<'_> {
         self.order(&Order::Fill(kib));
         self.until("kept", |fleet| fleet.seen(|now| now.filled) == sandboxes);
         self.site.gateways[0].start_again();
-        let back = Instant::now();
+        let (back, back_ns) = (Instant::now(), now_ns());
         println!("the gateway is back");
         let probes = Probes::start(&self.site.gateways);
         self.until("delivered", |fleet| fleet.seen(|now| now.caught_up) == sandboxes);
         let taken = back.elapsed().as_secs_f64();
         let times = probes.stop();
+        let (refused, storm) = (self.site.refused(), Storm::since(back_ns, self.returns()));
         let all = (sandboxes * kib) as f64;
         let rate = all / 1024.0 / taken;
         println!("{all:.0} KiB were delivered in {taken:.1} s, {rate:.1} MiB/s");
@@ -42,6 +45,13 @@ impl Fleet<'_> {
                 "s",
             ),
             Line::new(
+                "sessions that began in the busiest second of it",
+                self.plan.rate as f64,
+                storm.busiest_second() as f64,
+                "sessions",
+            ),
+            Line::new("dials that were refused in it", 0.0, refused, "dials"),
+            Line::new(
                 format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
                 LIVE,
                 1000.0 * percentile(times.beats.clone(), 0.99),
@@ -52,8 +62,9 @@ impl Fleet<'_> {
 
     /// Progress says how far it is.
     fn until(&mut self, what: &str, done: impl Fn(&Fleet<'_>) -> bool) {
-        let mut told = Instant::now();
+        let (begun, mut told) = (Instant::now(), Instant::now());
         while !done(self) {
+            assert!(begun.elapsed() < 10 * LONG, "not all was {what} after {:?}", 10 * LONG);
             self.pause();
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();

@@ -15,7 +15,7 @@ const PAGE: usize = 100;
 /// They go on until they are told to stop.
 pub(super) struct Looks {
     over: Arc<AtomicBool>,
-    looking: JoinHandle<usize>,
+    looking: Option<JoinHandle<usize>>,
 }
 
 impl Looks {
@@ -34,13 +34,21 @@ impl Looks {
             }
             dead
         });
-        Looks { over, looking }
+        Looks { over, looking: Some(looking) }
     }
 
     /// How many were called something else than connected, at most.
-    pub(super) fn stop(self) -> usize {
+    pub(super) fn stop(mut self) -> usize {
         self.over.store(true, Ordering::Relaxed);
-        self.looking.join().expect("the gateway answers")
+        self.looking.take().map_or(0, |looking| looking.join().expect("the gateway answers"))
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // It would miss the gateways that end next.
+        self.looking.take().map(JoinHandle::join);
     }
 }
 

@@ -47,14 +47,22 @@ impl Probes {
     }
 
     /// What they saw.
-    pub(super) fn stop(self) -> Times {
+    pub(super) fn stop(mut self) -> Times {
         self.over.store(true, Ordering::Relaxed);
         let mut all = Times::default();
-        for times in self.asking.into_iter().map(|probe| probe.join().expect("its session lasts")) {
+        for times in self.asking.drain(..).map(|probe| probe.join().expect("its session lasts")) {
             all.beats.extend(times.beats);
             all.records.extend(times.records);
         }
         all
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // They would miss the gateways that end next.
+        self.asking.drain(..).for_each(|probe| drop(probe.join()));
     }
 }
 

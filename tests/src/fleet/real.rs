@@ -8,12 +8,11 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::site::Site;
 use super::words::{Now, Return};
-use super::{Plan, id};
+use super::{Plan, id, recording};
 use crate::balancer::Balancer;
 use crate::bench::now_ns;
 use crate::control_plane::token_of;
@@ -43,8 +42,8 @@ pub(super) struct Reals {
 struct Real {
     id: String,
     way: Way,
-    place: TempDir,
     supervisor: Supervisor,
+    place: TempDir,
 }
 
 /// How one comes to its gateway.
@@ -159,14 +158,16 @@ fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, closely: &AtomicBool, over: &A
     }
 }
 
-/// One after the other of one after the other, each to its end.
+/// One after the other of one after the other, each to its end: the tasks that were recorded.
 fn run_tasks(apis: &[Api], seen: &Mutex<Now>, over: &AtomicBool) {
-    for (number, api) in apis.iter().cycle().enumerate() {
+    let tasks = recording::tasks();
+    for ((number, api), (_, create)) in apis.iter().cycle().enumerate().zip(tasks.iter().cycle()) {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        let argv = json!(["sh", "-c", "echo one; echo two"]);
-        api.run(json!({"task_id": format!("real-{number}"), "argv": argv}));
+        let mut create = create.clone();
+        create["task_id"] = format!("real-{number}").into();
+        api.run(create);
         lock(seen).tasks += 1;
         sleep(TASK);
     }

@@ -46,7 +46,7 @@ pub static RECORDINGS: LazyLock<Vec<Recording>> =
     LazyLock::new(|| serde_json::from_str(include_str!("recording.json")).expect("as it was written"));
 
 /// What agents have done, small.
-fn tasks() -> [(&'static str, Value); 7] {
+pub(super) fn tasks() -> [(&'static str, Value); 7] {
     let build = "set -e; for part in main util parse; do echo \"int $part(void) { return 0; }\" >$part.c; \
                  echo \"  CC $part.o\"; cc -c $part.c; done; echo '  LD all.o'; ld -r main.o util.o parse.o -o all.o";
     let commits = "set -e; git init -q r; cd r; for n in 1 2 3; do echo $n >file; git add file; \

@@ -11,11 +11,8 @@ use tempfile::TempDir;
 use crate::control_plane::{Builder, Gateway, token_of};
 use crate::postgres::Postgres;
 use crate::tls::Authority;
-use crate::wait::wait_until;
+use crate::wait::{wait_for, wait_until};
 use crate::{binaries, processes};
-
-/// Why dials are refused.
-const REFUSALS: [&str; 6] = ["rate", "behind", "token", "headers", "draining", "lease"];
 
 /// They end with this value, the database last.
 pub(super) struct Site {
@@ -121,9 +118,17 @@ impl Site {
         self.gateways.iter().map(|gateway| gateway.metric("gateway_moves_total")).sum()
     }
 
-    /// Dials that they refused.
+    /// Dials that they refused, all of which live.
+    #[track_caller]
     pub(super) fn refused(&self) -> f64 {
-        self.gateways.iter().map(refused).sum()
+        let of = |gateway: &Gateway| wait_for("a gateway says what it refused", || refused(gateway));
+        self.gateways.iter().map(of).sum()
+    }
+
+    /// Those of the first one.
+    #[track_caller]
+    pub(super) fn first_refused(&self) -> f64 {
+        wait_for("a gateway says what it refused", || refused(&self.gateways[0]))
     }
 
     /// How many sandboxes of the fleet they call connected.
@@ -132,10 +137,10 @@ impl Site {
     }
 }
 
-/// Dials that this one refused since it began; 0 where it has ended.
-pub(super) fn refused(gateway: &Gateway) -> f64 {
-    let why = |reason| gateway.metric(&format!("gateway_dials_refused_total{{reason=\"{reason}\"}}"));
-    REFUSALS.into_iter().map(why).sum::<f64>() + gateway.metric("gateway_connections_refused_total")
+/// Dials that this one refused since it began, for whatever reason, and connections for which it had no place; `None` where it does not answer.
+pub(super) fn refused(gateway: &Gateway) -> Option<f64> {
+    let dials = gateway.sum("gateway_dials_refused_total")?;
+    Some(dials + gateway.sum("gateway_connections_refused_total")?)
 }
 
 impl Plan {

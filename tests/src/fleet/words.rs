@@ -54,6 +54,8 @@ pub(super) struct Now {
     pub(super) connected: usize,
     /// Sessions that have begun, ever.
     pub(super) begun: u64,
+    /// Dials of which none came, ever.
+    pub(super) failed: u64,
     /// Beats that were sent, ever.
     pub(super) beats: u64,
     /// Tasks that have run.

@@ -5,7 +5,7 @@
 //! them all, and hiding by one that has no Landlock domain. What stands here is left out beside the rule in question,
 //! and alone it must let nobody out. Or nothing is started then, which is what reading back is for.
 
-use crate::probes::trial::confined;
+use crate::probes::trial;
 use crate::probes::{Control, MARKED, Outcome, Probe};
 use crate::scene::AGENT_UID;
 use crate::stage::weaken::Step;
@@ -75,6 +75,6 @@ impl Ground {
         let builder = if old { builder.set("enforcement", "best-effort") } else { builder };
         let builder =
             if self.own_uid { builder.set("agent-user", format!("{AGENT_UID}:{AGENT_UID}")) } else { builder };
-        confined(probe, builder, self.pids)
+        trial::agent(probe, builder, self.pids)
     }
 }

@@ -186,3 +186,16 @@ pub fn steps() -> Vec<Mutation> {
 fn mutation(what: String, cuts: Vec<Cut>, probe: &str, ground: Ground) -> Mutation {
     Mutation { what, cuts, sees: probes::find(probe).into_iter().collect(), grounds: Some(vec![ground]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_that_can_be_left_out_is_left_out_by_a_mutation() {
+        let steps = steps();
+        let alone = |step: &Step| steps.iter().any(|mutation| mutation.cuts == [Cut::Step(*step)]);
+        let missing: Vec<_> = Step::ALL.iter().filter(|step| !alone(step)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

@@ -1,10 +1,16 @@
 //! One probe tried once: where nothing confines it, or under the real supervisor.
 
+use std::fs::File;
+use std::io;
 use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns};
+use serde_json::{Value, json};
 
 use super::{Outcome, Probe};
 use crate::stage::{Cut, Pids, Profile, Stage};
-use crate::supervisor::{Builder, End};
+use crate::supervisor::{Builder, End, Supervisor};
+use crate::tasks::Api;
 use crate::{binaries, scene};
 
 /// A system call that a probe asked for: number and arguments.
@@ -62,12 +68,14 @@ fn alone(probe: &Probe, profile: Profile, cuts: &[Cut]) -> (Outcome, String) {
     (verdict(&String::from_utf8_lossy(&output.stdout)), errors)
 }
 
+/// Where a probe is confined.
+pub type Confined = fn(&Probe, Builder, Pids) -> Outcome;
+
 /// As the agent of the supervisor that `builder` makes.
-pub fn confined(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
-    let builder = builder.container().set("agent-class", probe.class.name());
+pub fn agent(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
+    let builder = on_stage(builder, pids).set("agent-class", probe.class.name());
     let builder = probe.settings.iter().fold(builder, |builder, (flag, value)| builder.set(flag, value));
-    let builder = if pids == Pids::Child { builder.child() } else { builder };
-    let mut supervisor = builder.set("grace", "2s").agent([scene::PROBE, probe.name]).start();
+    let mut supervisor = builder.agent([scene::PROBE, probe.name]).start();
     let end = supervisor.wait_exit();
     supervisor.stdout.to_end();
     supervisor.stderr.to_end();
@@ -79,4 +87,56 @@ pub fn confined(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
         return Outcome::Escaped("the supervisor was killed".into());
     }
     verdict(&stdout)
+}
+
+/// As a task of that supervisor, whose shim comes from the zygote, beside an agent that does nothing.
+pub fn task(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
+    let mut create =
+        json!({ "argv": [scene::PROBE, probe.name], "execution_class": probe.class.name(), "task_id": "probe" });
+    for (flag, value) in probe.settings {
+        match *flag {
+            "agent-connect-ports" => create["connect_ports"] = json!([value.parse::<u16>().expect("one port")]),
+            "agent-limits" => {
+                create["limits"] =
+                    json!({ "open_files": value.trim_start_matches("nofile=").parse::<u64>().expect("one limit") })
+            }
+            other => return Outcome::Untried(format!("a task has nothing like --{other}")),
+        }
+    }
+    let mut supervisor = on_stage(builder, pids).agent(["sleep", "1000"]).start();
+    supervisor.wait_log("the agent runs");
+    let tried = in_network_of(&supervisor, || run(create));
+    if supervisor.has_ended() {
+        return Outcome::Escaped("the supervisor was ended".into());
+    }
+    tried.unwrap_or_else(|error| Outcome::Untried(format!("{error}: {}", supervisor.stderr.text())))
+}
+
+fn on_stage(builder: Builder, pids: Pids) -> Builder {
+    let builder = builder.container().set("grace", "2s");
+    if pids == Pids::Child { builder.child() } else { builder }
+}
+
+/// The task, to its end; what the probe has said.
+fn run(create: Value) -> io::Result<Outcome> {
+    let api = Api::at(([127, 0, 0, 1], scene::PORT).into(), scene::CANARY);
+    let made = api.try_call("POST", "/dev-tasks?wait=60s", &[], create.to_string().as_bytes())?;
+    if made.status() != 201 {
+        return Err(io::Error::other(made.json().to_string()));
+    }
+    let output = api.try_call("GET", "/dev-tasks/probe/logs?stream=stdout", &[], b"")?;
+    let (ended, said) = (made.json(), verdict(&String::from_utf8_lossy(&output.body)));
+    // What says nothing and was not ended by a signal has not been there.
+    let silent = matches!(&said, Outcome::Denied(why) if why.starts_with(SILENT));
+    Ok(if silent && ended["signal"].is_null() { Outcome::Untried(ended.to_string()) } else { said })
+}
+
+/// The supervisor listens in a network of its own, as in a Pod. A thread that has entered one does not come back.
+fn in_network_of<T: Send>(supervisor: &Supervisor, what: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let network = File::open(format!("/proc/{}/ns/net", supervisor.pid()))?;
+    let inside = || {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        what()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join().expect("no panic"))
 }

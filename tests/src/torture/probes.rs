@@ -3,7 +3,7 @@
 //! `CHAPERONE_PROBE=state-` tries only those whose names contain that.
 
 use crate::bench::Line;
-use crate::probes::trial::{confined, unconfined};
+use crate::probes::trial::{Confined, agent, task, unconfined};
 use crate::probes::{self, Control, Outcome, Probe};
 use crate::stage::{Pids, Profile, available, container_available};
 use crate::supervisor::Supervisor;
@@ -12,10 +12,12 @@ use crate::table;
 /// Escapes with a control, at least.
 const PROVEN: f64 = 150.0;
 /// Where the supervisor confines them.
-const PLACES: [(&str, Profile, Pids); 3] = [
-    ("in a restricted Pod", Profile::Restricted, Pids::First),
-    ("in a baseline Pod", Profile::Baseline, Pids::First),
-    ("where the supervisor is not PID 1", Profile::Restricted, Pids::Child),
+const PLACES: [(&str, Profile, Pids, Confined); 5] = [
+    ("in a restricted Pod", Profile::Restricted, Pids::First, agent),
+    ("in a baseline Pod", Profile::Baseline, Pids::First, agent),
+    ("where the supervisor is not PID 1", Profile::Restricted, Pids::Child, agent),
+    ("as a task in a restricted Pod", Profile::Restricted, Pids::First, task),
+    ("as a task in a baseline Pod", Profile::Baseline, Pids::First, task),
 ];
 
 /// How many there are, and those that go otherwise than they should, who are named on standard error.
@@ -27,12 +29,14 @@ pub fn measure() -> Vec<Line> {
         number(tried()),
         told("escapes that do not work where nothing confines them, and so prove nothing".into(), &without_control()),
     ];
-    let places = PLACES.into_iter().filter(|&(_, profile, pids)| available(pids, profile));
-    lines.extend(places.map(|(place, profile, pids)| {
+    let places: Vec<_> = PLACES.into_iter().filter(|&(_, profile, pids, _)| available(pids, profile)).collect();
+    let (all, here) = (PLACES.len() as f64, places.len() as f64);
+    lines.push(Line::at_least("places in which they are confined", all, here, "places"));
+    lines.extend(places.into_iter().map(|(place, profile, pids, confined)| {
         let open = tried().filter(|probe| is_open(probe, profile)).count();
         let what =
             format!("escapes that got out {place}, or could not be tried; {open} more are known to be open there");
-        told(what, &not_denied(profile, pids))
+        told(what, &not_denied(profile, pids, confined))
     }));
     lines
 }
@@ -59,7 +63,7 @@ pub fn without_control() -> Vec<String> {
 }
 
 /// Those that are not denied under the supervisor: what they say.
-pub fn not_denied(profile: Profile, pids: Pids) -> Vec<String> {
+pub fn not_denied(profile: Profile, pids: Pids, confined: Confined) -> Vec<String> {
     wrong(|probe| match confined(probe, Supervisor::new().profile(profile), pids) {
         Outcome::Denied(_) => None,
         Outcome::Escaped(_) if is_open(probe, profile) => None,

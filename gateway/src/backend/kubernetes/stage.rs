@@ -271,7 +271,7 @@ mod tests {
         let container = json!({ "name": "sandbox", "image": "x\u{1b}[2J", "imageID": "", "ready": false, "restartCount": 0,
                                 "state": { "waiting": { "reason": "InvalidImageName" } } });
         let state = at(json!({ "phase": "Pending", "containerStatuses": [container] }), 0);
-        assert!(!reason(&state).contains(char::is_control) && reason(&state).contains("x [2J"), "{state:?}");
+        assert!(!reason(&state).contains(protocol::words::steers) && reason(&state).contains("x [2J"), "{state:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::terminal::printable;
+use protocol::words::printable;
 
 /// One assignment of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,6 +97,11 @@ impl Simulated {
         self.lock().faults = faults;
     }
 
+    /// Some reads will fail.
+    pub(super) fn fails_reads(&self) -> bool {
+        self.lock().faults.reads > 0
+    }
+
     /// So many bytes fit; `None` is enough.
     pub(super) fn limit(&self, capacity: Option<u64>) {
         self.lock().capacity = capacity;

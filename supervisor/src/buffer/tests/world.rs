@@ -58,9 +58,14 @@ impl World {
     }
 
     pub(super) fn open(&mut self) {
+        let mut failing = self.disk.fails_reads();
         let open = || Buffer::open(self.disk.clone(), self.limits, [self.boot; 16]);
-        // Where reads fail, the supervisor that cannot begin is started again.
-        let opened = (0..10).find_map(|_| open().ok());
+        let mut opened = open();
+        // Where reads fail, the supervisor that cannot begin is started again, for as often as they do.
+        while opened.is_err() && std::mem::take(&mut failing) {
+            failing = self.disk.fails_reads();
+            opened = open();
+        }
         self.buffer = Some(opened.expect("any disk can be opened"));
     }
 
