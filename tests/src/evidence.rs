@@ -3,6 +3,7 @@
 //! `just evidence torture kills` runs `just torture kills`, whose last words go into a file; a newer run of the same command takes the place of
 //! the one before. Nobody writes the page: a test holds it against the files.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -45,6 +46,8 @@ pub struct Run {
 pub struct Begun {
     at: Instant,
     load: f64,
+    /// It was kept, or that was tried.
+    kept: Cell<bool>,
 }
 
 /// Whether this part of a run shows anything, which is told where it does not: what was skipped is not passed.
@@ -57,7 +60,7 @@ pub fn shown(name: &str, lines: &[Line]) -> bool {
 
 /// Begin.
 pub fn begin() -> Begun {
-    Begun { at: Instant::now(), load: load() }
+    Begun { at: Instant::now(), load: load(), kept: Cell::new(false) }
 }
 
 impl Begun {
@@ -72,6 +75,7 @@ impl Begun {
     }
 
     fn keep(&self, lines: &[Line]) {
+        self.kept.set(true);
         if let Some(directory) = std::env::var_os(DIRECTORY).filter(|_| !lines.is_empty()) {
             let variable = |name| std::env::var(name).unwrap_or_default();
             let run = Run {
@@ -89,9 +93,9 @@ impl Begun {
 }
 
 impl Drop for Begun {
-    /// What a run before has shown does not stand for one that broke off.
+    /// What a run before has shown does not stand for one that failed on its way.
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.kept.get() {
             self.keep(&[Line::at_least("runs that came to their end", 1.0, 0.0, "runs")]);
         }
     }

@@ -1,6 +1,6 @@
 //! Escapes that an agent might try, one function each.
 //!
-//! `probe NAME` prints `escaped: …`, `denied: …` or `untried: …` and exits 0, 1 or 2. Each is run three ways: in the
+//! `probe NAME` prints `escaped: …`, `denied: …` or `untried: …` and exits 0, 1 or 2. Each is run in several places: in the
 //! control, where nothing confines it and it must escape; under the real supervisor as Pod Security `restricted`;
 //! and as `baseline`. A probe that cannot escape in its control proves nothing.
 

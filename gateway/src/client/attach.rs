@@ -156,6 +156,8 @@ fn word(message: Option<Result<Message, Error>>) -> Result<Option<Told>, ClientE
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     /// One who asked for these bytes, and a sandbox that says this.
@@ -183,6 +185,21 @@ mod tests {
             let mut attachment = told([3, 0], &[ATTACHED, &cut]).await.expect("it begins as asked");
             assert!(matches!(attachment.next().await, Err(ClientError::Nonsense(_))), "{cut}");
             assert_eq!(attachment.cursors, [3, 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_websocket_is_nonsense_and_an_end_without_a_goodbye_an_outage() {
+        // Reserved bits, text that is no UTF-8, and a message of 2 MiB; then the begin of a frame.
+        let nonsense: [&[u8]; 3] = [&[0xff, 0], &[0x81, 1, 0xff], &[0x82, 127, 0, 0, 0, 0, 0, 0x20, 0, 0]];
+        for (bytes, is_nonsense) in
+            nonsense.into_iter().map(|bytes| (bytes, true)).chain([(&[0x82, 9, b'a'][..], false)])
+        {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            theirs.write_all(bytes).await.expect("there is room");
+            drop(theirs);
+            let error = Attachment::over(ours, None).await.err().expect("nobody has said anything");
+            assert_eq!(matches!(error, ClientError::Nonsense(_)), is_nonsense, "{bytes:?}: {error:?}");
         }
     }
 }

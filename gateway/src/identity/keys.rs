@@ -45,6 +45,8 @@ struct Inner {
 pub(crate) struct Known {
     issuer: String,
     keys: JwkSet,
+    /// Keys beside these that are of a kind that is not known.
+    strange: usize,
     at: Instant,
 }
 
@@ -81,10 +83,24 @@ impl Keys {
         }
         let silent = |_| Err(IdentityError::Unusable("keys were not told in time"));
         match timeout(PATIENCE, fetch(&self.0.client)).await.unwrap_or_else(silent) {
-            Ok(known) => *self.lock() = Some(Arc::new(known)),
+            Ok(known) => {
+                let before = self.lock().replace(Arc::new(known)).map_or(0, |before| before.strange);
+                self.tell_of_strange(before);
+            }
             Err(error) => super::log(&error),
         }
         *tried = Some(Instant::now());
+    }
+
+    /// Once, and not at each reading.
+    fn tell_of_strange(&self, before: usize) {
+        let strange = self.known().map_or(0, |known| known.strange);
+        if strange != before {
+            tracing::warn!(
+                strange,
+                "so many of the cluster's keys are of a kind that is not known: nobody is believed by them"
+            );
+        }
     }
 
     fn known(&self) -> Option<Arc<Known>> {
@@ -113,13 +129,7 @@ impl Known {
         let Published { keys } = serde_json::from_str(keys).map_err(wrong)?;
         let published = keys.len();
         let keys: Vec<Jwk> = keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
-        if keys.len() < published {
-            tracing::warn!(published, known = keys.len(), "some of the cluster's keys are of a kind that is not known");
-        }
-        if keys.is_empty() && published > 0 {
-            return Err(IdentityError::Unusable("keys are all of a kind that is not known"));
-        }
-        Ok(Known { issuer, keys: JwkSet { keys }, at: Instant::now() })
+        Ok(Known { issuer, strange: published - keys.len(), keys: JwkSet { keys }, at: Instant::now() })
     }
 
     /// To whom a token with this header is bound; `None` where another issuer has made it.
@@ -174,7 +184,7 @@ mod tests {
         let read = |keys: &str| Known::read(r#"{ "issuer": "https://cluster.example" }"#, keys);
         let known = read(&format!(r#"{{ "keys": [{new}, {old}] }}"#)).expect("one key");
         assert!(known.keys.find("old").is_some() && known.keys.find("new").is_none());
-        // Those that were known stay known then.
-        assert!(read(&format!(r#"{{ "keys": [{new}] }}"#)).is_err());
+        // Whatever was known before was taken back then.
+        assert!(read(&format!(r#"{{ "keys": [{new}] }}"#)).expect("none").keys.keys.is_empty());
     }
 }

@@ -131,7 +131,8 @@ impl Fleet<'_> {
         let last = 1.35 * self.plan.links as f64 / all;
         let had = self.site.first_has(self.plan.links);
         let before = self.site.refused() - self.site.first_refused();
-        let (begun, failed, killed) = (self.begun_sessions(), self.seen(|now| now.failed), now_ns());
+        let (failed, simulated) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
+        let (begun, killed) = (self.begun_sessions(), now_ns());
         self.site.gateways[0].kill();
         self.site.gateways[0].start_again();
         self.until_sessions_have_begun(begun + had as u64, || ());
@@ -139,7 +140,7 @@ impl Fleet<'_> {
         vec![
             Line::at_least("sandboxes that came back after a kill", had, storm.count() as f64, "sandboxes"),
             others(had, &storm),
-            dials(self.seen(|now| now.failed) - failed, &storm),
+            dials(self.seen(|now| now.failed) - failed, self.seen(|now| now.begun) - simulated),
             Line::new("sessions that began in its busiest second", all, storm.busiest_second() as f64, "sessions"),
             Line::new("dials that were refused after it", 0.0, refused, "dials"),
             Line::new("until all were back, 1.35 × fleet / rate", last, storm.last_back(), "s"),
@@ -205,10 +206,10 @@ impl Fleet<'_> {
     }
 }
 
-/// Of simulated sandboxes, so many of whose dials failed, for each that came back; goal 5 of reliability.md.
-pub(super) fn dials(failed: u64, storm: &Storm) -> Line {
-    let each = 1.0 + failed as f64 / storm.count() as f64;
-    Line::new("dials for each that came back", 1.3, each, "dials")
+/// Of simulated sandboxes: so many dials failed until so many sessions had begun.
+pub(super) fn dials(failed: u64, begun: u64) -> Line {
+    let each = 1.0 + failed as f64 / begun as f64;
+    Line::new("dials for each session that began", 1.3, each, "attempts")
 }
 
 /// Of a gateway that had so many sessions, all of them begin again; each more is one that another gateway lost.

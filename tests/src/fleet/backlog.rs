@@ -26,7 +26,8 @@ impl Fleet<'_> {
         self.order(&Order::Fill(kib));
         self.until("kept", |fleet| fleet.seen(|now| now.filled) == sandboxes);
         self.site.gateways[0].start_again();
-        let (back, back_ns, failed) = (Instant::now(), now_ns(), self.seen(|now| now.failed));
+        let (back, back_ns) = (Instant::now(), now_ns());
+        let (failed, begun) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
         println!("the gateway is back");
         let probes = Probes::start(&self.site.gateways);
         self.until("delivered", |fleet| fleet.seen(|now| now.caught_up) == sandboxes);
@@ -36,6 +37,8 @@ impl Fleet<'_> {
         let all = (sandboxes * kib) as f64;
         let rate = all / 1024.0 / taken;
         println!("{all:.0} KiB were delivered in {taken:.1} s, {rate:.1} MiB/s");
+        // Deliveries keep sessions from beginning, so fewer are let in for a moment, and each other one is named its time.
+        println!("{} dials were refused meanwhile", self.site.refused());
         vec![
             Line::new(
                 format!(
@@ -51,8 +54,7 @@ impl Fleet<'_> {
                 storm.busiest_second() as f64,
                 "sessions",
             ),
-            // Deliveries keep sessions from beginning, so the gateway lets fewer in for a moment, and names each its time.
-            dials(self.seen(|now| now.failed) - failed, &storm),
+            dials(self.seen(|now| now.failed) - failed, self.seen(|now| now.begun) - begun),
             Line::new(
                 format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
                 LIVE,

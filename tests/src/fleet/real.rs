@@ -23,7 +23,7 @@ use crate::{binaries, http, scene};
 
 /// Between two looks at each of them: while gateways come and go, and else, where each look would be a part of the load.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// Between two tasks, of all of them together.
+/// Between two tasks, of all of them together, which run one after the other.
 const TASK: Duration = Duration::from_millis(500);
 /// Stops of one that has something left to deliver.
 const STOPS: usize = 10;
@@ -158,14 +158,14 @@ fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, closely: &AtomicBool, over: &A
     }
 }
 
-/// One after the other of one after the other, each to its end: the tasks that were recorded.
+/// One after the other of one after the other, each to its end: the tasks that were recorded, each supervisor another one each time.
 fn run_tasks(apis: &[Api], seen: &Mutex<Now>, over: &AtomicBool) {
     let tasks = recording::tasks();
-    for ((number, api), (_, create)) in apis.iter().cycle().enumerate().zip(tasks.iter().cycle()) {
+    for (number, api) in apis.iter().cycle().enumerate() {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        let mut create = create.clone();
+        let mut create = tasks[(number % apis.len() + number / apis.len()) % tasks.len()].1.clone();
         create["task_id"] = format!("real-{number}").into();
         api.run(create);
         lock(seen).tasks += 1;

@@ -16,6 +16,8 @@ use crate::{binaries, scene};
 /// A system call that a probe asked for: number and arguments.
 pub type Asked = (u32, [u64; 6]);
 
+/// What the supervisor says where it has to start a shim.
+const NOT_FORKED: &str = "could not be forked";
 const SILENT: &str = "it was ended before its verdict";
 
 /// The probe's own line; what killed it before it could print one is a denial by signal.
@@ -108,6 +110,9 @@ pub fn task(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
     let tried = in_network_of(&supervisor, || run(create));
     if supervisor.has_ended() {
         return Outcome::Escaped("the supervisor was ended".into());
+    }
+    if supervisor.stderr.text().contains(NOT_FORKED) {
+        return Outcome::Untried("its shim came from no zygote".into());
     }
     tried.unwrap_or_else(|error| Outcome::Untried(format!("{error}: {}", supervisor.stderr.text())))
 }

@@ -1,6 +1,7 @@
 //! Simulated runs of both ends of the session, many of them, and one of them again.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,7 +89,8 @@ fn on_all_processors(seeds: u64, work: impl Fn(u64) -> Result<(), String> + Sync
             if seed > seeds {
                 return;
             }
-            if let Err(error) = work(seed) {
+            let done = catch_unwind(AssertUnwindSafe(|| work(seed)));
+            if let Err(error) = done.unwrap_or_else(|_| Err("it panicked".into())) {
                 // At once: the run may last for an hour.
                 eprintln!("seed {seed}: {error}");
                 failed.lock().expect("nobody panics with it").insert(seed, error);
