@@ -44,8 +44,9 @@ impl<F: Blocks> Lane<F> {
             reading.gap(first.header.from.min(told), self.evicted, Reason::Evicted);
         }
         let failed = self.read_files(ground, &mut reading, told).err();
-        for frame in &self.doubtful {
-            reading.take(frame, told);
+        // What could not be read now is no hole before these.
+        if failed.is_none() {
+            self.doubtful.iter().for_each(|frame| drop(reading.take(frame, told)));
         }
         self.count_damage(ground, &reading.pieces);
         match failed {

@@ -124,6 +124,28 @@ fn a_failed_sync_is_not_tried_again_on_that_file_and_costs_nothing() {
     }
 }
 
+/// Found by the simulation: whatever lay before the records that a failed sync had left in memory was told as damaged.
+#[test]
+fn what_cannot_be_read_now_is_no_hole_before_records_whose_sync_failed() {
+    for reads in 1..4 {
+        let mut world = World::new(reads.into(), SMALL);
+        for _ in 0..5 {
+            world.append(Class::Lifecycle, 200).expect("there is room");
+        }
+        world.sync(Class::Lifecycle);
+        world.append(Class::Lifecycle, 200).expect("there is room");
+        world.all_is_safe();
+        world.disk.break_with(Faults { syncs: 10, ..Faults::default() });
+        world.buffer().sync(Class::Lifecycle).expect_err("the disk refuses it");
+        world.disk.break_with(Faults { syncs: 10, reads, ..Faults::default() });
+        for _ in 0..reads {
+            assert_eq!(world.deliver(Class::Lifecycle, 100_000, true), 0, "nothing can be read");
+        }
+        world.deliver_all(Class::Lifecycle);
+        assert_eq!(world.missing(Class::Lifecycle), NONE, "{reads} reads fail");
+    }
+}
+
 #[test]
 fn when_the_budget_is_full_logs_go_first_and_lifecycle_last() {
     let mut world = World::new(3, SMALL);

@@ -58,6 +58,18 @@ fn broken() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// One life on a disk that refuses reads and syncs now and then.
+fn unsteady() -> impl Strategy<Value = Step> {
+    let few = || prop_oneof![2 => Just(0u32), 1 => 1..4u32];
+    prop_oneof![
+        8 => (class(), 1..3_000usize).prop_map(|(class, length)| Step::Append(class, length)),
+        2 => Just(Step::Hello),
+        6 => (class(), 1..50_000usize, any::<bool>()).prop_map(|(class, max, commit)| Step::Deliver(class, max, commit)),
+        6 => class().prop_map(Step::Sync),
+        4 => (few(), few(), few()).prop_map(|(syncs, names, reads)| Step::Break(Faults { syncs, names, reads, ..Faults::default() })),
+    ]
+}
+
 fn take(world: &mut World, step: Step) {
     match step {
         Step::Append(class, length) => drop(world.append(class, length)),
@@ -104,6 +116,20 @@ proptest! {
         for class in Class::ALL {
             prop_assert_eq!(world.missing(class), NONE, "{:?}", class);
             prop_assert_eq!(world.lost(class, Reason::Crash), 0);
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_disk_that_pass_lose_no_record_that_was_taken(
+        steps in prop::collection::vec(unsteady(), 1..80),
+        seed: u64,
+    ) {
+        let mut world = World::new(seed, USUAL);
+        steps.into_iter().for_each(|step| take(&mut world, step));
+        world.all_is_safe();
+        finish(&mut world);
+        for class in Class::ALL {
+            prop_assert_eq!(world.missing(class), NONE, "{:?}", class);
         }
     }
 
