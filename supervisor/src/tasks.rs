@@ -4,6 +4,7 @@
 //! each dev-task's own life is [`run`]. What a client is told was written to the journal before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use folders::Folders;
 pub(crate) use handle::Control;
 use handle::{Amendment, Ask};
 pub use handle::{Asks, Entry, Handle, Page, Query, Refused, handle};
-use journal::Record;
+use journal::{JournalError, Record};
 use ledger::Ledger;
 use request::Spec;
 use retain::kept;
@@ -89,7 +90,7 @@ impl Tasks {
         (feed, lines): (Feed, Lines),
         directory: PathBuf,
         Asks(asks): Asks,
-    ) -> Result<Tasks, journal::JournalError> {
+    ) -> Result<Tasks, JournalError> {
         let (ledger, records) = Ledger::open(&directory.join("journal"), config.sync_always, metrics.clone())?;
         // A run has two updates under way at most, so that it never waits here for an owner who waits for it.
         let (update_sender, updates) = mpsc::channel(2 * config.concurrency);
@@ -116,7 +117,7 @@ impl Tasks {
             log_root: directory,
         };
         for record in records {
-            tasks.take_over(record);
+            tasks.take_over(record)?;
         }
         tasks.remove_leftovers();
         Ok(tasks)
@@ -205,7 +206,7 @@ impl Tasks {
         self.ledger.write(&record).await.map_err(Refused::Journal)?;
         self.metrics.tasks.accept(&record.task);
         row::log(&record.task, None);
-        let entry = self.insert(record, Some(spec));
+        let entry = self.insert(record, Some(spec)).map_err(|e| Refused::Journal(e.to_string()))?;
         Ok((entry, true))
     }
 
@@ -229,7 +230,7 @@ impl Tasks {
     }
 
     /// Put a task into the table, and into the queue where it is to be run.
-    fn insert(&mut self, record: Record, spec: Option<Spec>) -> Arc<Entry> {
+    fn insert(&mut self, record: Record, spec: Option<Spec>) -> io::Result<Arc<Entry>> {
         let id = record.task.task_id.clone();
         if let Some(key) = &record.key {
             self.keys.insert(key.clone(), id.clone());
@@ -240,14 +241,14 @@ impl Tasks {
         }
         let limit = spec.as_ref().map_or(self.config.output_bytes, |spec| spec.output_bytes);
         self.metrics.tasks.remember(&record.task);
-        let row = Row::new(record, spec, limit);
+        let row = Row::new(record, spec, limit)?;
         let entry = row.entry.clone();
         self.table.insert(id, row);
-        entry
+        Ok(entry)
     }
 
     /// A task of an earlier supervisor, as what it is now.
-    fn take_over(&mut self, mut record: Record) {
+    fn take_over(&mut self, mut record: Record) -> Result<(), JournalError> {
         let spec = record.create.as_ref().and_then(|create| Spec::new(create, &self.config).ok());
         let spec = spec.filter(|_| record.task.state == State::Queued && self.config.requeue);
         if row::inherit(&mut record.task, spec.is_some()) {
@@ -261,12 +262,14 @@ impl Tasks {
             record.task.finished_at.get_or_insert_with(identity::now);
         }
         let id = record.task.task_id.clone();
-        let entry = self.insert(record, spec);
+        let path = PathBuf::from(&record.task.runtime.log_root);
+        let entry = self.insert(record, spec).map_err(|source| JournalError::Output { path, source })?;
         let output = written(&entry);
         if let Some(row) = self.table.get_mut(&id) {
             row.record.task.output = output;
             row.view.send_replace(row.record.task.clone());
         }
+        Ok(())
     }
 
     /// Recorded as starting before anything of it runs: after a crash it is lost, and never run twice.

@@ -45,8 +45,9 @@ impl<F: Blocks> Lane<F> {
         }
         let failed = self.read_files(ground, &mut reading, told).err();
         // What could not be read now is no hole before these.
-        if failed.is_none() {
-            self.doubtful.iter().for_each(|frame| drop(reading.take(frame, told)));
+        let doubtful = if failed.is_none() { &self.doubtful[..] } else { &[] };
+        for frame in doubtful {
+            reading.take(frame, told);
         }
         self.count_damage(ground, &reading.pieces);
         match failed {

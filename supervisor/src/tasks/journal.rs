@@ -70,6 +70,8 @@ pub enum JournalError {
     Write { path: PathBuf, source: io::Error },
     #[error("the name of the task journal {path} cannot be synced: a loss of power may bring back the one before")]
     Name { path: PathBuf, source: io::Error },
+    #[error("the output of a task in {path} cannot be seen")]
+    Output { path: PathBuf, source: io::Error },
     #[error("a task cannot be written as JSON")]
     Encode(#[source] serde_json::Error),
 }

@@ -15,6 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::exit;
+
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -64,6 +66,29 @@ impl Segment {
     }
 }
 
+/// The files of a stream, in any order.
+fn segments(directory: &Path, name: &str) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    let Some(entries) = unless_scarce(std::fs::read_dir(directory))? else { return Ok(found) };
+    for entry in entries {
+        let Some(entry) = unless_scarce(entry)? else { continue };
+        let position = |file: &str| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok();
+        let Some(start) = entry.file_name().to_str().and_then(position) else { continue };
+        if let Some(metadata) = unless_scarce(entry.metadata())? {
+            found.push(Segment { start, length: metadata.len() });
+        }
+    }
+    Ok(found)
+}
+
+/// What there is; nothing where another try would find nothing either.
+fn unless_scarce<T>(seen: io::Result<T>) -> io::Result<Option<T>> {
+    match seen {
+        Err(error) if exit::is_scarce(error.raw_os_error().unwrap_or(0)) => Err(error),
+        seen => Ok(seen.ok()),
+    }
+}
+
 impl Stream {
     /// A stream that has nothing yet. Nothing is made on disk before its first byte.
     pub fn new(directory: &Path, name: &'static str, limit: u64) -> Stream {
@@ -71,25 +96,18 @@ impl Stream {
         Stream { directory: directory.into(), name, limit, segments: Mutex::default(), progress }
     }
 
-    /// A stream of a task of an earlier supervisor, as far as it reached the disk.
-    pub fn reopen(directory: &Path, name: &'static str, limit: u64) -> Stream {
+    /// A stream of a task of an earlier supervisor, as far as it reached the disk. Fails where that cannot be seen now, for want of memory or
+    /// of a descriptor: then it must not be told as if there were nothing. What the disk will never give is taken for nothing.
+    pub fn reopen(directory: &Path, name: &'static str, limit: u64) -> io::Result<Stream> {
         let stream = Stream::new(directory, name, limit);
-        let mut found: Vec<Segment> = std::fs::read_dir(directory)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                let start = entry.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse().ok()?;
-                Some(Segment { start, length: entry.metadata().ok()?.len() })
-            })
-            .collect();
+        let mut found = segments(directory, name)?;
         found.sort_by_key(|segment| segment.start);
         let total = found.last().map_or(0, Segment::end);
         let kept: u64 = found.iter().map(|segment| segment.length).sum();
         let cut = total.saturating_sub(kept);
         *stream.lock() = Segments { known: found.into(), open: None, cut };
         stream.progress.send_replace(Progress { total, cut, ended: true });
-        stream
+        Ok(stream)
     }
 
     /// The word for it in paths, metrics and files.
@@ -248,7 +266,7 @@ mod tests {
                 stream.append(&bytes).expect("append");
                 total += part as u64;
             }
-            let reopened = Stream::reopen(dir.path(), "stdout", limit);
+            let reopened = Stream::reopen(dir.path(), "stdout", limit).expect("it can be seen");
             for stream in [&stream, &reopened] {
                 let all = read_all(stream);
                 prop_assert!(all.iter().all(|(position, value)| *value == byte(*position)));

@@ -1,5 +1,6 @@
 //! What the owner keeps of one task, and what becomes of it when the supervisor is another one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,19 +39,19 @@ pub(super) struct Orders {
 }
 
 impl Row {
-    /// With the streams where the record says that they are; `limit` is for each of them.
-    pub(super) fn new(record: Record, spec: Option<Spec>, limit: u64) -> Row {
+    /// With the streams where the record says that they are; `limit` is for each of them. Fails where those cannot be seen now.
+    pub(super) fn new(record: Record, spec: Option<Spec>, limit: u64) -> io::Result<Row> {
         let log = PathBuf::from(&record.task.runtime.log_root);
         let stream = |name| match record.task.state {
-            State::Queued => Arc::new(Stream::new(&log, name, limit)),
-            _ => Arc::new(Stream::reopen(&log, name, limit)),
+            State::Queued => Ok(Stream::new(&log, name, limit)),
+            _ => Stream::reopen(&log, name, limit),
         };
+        let (stdout, stderr) = (Arc::new(stream("stdout")?), Arc::new(stream("stderr")?));
         let (ways, orders) = if record.task.state.is_final() { (None, None) } else { reach() };
         let size = watch::Sender::new(record.task.terminal);
         let (view, view_receiver) = watch::channel(record.task.clone());
-        let (stdout, stderr) = (stream("stdout"), stream("stderr"));
         let entry = Entry { view: view_receiver, stdout, stderr, size, ways: Mutex::new(ways) };
-        Row {
+        Ok(Row {
             entry: Arc::new(entry),
             view,
             record,
@@ -59,7 +60,7 @@ impl Row {
             cancelled: false,
             stopped: false,
             since: Instant::now(),
-        }
+        })
     }
 
     /// What is answered to who asks for it once more: the same task for the same body, else why not.

@@ -1,6 +1,8 @@
 //! The journal as an operator's disk may leave it: torn, damaged, from the first version, out of reach.
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -134,4 +136,29 @@ fn an_end_that_the_disk_refused_to_record_is_recorded_as_soon_as_it_takes_it() {
     first.signal(nix::sys::signal::Signal::SIGKILL);
     first.wait_exit();
     assert_eq!(Api::of(&start()).task(&id)["state"], "succeeded");
+}
+
+/// Found by reading: it was told as if the task had written nothing.
+#[test]
+fn output_that_cannot_be_seen_for_want_of_memory_is_asked_for_at_the_next_start() {
+    if !tests::needs::commands(&["strace"]) {
+        return;
+    }
+    let home = Home::new();
+    let mut first = home.supervisor().start();
+    let task = Api::of(&first).run(json!({"task_id": "t", "script": "echo abc"}));
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    first.wait_exit();
+    let (log, program) = (&task["runtime"]["log_root"], binaries::supervisor());
+    let inject = "-e trace=openat -e inject=openat:error=ENOMEM:when=1";
+    let script =
+        format!("#!/bin/sh\nexec strace -D -f -qq -o /dev/null -P {log} {inject} {} \"$@\"\n", program.display());
+    let wrapper = home.path("wrapper");
+    std::fs::write(&wrapper, script).expect("our own directory");
+    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("our own file");
+    let mut second = home.supervisor().program(wrapper).start();
+    assert_eq!(second.wait_code(), 75);
+    second.stderr.to_end();
+    assert!(second.stderr.text().contains("cannot be seen"), "{}", second.stderr.text());
+    assert_eq!(Api::of(&home.supervisor().start()).output("t", "stdout"), b"abc\n");
 }
