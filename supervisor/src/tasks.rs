@@ -232,16 +232,17 @@ impl Tasks {
     /// Put a task into the table, and into the queue where it is to be run.
     fn insert(&mut self, record: Record, spec: Option<Spec>) -> io::Result<Arc<Entry>> {
         let id = record.task.task_id.clone();
-        if let Some(key) = &record.key {
+        let limit = spec.as_ref().map_or(self.config.output_bytes, |spec| spec.output_bytes);
+        // First: where it fails nothing of the task is known.
+        let row = Row::new(record, spec, limit)?;
+        if let Some(key) = &row.record.key {
             self.keys.insert(key.clone(), id.clone());
         }
-        if let Some(spec) = &spec {
+        if let Some(spec) = &row.spec {
             self.arrivals += 1;
             self.queue.insert((std::cmp::Reverse(spec.priority), self.arrivals, id.clone()));
         }
-        let limit = spec.as_ref().map_or(self.config.output_bytes, |spec| spec.output_bytes);
-        self.metrics.tasks.remember(&record.task);
-        let row = Row::new(record, spec, limit)?;
+        self.metrics.tasks.remember(&row.record.task);
         let entry = row.entry.clone();
         self.table.insert(id, row);
         Ok(entry)

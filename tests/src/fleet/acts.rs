@@ -8,12 +8,12 @@ use super::Fleet;
 use super::group::Group;
 use super::looks::Looks;
 use super::probes::{Probes, Times};
-use super::site::refused;
+use super::site::{refused, refused_by};
 use super::storm::Storm;
 use super::words::Order;
 use crate::bench::{Line, now_ns, percentile};
 use crate::tally::Tally;
-use crate::wait::{LONG, wait_for, wait_until};
+use crate::wait::{LONG, wait_until};
 
 /// Of an answer, milliseconds.
 const SOON: f64 = 20.0;
@@ -130,7 +130,7 @@ impl Fleet<'_> {
         let all = self.plan.rate as f64 * self.plan.gateways as f64;
         let last = 1.35 * self.plan.links as f64 / all;
         let had = self.site.first_has(self.plan.links);
-        let before = self.site.refused() - self.site.first_refused();
+        let before = self.site.refused() - refused_by(&self.site.gateways[0]);
         let (failed, simulated) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
         let (begun, killed) = (self.begun_sessions(), now_ns());
         self.site.gateways[0].kill();
@@ -156,7 +156,7 @@ impl Fleet<'_> {
         let mut old = self.site.gateways.remove(0);
         let by_others = self.site.refused();
         // Nobody can ask it once it has ended, so it is asked until then; what it says only grows.
-        let by_old = wait_for("it says what it refused", || refused(&old));
+        let by_old = refused_by(&old);
         let mut last = by_old;
         self.order(&Order::Before(self.site.addresses()));
         self.reals.now_before(&self.site.addresses());

@@ -121,20 +121,19 @@ impl Site {
     /// Dials that they refused, all of which live.
     #[track_caller]
     pub(super) fn refused(&self) -> f64 {
-        let of = |gateway: &Gateway| wait_for("a gateway says what it refused", || refused(gateway));
-        self.gateways.iter().map(of).sum()
-    }
-
-    /// Those of the first one.
-    #[track_caller]
-    pub(super) fn first_refused(&self) -> f64 {
-        wait_for("a gateway says what it refused", || refused(&self.gateways[0]))
+        self.gateways.iter().map(refused_by).sum()
     }
 
     /// How many sandboxes of the fleet they call connected.
     pub(super) fn connected(&self) -> usize {
         looks::connected(&self.gateways[0].api(), 1000, || true).unwrap_or(0)
     }
+}
+
+/// The same of one that lives.
+#[track_caller]
+pub(super) fn refused_by(gateway: &Gateway) -> f64 {
+    wait_for("a gateway says what it refused", || refused(gateway))
 }
 
 /// Dials that this one refused since it began, for whatever reason, and connections for which it had no place; `None` where it does not answer.

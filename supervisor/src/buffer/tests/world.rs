@@ -58,14 +58,14 @@ impl World {
     }
 
     pub(super) fn open(&mut self) {
-        let mut failing = self.disk.fails_reads();
-        let open = || Buffer::open(self.disk.clone(), self.limits, [self.boot; 16]);
-        let mut opened = open();
-        // Where reads fail, the supervisor that cannot begin is started again, for as often as they do.
-        while opened.is_err() && std::mem::take(&mut failing) {
-            failing = self.disk.fails_reads();
-            opened = open();
-        }
+        let opened = loop {
+            let failing = self.disk.fails_reads();
+            let opened = Buffer::open(self.disk.clone(), self.limits, [self.boot; 16]);
+            // Where reads fail, the supervisor that cannot begin is started again, for as often as they do.
+            if opened.is_ok() || !failing {
+                break opened;
+            }
+        };
         self.buffer = Some(opened.expect("any disk can be opened"));
     }
 
