@@ -216,7 +216,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
                 machine,
                 metrics: metrics.clone(),
             };
-            tokio::spawn(Link::new(settings, link_ends, inputs).run());
+            let link = Link::new(settings, link_ends, inputs).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+            tokio::spawn(link.run());
             (feed, Some(buffer))
         }
         None => (Feed::default(), None),
@@ -313,18 +314,13 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
     let directory =
         opened.map_err(|e| Fault::new(exit::INTERNAL, &e))?.map_err(|e| Fault::setting(&e, e.is_temporary()))?;
     metrics.state_tampered.inc_by(directory.tampered());
-    let lost = match RunRecord::load(&directory) {
-        Ok(Some(record)) => record.silent_end().map(|end| {
-            let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
-            let with = if reboot { "node" } else { "container" };
-            format!("{end} with the {with} while {}", record.state.name())
-        }),
-        Ok(None) => None,
-        Err(error) => {
-            tracing::warn!(%error, "the last run's record cannot be read and is replaced");
-            None
-        }
-    };
+    let last = RunRecord::load(&directory).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let lost = last.and_then(|record| {
+        let end = record.silent_end()?;
+        let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
+        let with = if reboot { "node" } else { "container" };
+        Some(format!("{end} with the {with} while {}", record.state.name()))
+    });
     Ok(State { directory: Arc::new(directory), lost })
 }
 

@@ -54,7 +54,7 @@ use crate::exit;
 use crate::http::View;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
-use crate::state::StateDir;
+use crate::state::{StateDir, StateError};
 
 /// While dials fail for one reason, it is logged this often.
 const REMIND: Duration = Duration::from_secs(60);
@@ -189,29 +189,28 @@ struct Trouble {
 }
 
 impl Link {
-    /// Nothing is dialled yet. Blocks on the disk for a moment.
-    pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Link {
+    /// Nothing is dialled yet. Blocks on the disk for a moment; an error where that cannot say now what was done before.
+    pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Result<Link, StateError> {
         let Inputs { view, routes, buffer, directory, feed, endings, machine, metrics } = inputs;
-        let phase = ends.phase.subscribe();
-        let offline = offline::watch(config.offline, machine.clone(), phase, feed, endings.clone(), metrics.clone());
-        tokio::spawn(offline);
+        let kept = Kept::load(&directory)?;
         let (inbox, commands) = commands::new(commands::Inputs {
             routes: routes.clone(),
             epoch: buffer.epoch().into(),
-            endings,
+            endings: endings.clone(),
             directory: directory.clone(),
             machine: machine.clone(),
             metrics: metrics.clone(),
-        });
+        })?;
         tokio::spawn(commands.run());
-        let kept = Kept::load(&directory);
+        let phase = ends.phase.subscribe();
+        tokio::spawn(offline::watch(config.offline, machine.clone(), phase, feed, endings, metrics.clone()));
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
         let dialler = Dialler::new(&config, machine.clone());
         let boot_id = format!("{:016x}{:016x}", peer::random::bits(), peer::random::bits());
         ends.phase.send_replace(Phase::Waiting);
         let trouble = Trouble::default();
-        Link {
+        Ok(Link {
             config,
             ends,
             dialler,
@@ -226,7 +225,7 @@ impl Link {
             boot_id,
             inbox,
             trouble,
-        }
+        })
     }
 
     /// Until the supervisor stops.

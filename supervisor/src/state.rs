@@ -25,6 +25,8 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fst
 use nix::unistd::{UnlinkatFlags, fsync, geteuid, unlinkat};
 use serde::de::DeserializeOwned;
 
+use crate::exit;
+
 const PRIVATE: Mode = Mode::S_IRWXU;
 /// Others pass through to what they know the name of; every file and every other directory in there is private itself.
 const PASSABLE: Mode = PRIVATE.union(Mode::S_IXGRP).union(Mode::S_IXOTH);
@@ -172,6 +174,18 @@ impl StateDir {
     pub fn read_json<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<Option<T>, StateError> {
         let corrupt = |source| StateError::Corrupt { file: name.to_owned(), source };
         self.read(name, limit)?.map(|bytes| serde_json::from_slice(&bytes).map_err(corrupt)).transpose()
+    }
+
+    /// What an earlier start left in a file of JSON. Damaged, it can never be read: that is logged, and it is as if there were none. An error
+    /// says that there may be something, which a later start can see.
+    pub fn recall<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<Option<T>, StateError> {
+        self.read_json(name, limit).or_else(|error| {
+            if exit::unless_temporary(exit::INTERNAL, &error) == exit::TEMPORARY {
+                return Err(error);
+            }
+            tracing::warn!(error = exit::reason(&error), "what an earlier start left is of no use, and is replaced");
+            Ok(None)
+        })
     }
 
     /// Puts back what others changed of the modes of the directory and of these files, between two uses of them.

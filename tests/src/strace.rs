@@ -1,13 +1,15 @@
 //! What a running program asks of the kernel, in order, as strace(1) sees it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::{needs, wait};
+use crate::{binaries, needs, wait};
 
 /// A program that is being watched, until this value goes.
 pub struct Strace {
@@ -29,6 +31,21 @@ impl Line {
     pub fn is_unfinished(&self) -> bool {
         self.text.ends_with("<unfinished ...>")
     }
+}
+
+/// A program in `directory` that is the supervisor, but that has no memory for the first of these calls on this path, as the call names it. Where
+/// nobody may do that, why is printed.
+pub fn supervisor_without_memory(directory: &Path, calls: &str, path: &str) -> Option<PathBuf> {
+    if !needs::commands(&["strace"]) {
+        return None;
+    }
+    let supervisor = binaries::supervisor();
+    let inject = format!("-e trace={calls} -e inject={calls}:error=ENOMEM:when=1");
+    let command = format!("strace -D -f -qq -o /dev/null -P {path} {inject} {}", supervisor.display());
+    let program = directory.join("without-memory");
+    fs::write(&program, format!("#!/bin/sh\nexec {command} \"$@\"\n")).expect("our own directory");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+    Some(program)
 }
 
 impl Strace {

@@ -23,7 +23,7 @@ use super::Ending;
 use crate::http;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
-use crate::state::{Durability, StateDir};
+use crate::state::{Durability, StateDir, StateError};
 
 const FILE: &str = "commands.json";
 const LIMIT: u64 = 256 * 1024;
@@ -122,19 +122,15 @@ pub(super) struct Inputs {
 }
 
 /// Goes on from what is on the disk, for which it blocks a moment.
-pub(super) fn new(inputs: Inputs) -> (Inbox, Commands) {
+pub(super) fn new(inputs: Inputs) -> Result<(Inbox, Commands), StateError> {
     let Inputs { routes, epoch, endings, directory, machine, metrics } = inputs;
-    let kept: Option<Report> = directory.read_json(FILE, LIMIT).unwrap_or_else(|error| {
-        tracing::warn!(%error, "how far the gateway's commands were applied cannot be read; the gateway knows it too");
-        None
-    });
+    // Of a report that is damaged the gateway knows the most. One that is only not seen now would have an end of the sandbox come again.
+    let kept: Option<Report> = directory.recall(FILE, LIMIT)?;
     let (report, reader) = watch::channel(kept.unwrap_or_default());
     let (sender, items) = mpsc::channel(2 * COMMANDS);
     let taken = Arc::new(AtomicI64::new(reader.borrow().applied));
-    (
-        Inbox { items: sender, report: reader, taken },
-        Commands { items, report, routes, epoch, endings, directory, machine, metrics },
-    )
+    let inbox = Inbox { items: sender, report: reader, taken };
+    Ok((inbox, Commands { items, report, routes, epoch, endings, directory, machine, metrics }))
 }
 
 impl Commands {

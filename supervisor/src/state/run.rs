@@ -75,9 +75,9 @@ impl RunRecord {
         state.write(Self::FILE, &bytes, Durability::Crash)
     }
 
-    /// The record that the supervisor before this one left, `None` on the first start.
+    /// The record that the supervisor before this one left, `None` on the first start and where it is [damaged](StateDir::recall).
     pub fn load(state: &StateDir) -> Result<Option<RunRecord>, StateError> {
-        state.read_json(Self::FILE, LIMIT)
+        state.recall(Self::FILE, LIMIT)
     }
 
     /// `lost` where the run was under way when its supervisor fell silent; `None` where it had left its last word.

@@ -77,7 +77,7 @@ impl Sandbox {
             machine: Machine::default(),
             metrics: metrics.clone(),
         };
-        tokio::spawn(Link::new(config, around.ends, inputs).run());
+        tokio::spawn(Link::new(config, around.ends, inputs).expect("a new state directory").run());
         Sandbox { id: id.into(), buffer, feed, lines, phase: around.phase, _open: around.open }
     }
 

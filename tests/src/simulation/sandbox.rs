@@ -170,7 +170,8 @@ impl Sandbox {
             machine,
             metrics,
         };
-        tasks.push(tokio::spawn(Link::new(self.config(), around.ends, inputs).run()));
+        let link = Link::new(self.config(), around.ends, inputs).expect("its state can be read");
+        tasks.push(tokio::spawn(link.run()));
         let phase = around.phase;
         tasks.push(tokio::spawn(note_phases(self.id.clone(), phase.clone(), self.trace.clone())));
         let work = Work {

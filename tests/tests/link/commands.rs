@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use protocol::session::{COMMANDS, Class, Command, FromGateway, FromSupervisor, Outcome, close};
 use serde_json::{Value, json};
 use tests::gateway::{Gateway, Session};
+use tests::strace::supervisor_without_memory;
 use tests::supervisor::Supervisor;
 use tests::tasks::Api;
 use tests::wait::wait_until;
@@ -88,6 +89,33 @@ fn a_command_that_comes_again_after_a_kill_makes_no_second_task() {
     give(&mut session, 1, "task.create", json!({ "argv": ["true"] }));
     assert_eq!(outcome(&mut session, 1).body["task_id"], made.body["task_id"], "the same task");
     assert_eq!(task_ids(&third).len(), 1);
+}
+
+/// Found by reading: it was taken for none, so that an end of the sandbox would have come again.
+#[test]
+fn what_was_done_before_and_cannot_be_seen_for_want_of_memory_is_asked_for_at_the_next_start() {
+    let gateway = Gateway::new();
+    let mut first = linked(&gateway).start();
+    first.wait_ready();
+    let mut session = gateway.welcome(SLOW);
+    give(&mut session, 1, "upgrade", Value::Null);
+    outcome(&mut session, 1);
+    first.signal(Signal::SIGKILL);
+    first.wait_exit();
+    let state = first.paths().state.clone();
+    let gateway = Gateway::new();
+    let start = || linked(&gateway).set("state-dir", state.clone());
+    let scratch = tests::binaries::scratch();
+    for file in ["run.json", "commands.json", "link.json"] {
+        let Some(program) = supervisor_without_memory(scratch.path(), "%file", file) else { return };
+        let mut without = start().program(program).start();
+        assert_eq!(without.wait_code(), 75, "{file}");
+        without.stderr.to_end();
+        assert!(without.stderr.text().contains(&format!("state file {file}")), "{}", without.stderr.text());
+    }
+    let last = start().start();
+    assert_eq!(gateway.welcome(SLOW).hello().applied, 1);
+    assert!(last.health().to_string().contains("lost with the container while running"), "{}", last.health());
 }
 
 #[test]

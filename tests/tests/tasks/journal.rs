@@ -1,13 +1,12 @@
 //! The journal as an operator's disk may leave it: torn, damaged, from the first version, out of reach.
 
-use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::json;
 use tempfile::TempDir;
 use tests::binaries;
+use tests::strace::supervisor_without_memory;
 use tests::supervisor::Builder;
 use tests::tasks::Api;
 use tests::wait::wait_until;
@@ -141,22 +140,14 @@ fn an_end_that_the_disk_refused_to_record_is_recorded_as_soon_as_it_takes_it() {
 /// Found by reading: it was told as if the task had written nothing.
 #[test]
 fn output_that_cannot_be_seen_for_want_of_memory_is_asked_for_at_the_next_start() {
-    if !tests::needs::commands(&["strace"]) {
-        return;
-    }
     let home = Home::new();
     let mut first = home.supervisor().start();
     let task = Api::of(&first).run(json!({"task_id": "t", "script": "echo abc"}));
     first.signal(nix::sys::signal::Signal::SIGTERM);
     first.wait_exit();
-    let (log, program) = (&task["runtime"]["log_root"], binaries::supervisor());
-    let inject = "-e trace=openat -e inject=openat:error=ENOMEM:when=1";
-    let script =
-        format!("#!/bin/sh\nexec strace -D -f -qq -o /dev/null -P {log} {inject} {} \"$@\"\n", program.display());
-    let wrapper = home.path("wrapper");
-    std::fs::write(&wrapper, script).expect("our own directory");
-    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("our own file");
-    let mut second = home.supervisor().program(wrapper).start();
+    let log = task["runtime"]["log_root"].as_str().expect("a path");
+    let Some(program) = supervisor_without_memory(home.directory.path(), "openat", log) else { return };
+    let mut second = home.supervisor().program(program).start();
     assert_eq!(second.wait_code(), 75);
     second.stderr.to_end();
     assert!(second.stderr.text().contains("cannot be seen"), "{}", second.stderr.text());
