@@ -153,7 +153,7 @@ impl Store {
         self.submit(write).await?.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// The same in two steps: in the queue, and on the disk. What one caller submits of one kind is written in its order.
+    /// The same in two steps: in the queue, and on the disk. What one caller submits is written in its order.
     pub async fn submit<W: Write>(&self, write: W) -> Result<Receipt<W::Answer>, StoreError> {
         self.writes.submit(write).await
     }

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::isatty;
@@ -21,7 +22,7 @@ pub use config::Config;
 use record::Recorder;
 
 use crate::agent::{Agent, Handle, Outcome};
-use crate::buffer::{self, Buffer, disk::Directory};
+use crate::buffer;
 use crate::exit::{self, Fault};
 use crate::http;
 use crate::init::{self, Init, Reaper, Stops, signals::Rules};
@@ -216,7 +217,7 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
                 machine,
                 metrics: metrics.clone(),
             };
-            let link = Link::new(settings, link_ends, inputs).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+            let link = Link::new(settings, link_ends, inputs).map_err(|e| Fault::new(exit::TEMPORARY, &e))?;
             tokio::spawn(link.run());
             (feed, Some(buffer))
         }
@@ -237,8 +238,8 @@ async fn start(config: Config, edges: Edges) -> Result<App, Fault> {
         tokio::spawn(feed.clone().follow(agent.status.clone()));
     }
     tokio::spawn(dev_tasks.run());
-    let recorder = Recorder::new(state.directory, edges.termination, config.identity.agent_id.clone(), metrics);
-    let recorder = Arc::new(recorder);
+    let agent_id = config.identity.agent_id.clone();
+    let recorder = Arc::new(Recorder::new(state.directory, edges.termination, agent_id, state.boot_id, metrics));
     let prepared = tokio::select! {
         prepared = prepare::run(&config, &launcher) => Some(prepared),
         // The worker ends with its lifeline.
@@ -303,6 +304,7 @@ fn listen(config: &Config, routes: axum::Router, metrics: Arc<Metrics>) -> Resul
 /// The open state directory, and how the run that it remembers ended.
 struct State {
     directory: Arc<StateDir>,
+    boot_id: String,
     lost: Option<String>,
 }
 
@@ -314,14 +316,14 @@ async fn open_state(config: &Config, metrics: &Metrics) -> Result<State, Fault> 
     let directory =
         opened.map_err(|e| Fault::new(exit::INTERNAL, &e))?.map_err(|e| Fault::setting(&e, e.is_temporary()))?;
     metrics.state_tampered.inc_by(directory.tampered());
-    let last = RunRecord::load(&directory).map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let boot_id = boot_id(Path::new("/proc")).map_err(|e| Fault::new(exit::TEMPORARY, &e))?;
+    let last = RunRecord::load(&directory).map_err(|e| Fault::new(exit::TEMPORARY, &e))?;
     let lost = last.and_then(|record| {
         let end = record.silent_end()?;
-        let reboot = record.boot_id != boot_id(std::path::Path::new("/proc"));
-        let with = if reboot { "node" } else { "container" };
+        let with = if record.boot_id == boot_id { "container" } else { "node" };
         Some(format!("{end} with the {with} while {}", record.state.name()))
     });
-    Ok(State { directory: Arc::new(directory), lost })
+    Ok(State { directory: Arc::new(directory), boot_id, lost })
 }
 
 /// Records that wait for the gateway, in the state directory.
@@ -331,22 +333,13 @@ async fn open_buffer(
     machine: Machine,
     metrics: &Arc<Metrics>,
 ) -> Result<buffer::Handle, Fault> {
-    let (limits, directory) = (config.buffer.limits, state.directory.clone());
-    let opened = spawn_blocking(move || {
-        let disk =
-            Directory::open(directory.descriptor(), "buffer").map_err(|source| buffer::BufferError::List { source })?;
-        Buffer::open(disk, limits, boot_bytes(&boot_id(std::path::Path::new("/proc"))))
-    });
-    let opened = opened.await.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
+    let (settings, directory) = (config.buffer, state.directory.clone());
+    let opened = spawn_blocking(move || buffer::open(&directory, &settings)).await;
+    let opened = opened.map_err(|e| Fault::new(exit::INTERNAL, &e))?;
     let buffer = opened.map_err(|e| Fault::new(exit::CONFIGURATION, &e))?;
     let (handle, part) = buffer::new(buffer, &config.buffer, machine, metrics.clone());
     tokio::spawn(part.run());
     Ok(handle)
-}
-
-/// The kernel's id is a UUID; zeros where there is none.
-fn boot_bytes(id: &str) -> [u8; 16] {
-    u128::from_str_radix(&id.replace('-', ""), 16).unwrap_or_default().to_be_bytes()
 }
 
 type AgentEnds = (Option<std::os::fd::OwnedFd>, Option<std::os::fd::OwnedFd>);

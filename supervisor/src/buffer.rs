@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use protocol::session::{Class, Extent};
@@ -127,6 +128,8 @@ pub enum Piece {
 pub enum BufferError {
     #[error("the buffer's files cannot be listed")]
     List { source: io::Error },
+    #[error("the kernel's boot id cannot be read")]
+    Boot { source: io::Error },
     #[error("the buffer's file {file} cannot be {action}")]
     File { file: String, action: &'static str, source: io::Error },
     #[error(
@@ -186,13 +189,13 @@ pub const fn window(class: Class) -> Duration {
 /// Open the buffer of a state directory. Blocks.
 pub fn open(state: &StateDir, config: &Config) -> Result<Buffer<Directory>, BufferError> {
     let directory = Directory::open(state.descriptor(), "buffer").map_err(|source| BufferError::List { source })?;
-    Buffer::open(directory, config.limits, kernel())
+    let boot = boot_id(Path::new("/proc")).map_err(|source| BufferError::Boot { source })?;
+    Buffer::open(directory, config.limits, boot_bytes(&boot))
 }
 
-/// The boot id of the running kernel; zeros where it cannot be read.
-fn kernel() -> [u8; 16] {
-    let id = boot_id(std::path::Path::new("/proc")).replace('-', "");
-    u128::from_str_radix(id.trim(), 16).unwrap_or_default().to_be_bytes()
+/// The kernel's id is a UUID; zeros where it tells none.
+fn boot_bytes(id: &str) -> [u8; 16] {
+    u128::from_str_radix(&id.replace('-', ""), 16).unwrap_or_default().to_be_bytes()
 }
 
 /// The open buffer. One process at a time; the state directory's lock sees to that.

@@ -192,7 +192,6 @@ impl Link {
     /// Nothing is dialled yet. Blocks on the disk for a moment; an error where that cannot say now what was done before.
     pub fn new(config: Config, ends: Ends, inputs: Inputs) -> Result<Link, StateError> {
         let Inputs { view, routes, buffer, directory, feed, endings, machine, metrics } = inputs;
-        let kept = Kept::load(&directory)?;
         let (inbox, commands) = commands::new(commands::Inputs {
             routes: routes.clone(),
             epoch: buffer.epoch().into(),
@@ -204,6 +203,7 @@ impl Link {
         tokio::spawn(commands.run());
         let phase = ends.phase.subscribe();
         tokio::spawn(offline::watch(config.offline, machine.clone(), phase, feed, endings, metrics.clone()));
+        let kept = Kept::load(&directory);
         // What the gateway said last is newer than what the Pod was made with.
         let reconnect = Reconnect::new(kept.window().or(config.window));
         let dialler = Dialler::new(&config, machine.clone());

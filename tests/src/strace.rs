@@ -39,6 +39,11 @@ pub fn supervisor_without_memory(directory: &Path, calls: &str, path: &str) -> O
     if !needs::commands(&["strace"]) {
         return None;
     }
+    let tried = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().expect("strace is there");
+    if !tried.status.success() {
+        eprintln!("skipped: strace may not watch: {}", String::from_utf8_lossy(&tried.stderr));
+        return None;
+    }
     let supervisor = binaries::supervisor();
     let inject = format!("-e trace={calls} -e inject={calls}:error=ENOMEM:when=1");
     let command = format!("strace -D -f -qq -o /dev/null -P {path} {inject} {}", supervisor.display());

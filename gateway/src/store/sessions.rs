@@ -61,8 +61,6 @@ pub enum Appended {
 impl Write for Append {
     type Answer = Appended;
 
-    const YIELDS: bool = true;
-
     fn is_one_statement(&self, connection: &AnyConnection) -> bool {
         self.pieces.len() <= FEW && connection.backend_name() == "PostgreSQL"
     }

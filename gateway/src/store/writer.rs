@@ -1,7 +1,5 @@
-//! The one task that writes: all that wait go into one transaction, and everybody is answered after its commit.
-//!
-//! Records go behind all others that wait: they are on their sandbox's disk until they are taken, and meanwhile nobody is kept out. So a fleet
-//! that brings hours of them comes back as fast as one that brings none.
+//! The one task that writes: all that wait go into one transaction, in the order in which they were handed in, and everybody is answered after its
+//! commit. So where a session's end is stored, its records are, and nobody begins the next one before them.
 //!
 //! A write that breaks a rule of the schema, or that another gateway holds up, fails alone: the others of its transaction are tried
 //! again without it. What the
@@ -19,9 +17,9 @@ use super::{Receipt, StoreError, patience};
 use crate::exit::reason;
 use crate::metrics::Metrics;
 
-/// Writes that wait, of each lane; the next caller waits for a place.
+/// Writes that wait; the next caller waits for a place.
 const QUEUE: usize = 1024;
-/// The most of each lane that go into one transaction.
+/// The most that go into one transaction.
 const GROUP: usize = 256;
 
 /// Of a transaction: whoever waits for its end waits for all that is in it.
@@ -31,9 +29,6 @@ const TURN: Duration = Duration::from_secs(1);
 pub trait Write: Send + Sync + 'static {
     /// Told after the commit.
     type Answer: Send + 'static;
-
-    /// Whether it lets those that do not go before it, also where they come later: of them it waits for one group at most.
-    const YIELDS: bool = false;
 
     /// Whether nobody needs it any more now that it is its turn: then it fails, and costs nothing.
     fn is_late(&self) -> bool {
@@ -52,17 +47,13 @@ pub trait Write: Send + Sync + 'static {
 
 /// Where writes are handed in.
 #[derive(Clone)]
-pub(super) struct Queue {
-    first: mpsc::Sender<Box<dyn Waiting>>,
-    yielding: mpsc::Sender<Box<dyn Waiting>>,
-}
+pub(super) struct Queue(mpsc::Sender<Box<dyn Waiting>>);
 
 impl Queue {
     pub(super) async fn submit<W: Write>(&self, write: W) -> Result<Receipt<W::Answer>, StoreError> {
         let (reply, receipt) = oneshot::channel();
         let waiting = Ticket { write, answer: None, reply };
-        let lane = if W::YIELDS { &self.yielding } else { &self.first };
-        lane.send(Box::new(waiting)).await.map_err(|_| StoreError::Closed)?;
+        self.0.send(Box::new(waiting)).await.map_err(|_| StoreError::Closed)?;
         Ok(receipt)
     }
 }
@@ -113,44 +104,20 @@ impl<W: Write> Waiting for Ticket<W> {
 pub struct Writer {
     pool: Pool,
     metrics: Arc<Metrics>,
-    lanes: Lanes,
-}
-
-/// What waits.
-struct Lanes {
-    first: mpsc::Receiver<Box<dyn Waiting>>,
-    yielding: mpsc::Receiver<Box<dyn Waiting>>,
-}
-
-impl Lanes {
-    /// Those whose turn it is; false when nobody can hand in any more.
-    async fn next(&mut self, group: &mut Vec<Box<dyn Waiting>>) -> bool {
-        let one = tokio::select! {
-            biased;
-            Some(write) = self.first.recv() => write,
-            Some(write) = self.yielding.recv() => write,
-            else => return false,
-        };
-        group.push(one);
-        for lane in [&mut self.first, &mut self.yielding] {
-            group.extend(std::iter::from_fn(|| lane.try_recv().ok()).take(GROUP));
-        }
-        true
-    }
+    writes: mpsc::Receiver<Box<dyn Waiting>>,
 }
 
 impl Writer {
     pub(super) fn new(pool: Pool, metrics: Arc<Metrics>) -> (Queue, Writer) {
-        let ((first, firsts), (yielding, yieldings)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
-        let lanes = Lanes { first: firsts, yielding: yieldings };
-        (Queue { first, yielding }, Writer { pool, metrics, lanes })
+        let (sender, writes) = mpsc::channel(QUEUE);
+        (Queue(sender), Writer { pool, metrics, writes })
     }
 
     /// Write until nobody can hand in any more.
     pub async fn run(mut self) {
         let mut group = Vec::new();
-        // What a turn has left over goes first, so that everybody's turn comes.
-        while !group.is_empty() || self.lanes.next(&mut group).await {
+        // What the group before has left over goes first.
+        while !group.is_empty() || self.writes.recv_many(&mut group, GROUP).await > 0 {
             group.extract_if(.., |write| write.is_late()).for_each(too_late);
             if group.is_empty() {
                 continue;
@@ -230,8 +197,6 @@ fn is_of_one(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::sync::Notify;
     use tokio::time::Instant;
 
@@ -251,55 +216,17 @@ mod tests {
         }
     }
 
-    async fn opened(place: &tempfile::TempDir) -> (Store, Writer) {
-        let url = format!("sqlite:{}", place.path().join("gateway.db").display());
-        migrate::up(&url).await.expect("a new database");
-        Store::open(&url, false, Arc::default()).await.expect("nobody else has it")
-    }
-
     fn begin(sandbox: &str, until: Instant) -> Begin {
         let (sandbox, hello, epoch) = (sandbox.into(), "{}".into(), "e".into());
         Begin { sandbox, token: None, hello, epoch, applied: 0, owner: None, now_ms: 1, until }
     }
 
-    /// Something that notes when it is written.
-    struct Noted<const YIELDS: bool>(&'static str, Arc<Mutex<Vec<&'static str>>>);
-
-    impl<const YIELDS: bool> Write for Noted<YIELDS> {
-        type Answer = ();
-
-        const YIELDS: bool = YIELDS;
-
-        async fn apply(&self, _: &mut AnyConnection) -> Result<(), sqlx::Error> {
-            self.1.lock().expect("nobody panics").push(self.0);
-            Ok(())
-        }
-    }
-
-    /// Found by a fleet that came back with 64 KiB each: those whose turn came too late were refused.
-    #[tokio::test]
-    async fn what_keeps_somebody_out_goes_before_records_that_came_earlier() {
-        let place = tempfile::tempdir().expect("a scratch directory");
-        let (store, writer) = opened(&place).await;
-        tokio::spawn(writer.run());
-        let (turn, order) = (Arc::new(Notify::new()), Arc::default());
-        let slow = store.submit(Slow(turn.clone())).await.expect("it runs");
-        turn.notified().await;
-        let mut records = Vec::new();
-        for name in ["records", "more records"] {
-            records.push(store.submit(Noted::<true>(name, Arc::clone(&order))).await.expect("it runs"));
-        }
-        let session = store.submit(Noted::<false>("session", Arc::clone(&order))).await.expect("it runs");
-        for receipt in records.into_iter().chain([session, slow]) {
-            receipt.await.expect("an answer").expect("it is stored");
-        }
-        assert_eq!(*order.lock().expect("nobody panics"), ["session", "records", "more records"]);
-    }
-
     #[tokio::test]
     async fn a_session_whose_turn_comes_too_late_is_not_begun() {
         let place = tempfile::tempdir().expect("a scratch directory");
-        let (store, writer) = opened(&place).await;
+        let url = format!("sqlite:{}", place.path().join("gateway.db").display());
+        migrate::up(&url).await.expect("a new database");
+        let (store, writer) = Store::open(&url, false, Arc::default()).await.expect("nobody else has it");
         tokio::spawn(writer.run());
         let turn = Arc::new(Notify::new());
         let slow = store.submit(Slow(turn.clone())).await.expect("it runs");

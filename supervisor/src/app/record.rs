@@ -1,7 +1,6 @@
 //! What is left for those who come later: the kubelet's termination message and the state directory's run record,
 //! both written at every change, since after an out-of-memory kill nothing else can be.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::agent::{Phase, Status};
 use crate::exit::{self, Fault};
 use crate::metrics::Metrics;
-use crate::state::{RunRecord, RunState, StateDir, boot_id};
+use crate::state::{RunRecord, RunState, StateDir};
 use crate::termination::{Record, TerminationLog};
 
 /// How long a changed mode of the state directory lasts at most.
@@ -43,9 +42,9 @@ impl Recorder {
         state: Arc<StateDir>,
         termination: Arc<Mutex<TerminationLog>>,
         agent_id: String,
+        boot_id: String,
         metrics: Arc<Metrics>,
     ) -> Recorder {
-        let boot_id = boot_id(Path::new("/proc"));
         Recorder { state, termination, agent_id, boot_id, metrics, written: Mutex::default() }
     }
 

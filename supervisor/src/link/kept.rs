@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::state::{Durability, StateDir, StateError};
+use crate::state::{Durability, StateDir};
 
 const FILE: &str = "link.json";
 const LIMIT: u64 = 64 * 1024;
@@ -20,9 +20,13 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// What was kept; nothing where that is damaged: all of it will be told again.
-    pub(super) fn load(state: &StateDir) -> Result<Kept, StateError> {
-        state.recall(FILE, LIMIT).map(Option::unwrap_or_default)
+    /// What was kept; nothing where that cannot be read: all of it will be told again.
+    pub(super) fn load(state: &StateDir) -> Kept {
+        let kept = state.read_json(FILE, LIMIT).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the link remembered cannot be read");
+            None
+        });
+        kept.unwrap_or_default()
     }
 
     pub(crate) fn window(&self) -> Option<Duration> {

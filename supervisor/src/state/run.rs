@@ -3,11 +3,13 @@
 //! When the whole container is killed (an out-of-memory kill takes every process where `memory.oom.group` is set),
 //! nobody is left to report. The record then still says `running`: the run was lost with the container.
 
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Durability, StateDir, StateError};
+use crate::exit;
 
 const LIMIT: u64 = 64 * 1024;
 
@@ -91,8 +93,12 @@ impl RunRecord {
     }
 }
 
-/// The id of this boot of the node, empty where the kernel tells none. `proc` is `/proc`.
-pub fn boot_id(proc: &Path) -> String {
-    let read = std::fs::read_to_string(proc.join("sys/kernel/random/boot_id"));
-    read.map(|id| id.trim_end().to_owned()).unwrap_or_default()
+/// The id of this boot of the node, empty where the kernel tells none; an error where there is no memory or descriptor to read it. `proc` is
+/// `/proc`.
+pub fn boot_id(proc: &Path) -> io::Result<String> {
+    match std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")) {
+        Ok(id) => Ok(id.trim_end().to_owned()),
+        Err(error) if exit::is_scarce(error.raw_os_error().unwrap_or(0)) => Err(error),
+        Err(_) => Ok(String::new()),
+    }
 }

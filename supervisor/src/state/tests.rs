@@ -25,7 +25,7 @@ fn record(state: RunState) -> RunRecord {
         exit: None,
         signal: None,
         restarts: 2,
-        boot_id: boot_id(Path::new("/proc")),
+        boot_id: boot_id(Path::new("/proc")).expect("a file of the kernel's"),
     }
 }
 

@@ -106,7 +106,7 @@ fn what_was_done_before_and_cannot_be_seen_for_want_of_memory_is_asked_for_at_th
     let gateway = Gateway::new();
     let start = || linked(&gateway).set("state-dir", state.clone());
     let scratch = tests::binaries::scratch();
-    for file in ["run.json", "commands.json", "link.json"] {
+    for file in ["run.json", "commands.json"] {
         let Some(program) = supervisor_without_memory(scratch.path(), "%file", file) else { return };
         let mut without = start().program(program).start();
         assert_eq!(without.wait_code(), 75, "{file}");
