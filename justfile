@@ -221,7 +221,7 @@ numbers: bench torture
 torture *ARGS: dist
     cargo run --release --locked -p tests --bin torture -- {{ ARGS }}
 
-# thousands of sandboxes at real gateways: [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--add] [--kill] [--drain]; docs/fleet.md
+# thousands of sandboxes at real gateways: [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--add] [--kill] [--lose] [--drain]; docs/fleet.md
 fleet *ARGS: dist
     cargo run --release --locked -p tests --bin fleet -- {{ ARGS }}
 

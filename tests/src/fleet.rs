@@ -67,6 +67,8 @@ pub struct Plan {
     pub add: bool,
     /// Whether a gateway is killed then.
     pub kill: bool,
+    /// Whether a gateway is lost for good then; of several.
+    pub lose: bool,
     /// Whether a gateway is drained then, beside a successor.
     pub drain: bool,
 }
@@ -85,6 +87,7 @@ impl Default for Plan {
             backlog: None,
             add: false,
             kill: false,
+            lose: false,
             drain: false,
         }
     }
@@ -111,6 +114,9 @@ pub fn run(plan: &Plan, program: &Path) -> Vec<Line> {
     }
     if plan.kill {
         lines.extend(fleet.kill());
+    }
+    if plan.lose {
+        lines.extend(fleet.lose());
     }
     if plan.drain {
         lines.extend(fleet.drain());

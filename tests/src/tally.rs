@@ -39,12 +39,16 @@ impl Produced {
 }
 
 /// What was found, counted over any number of sandboxes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Numbers that buffers gave out.
     pub produced: i64,
     /// Stored records.
     pub delivered: i64,
+    /// The same of each class.
+    pub stored: BTreeMap<Class, i64>,
+    /// Gaps.
+    pub gaps_told: i64,
     /// Numbers that gaps stand for.
     pub gaps: i64,
     /// Neither stored nor in a gap.
@@ -61,7 +65,9 @@ impl Tally {
         for class in Class::ALL {
             let last = produced.last.get(&class).copied().unwrap_or(0);
             let of_class = events.iter().filter(|event| event["class"] == class.name());
+            let before = self.delivered;
             self.count_class(of_class, &produced.epoch, last);
+            *self.stored.entry(class).or_default() += self.delivered - before;
         }
     }
 
@@ -69,6 +75,10 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.produced += other.produced;
         self.delivered += other.delivered;
+        for (class, stored) in &other.stored {
+            *self.stored.entry(*class).or_default() += stored;
+        }
+        self.gaps_told += other.gaps_told;
         self.gaps += other.gaps;
         self.lost += other.lost;
         self.twice += other.twice;
@@ -86,6 +96,7 @@ impl Tally {
                 self.delivered += 1;
                 spans.push((seq, seq));
             } else {
+                self.gaps_told += 1;
                 self.gaps += number("to") - number("from") + 1;
                 spans.push((number("from"), number("to")));
             }
@@ -121,7 +132,9 @@ mod tests {
         let events = [record("e", 1), record("e", 1), gap, record("e", 7), record("other", 2)];
         let mut tally = Tally::default();
         tally.count(&events, &Produced { epoch: "e".into(), last: [(Class::Logs, 5)].into() });
-        let expected = Tally { produced: 5, delivered: 3, gaps: 2, lost: 2, twice: 1, invented: 2 };
+        let expected =
+            Tally { produced: 5, delivered: 3, gaps: 2, gaps_told: 1, lost: 2, twice: 1, invented: 2, ..tally.clone() };
         assert_eq!(tally, expected);
+        assert_eq!(tally.stored[&Class::Logs], 3);
     }
 }

@@ -20,6 +20,11 @@ fn a_small_fleet_is_held_outlives_its_gateway_and_loses_nothing() {
 }
 
 #[test]
+fn the_other_gateways_take_over_whoever_was_at_one_that_is_lost() {
+    run(Plan { gateways: 2, lose: true, ..small() });
+}
+
+#[test]
 fn a_small_fleet_moves_to_the_successor_of_a_gateway_that_is_drained() {
     run(Plan { drain: true, ..small() });
 }

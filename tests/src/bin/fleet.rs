@@ -1,4 +1,4 @@
-//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--add] [--kill] [--drain]`: thousands of sandboxes at a real gateway, of what
+//! `fleet [--links N] [--real N] [--gateways N] [--rate N] [--tasks N] [--hold SECONDS] [--tls] [--backlog KIB] [--add] [--kill] [--lose] [--drain]`: thousands of sandboxes at a real gateway, of what
 //! `just dist` left; docs/fleet.md says what it shows. `fleet agents` is a part of it that it starts itself; `fleet record` prints what simulated sandboxes are to tell
 //! of tasks (tests/src/fleet/recording.json).
 
@@ -9,7 +9,7 @@ use tests::bench::Line;
 use tests::fleet::{self, Plan, agents, recording};
 use tests::{binaries, evidence, interrupt};
 
-const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --drain; or --add without the last two; or --tls without these and with one gateway";
+const USAGE: &str = "fleet: --links N, --real N of them, --gateways N, --rate N and --tasks N (in a second), --hold SECONDS, --backlog KIB, --kill, --lose of several gateways, --drain; or --add without the last three; or --tls without these and with one gateway";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,12 +55,14 @@ fn plan(arguments: &[String]) -> Option<Plan> {
             "--backlog" => plan.backlog = Some(number()?),
             "--add" => plan.add = true,
             "--kill" => plan.kill = true,
+            "--lose" => plan.lose = true,
             "--drain" => plan.drain = true,
             _ => return None,
         }
     }
-    let replaced = plan.kill || plan.drain;
+    let replaced = plan.kill || plan.lose || plan.drain;
     let changed = replaced || plan.add || plan.backlog.is_some();
-    let wrong = plan.real >= plan.links || plan.add && replaced || plan.tls && (changed || plan.gateways > 1);
+    let tls = plan.tls && (changed || plan.gateways > 1);
+    let wrong = plan.real >= plan.links || plan.add && replaced || plan.lose && plan.gateways < 2 || tls;
     (!wrong).then_some(plan)
 }

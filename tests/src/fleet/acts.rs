@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use protocol::session::Class;
 
 use super::Fleet;
 use super::group::Group;
@@ -127,23 +128,42 @@ impl Fleet<'_> {
     /// kill -9 of a gateway with all of its sessions; it comes back at once.
     pub(super) fn kill(&mut self) -> Vec<Line> {
         println!("a gateway is killed");
-        let all = self.plan.rate as f64 * self.plan.gateways as f64;
-        let last = 1.35 * self.plan.links as f64 / all;
+        self.storm("a kill", self.plan.gateways, |fleet| {
+            fleet.site.gateways[0].kill();
+            fleet.site.gateways[0].start_again();
+        })
+    }
+
+    /// kill -9 of a gateway with all of its sessions; it stays away, and the others take its sandboxes over.
+    pub(super) fn lose(&mut self) -> Vec<Line> {
+        println!("a gateway is lost");
+        self.storm("a loss", self.plan.gateways - 1, |fleet| {
+            fleet.site.gateways.remove(0).kill();
+            fleet.order(&Order::Before(fleet.site.addresses()));
+            fleet.reals.now_before(&fleet.site.addresses());
+        })
+    }
+
+    /// What becomes of the first gateway's sessions when this `happens` to it, of which so many gateways are left.
+    fn storm(&mut self, what: &str, left: usize, happens: impl FnOnce(&mut Self)) -> Vec<Line> {
+        let all = self.plan.rate as f64 * left as f64;
         let had = self.site.first_has(self.plan.links);
         let before = self.site.refused() - refused_by(&self.site.gateways[0]);
         let (failed, simulated) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
         let (begun, killed) = (self.begun_sessions(), now_ns());
-        self.site.gateways[0].kill();
-        self.site.gateways[0].start_again();
+        happens(self);
         self.until_sessions_have_begun(begun + had as u64, || ());
         let (refused, storm) = (self.site.refused() - before, Storm::since(killed, self.returns()));
+        let busiest = storm.busiest_second() as f64;
+        // By the window that they were told before, from what each gateway had.
+        let last = 1.35 * self.plan.links as f64 / (self.plan.rate as f64 * self.plan.gateways as f64);
         vec![
-            Line::at_least("sandboxes that came back after a kill", had, storm.count() as f64, "sandboxes"),
+            Line::at_least(format!("sandboxes that came back after {what}"), had, storm.count() as f64, "sandboxes"),
             others(had, &storm),
             dials(self.seen(|now| now.failed) - failed, self.seen(|now| now.begun) - simulated),
-            Line::new("sessions that began in its busiest second", all, storm.busiest_second() as f64, "sessions"),
-            Line::new("dials that were refused after it", 0.0, refused, "dials"),
-            Line::new("until all were back, 1.35 × fleet / rate", last, storm.last_back(), "s"),
+            Line::new(format!("sessions that began in the busiest second of {what}"), all, busiest, "sessions"),
+            Line::new(format!("dials that were refused after {what}"), 0.0, refused, "dials"),
+            Line::new(format!("until all were back after {what}, 1.35 × fleet / rate"), last, storm.last_back(), "s"),
         ]
     }
 
@@ -189,19 +209,28 @@ impl Fleet<'_> {
             }
             waiting += heard.waiting.len();
         }
+        let mut of_reals = Tally::default();
         for (id, produced) in self.reals.finish() {
             match produced {
-                Some(produced) => tally.count(&self.site.gateways[0].events(&id), &produced),
+                Some(produced) => of_reals.count(&self.site.gateways[0].events(&id), &produced),
                 None => waiting += 1,
             }
         }
-        let Tally { produced, delivered, gaps, lost, twice, invented } = tally;
+        tally.add(&of_reals);
+        let results = of_reals.stored.get(&Class::Results).copied().unwrap_or(0);
+        let Tally { produced, delivered, gaps, lost, twice, invented, .. } = tally;
         let of = format!("of {produced} records, {delivered} delivered and {gaps} in gaps");
         vec![
             Line::new("sandboxes of which the gateway did not take everything", 0.0, waiting as f64, "sandboxes"),
             Line::new(format!("neither stored nor in a gap, {of}"), 0.0, lost as f64, "records"),
             Line::new(format!("stored twice, or never produced, {of}"), 0.0, (twice + invented) as f64, "records"),
             Line::new("numbers in gaps: there was room for everything", 0.0, gaps as f64, "numbers"),
+            Line::at_least(
+                "results of tasks of real supervisors",
+                self.plan.real.min(1) as f64,
+                results as f64,
+                "results",
+            ),
         ]
     }
 }

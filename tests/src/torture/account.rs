@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::load::Sandbox;
 use crate::bench::Line;
 use crate::control_plane::Gateway;
-use crate::tally::Tally;
+use crate::tally::{Produced, Tally};
 
 /// What was found, counted over any number of sandboxes.
 #[derive(Default)]
@@ -18,6 +18,9 @@ pub struct Account {
     ends: usize,
     altered: usize,
     taken_back: usize,
+    /// Of what tasks wrote, line by line.
+    lines: usize,
+    misplaced: usize,
 }
 
 impl Account {
@@ -32,7 +35,7 @@ impl Account {
         let ends: Vec<_> = sandboxes.iter_mut().map(|sandbox| (sandbox.tasks(), sandbox.produced())).collect();
         for (sandbox, (tasks, produced)) in sandboxes.iter().zip(ends) {
             let events = events(sandbox.id);
-            self.tally.count(&events, &produced);
+            self.count(&events, &produced);
             self.check(sandbox, &tasks, &events);
         }
     }
@@ -42,7 +45,7 @@ impl Account {
         sandboxes.iter_mut().for_each(Sandbox::end_load);
         for sandbox in sandboxes {
             let produced = sandbox.produced();
-            self.tally.count(&gateway.events(sandbox.id), &produced);
+            self.count(&gateway.events(sandbox.id), &produced);
         }
     }
 
@@ -53,21 +56,32 @@ impl Account {
         self.ends += other.ends;
         self.altered += other.altered;
         self.taken_back += other.taken_back;
+        self.lines += other.lines;
+        self.misplaced += other.misplaced;
     }
 
     /// Whether a goal is missed.
     pub fn is_wrong(&self) -> bool {
-        !self.lines("").iter().all(Line::kept)
+        ![self.records(""), self.tasks("")].concat().iter().all(Line::kept)
     }
 
-    /// Numbers that are in gaps.
-    pub fn gaps(&self) -> i64 {
-        self.tally.gaps
+    /// So many gaps at most, each of however many numbers, after these `faults`.
+    pub fn gaps(&self, faults: &str, goal: usize) -> Line {
+        Line::new(format!("gaps in {faults}"), goal as f64, self.tally.gaps_told as f64, "gaps")
     }
 
     /// All of it but the gaps, after these `faults`.
     pub fn lines(&self, faults: &str) -> Vec<Line> {
-        [self.records(faults), self.tasks(faults)].concat()
+        [self.records(faults), self.tasks(faults), self.load(faults)].concat()
+    }
+
+    /// That there was something to lose, of every class.
+    pub fn load(&self, faults: &str) -> Vec<Line> {
+        let of = |class: Class| self.tally.stored.get(&class).copied().unwrap_or(0);
+        let class = |class: Class| {
+            Line::at_least(format!("stored of {} in {faults}", class.name()), 1.0, of(class) as f64, "records")
+        };
+        Class::ALL.map(class).into()
     }
 
     /// What became of records.
@@ -78,6 +92,12 @@ impl Account {
             Line::new(format!("neither stored nor in a gap, {of}"), 0.0, tally.lost as f64, "records"),
             Line::new(format!("stored twice, {of}"), 0.0, tally.twice as f64, "records"),
             Line::new(format!("stored and never produced, beside those {of}"), 0.0, tally.invented as f64, "records"),
+            Line::new(
+                format!("twice or not in their order, of {} lines of tasks in {faults}", self.lines),
+                0.0,
+                self.misplaced as f64,
+                "lines",
+            ),
         ]
     }
 
@@ -94,6 +114,23 @@ impl Account {
                 "tasks",
             ),
         ]
+    }
+
+    fn count(&mut self, events: &[Value], produced: &Produced) {
+        self.tally.count(events, produced);
+        let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+        for body in
+            events.iter().filter(|event| event["record"]["kind"] == "line").map(|event| &event["record"]["body"])
+        {
+            // As `load` has tasks write: who, and which of them.
+            let Some((id, number)) = body["text"].as_str().and_then(|text| text.split_once(' ')) else { continue };
+            let number = number.parse().unwrap_or(0);
+            let before = last.insert(id, number).unwrap_or(0);
+            self.lines += 1;
+            if body["task_id"] != id || number <= before {
+                self.misplaced += noted(id, &format!("has line {number} after line {before}: {body}"));
+            }
+        }
     }
 
     fn check(&mut self, sandbox: &Sandbox, tasks: &BTreeMap<String, Value>, events: &[Value]) {
@@ -118,12 +155,16 @@ impl Account {
         }
     }
 
-    /// One last state and one result, both as it is told here.
+    /// One last state and one result, both as it is told here, and each state before where it ran.
     fn check_task(&mut self, id: &str, task: &Value, records: &[&Value], refused: &mut Refused) {
         let told = |kind: &dyn Fn(&str) -> bool| -> Vec<&Value> {
             records.iter().filter(|record| kind(record["kind"].as_str().unwrap_or_default())).copied().collect()
         };
         let word = task["state"].as_str().unwrap_or_default();
+        let ran = ["task.starting", "task.running"].map(|kind| told(&|told| told == kind).len());
+        if !task["started_at"].is_null() && ran != [1, 1] && !refused.takes(Class::Lifecycle) {
+            self.ends += noted(id, &format!("is told here as {task}, and to have begun and run {ran:?} times"));
+        }
         let open = ["task.starting", "task.running", "task.result", "line"];
         let last = told(&|kind| !open.contains(&kind));
         let results = told(&|kind| kind == "task.result");

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::account::Account;
 use super::chance::Chance;
-use super::kills::gaps;
+use super::kills::DOUBTS;
 use super::load::Sandbox;
 use crate::balancer::Balancer;
 use crate::bench::Line;
@@ -95,7 +95,8 @@ pub fn measure(faults: usize) -> Vec<Line> {
     }
     let mut account = Account::default();
     account.settle(&mut sandboxes, &several.gateways[0]);
-    let mut lines = account.lines(&format!("{faults} faults of three gateways, their database and supervisors"));
-    lines.push(gaps(&account, faults));
+    let of = format!("{faults} faults of three gateways, their database and supervisors");
+    let mut lines = account.lines(&of);
+    lines.push(account.gaps(&of, DOUBTS));
     lines
 }

@@ -204,6 +204,7 @@ fn supervisor(id: &str, gateway: &str, place: &TempDir, settings: &Settings) -> 
         .set("gateway-url", gateway)
         .set("link-token-file", at("token"))
         .set("link-window", "20ms")
+        .set("link-samples", "100ms")
         .set("agent-id", id);
     for (flag, value) in &settings.0 {
         builder = builder.set(flag, value);
@@ -244,7 +245,7 @@ fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<(String, Told)> {
     let api = Api::at(address, crate::scene::CANARY);
     for number in 0.. {
         let id = format!("{life}-{number:04}");
-        let body = json!({"task_id": id, "argv": [if number % 5 == 4 { "false" } else { "true" }]}).to_string();
+        let body = json!({"task_id": id, "argv": argv(number, &id)}).to_string();
         // Some wait for the end.
         let path = if number % 4 == 3 { "/dev-tasks?wait=10s" } else { "/dev-tasks" };
         match api.try_call("POST", path, &[], body.as_bytes()) {
@@ -265,6 +266,15 @@ fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<(String, Told)> {
         std::thread::sleep(Duration::from_millis(number % 3 * 40));
     }
     told
+}
+
+/// Some tasks fail, some write lines, each of which says whose and which it is.
+fn argv(number: u64, id: &str) -> Vec<&str> {
+    match number % 5 {
+        4 => vec!["false"],
+        2 => vec!["sh", "-c", "echo $0 1; echo $0 2; echo $0 3", id],
+        _ => vec!["true"],
+    }
 }
 
 /// Where a supervisor listens that may be killed before it does.
