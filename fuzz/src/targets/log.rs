@@ -1,58 +1,192 @@
-//! The buffer's files, changed anywhere.
+//! The buffer's files: changed anywhere, or with others in their place, and that also with checksums that are right, as they are where
+//! somebody knows the format.
 //!
-//! An input damages a log that our own code has written: for each five bytes, where (three) and what (two). Whatever comes out then is
-//! what went in, or a gap; numbers are in order, each once; and the log takes records again. An input that begins with 255 is a whole
-//! file instead.
+//! An input's first byte says what becomes of a log that our own code has written, by the flags below, and the rest is that. Whatever the
+//! files are then: numbers are in order, each once, a record or in a gap; the log takes records; and what one life told is told by the
+//! next one too, or was acknowledged. Where checksums are those of our own code, what comes out is what went in, damage costs nothing in
+//! files that it has not touched, and no number is given out again.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use protocol::session::Class;
-use supervisor::buffer::{Buffer, Limits, Piece};
+use supervisor::buffer::{Buffer, BufferError, Limits, Piece, Reason};
 use tests::memory_disk::MemoryDisk;
 
 use crate::Target;
 
-pub(crate) const TARGET: Target = Target { name: "log", longest: 20 * 1024, run, seeds };
+mod format;
+
+pub(crate) const TARGET: Target = Target { name: "log", longest: 12 * 1024, run, seeds };
+
+/// The rest is which file, and what stands in its place. Else each five bytes change one: which, where (two) and what (two).
+const WHOLE: u8 = 1;
+/// All checksums are right afterwards, and names are those of the headers. A whole segment is [`format::packed`].
+const MENDED: u8 = 2;
+/// Another kernel opens it.
+const REBOOTED: u8 = 4;
+/// The life that opens it comes to its end by itself. Else it is killed.
+const CLOSED: u8 = 8;
 
 const LIMITS: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
-const BOOT: [u8; 16] = [7; 16];
+const KERNELS: [[u8; 16]; 2] = [[7; 16], [8; 16]];
+const EPOCH: [u8; 16] = [5; 16];
+/// Read at a time: less than there is.
+const READ: usize = 2048;
+/// The record of each life after that.
+const ADDED: &[u8] = b"\"added\"";
+/// Numbers beyond this are a mistake, and bound to nothing.
+const MOST: i64 = i64::MAX / 4;
 
 /// Files by name.
 type Files = BTreeMap<String, Vec<u8>>;
+/// Records by number.
+type Records = BTreeMap<i64, Vec<u8>>;
 
-/// A log as our own code writes it, and its records.
-static WRITTEN: LazyLock<(Files, BTreeMap<i64, Vec<u8>>)> = LazyLock::new(|| {
-    let memory = MemoryDisk::default();
-    let mut buffer = Buffer::open(memory.clone(), LIMITS, BOOT).expect("an empty disk");
-    let mut records = BTreeMap::new();
-    for number in 0..24_usize {
-        let record = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(number * 37 % 900)).into_bytes();
-        records.insert(buffer.append(Class::Lifecycle, &record).expect("there is room"), record);
+/// A log as our own code writes it, the same in every process, and its records by class.
+static GROUND: LazyLock<Ground> = LazyLock::new(Ground::new);
+
+#[derive(Default)]
+struct Ground {
+    files: Files,
+    records: [Records; 4],
+}
+
+impl Ground {
+    /// Of two lives: two classes have a second file, with a gap before it. The second one was killed, so these do not say where they end.
+    fn new() -> Ground {
+        let (disk, mut ground) = (MemoryDisk::default(), Ground::default());
+        let open = || Buffer::open(disk.clone(), LIMITS, KERNELS[0]).expect("a disk of our own");
+        let mut buffer = open();
+        ground.write(&mut buffer, Class::Lifecycle, &[40, 300, 900]);
+        ground.write(&mut buffer, Class::Results, &[100, 4500, 60]);
+        ground.write(&mut buffer, Class::Metrics, &[0, 20, 200]);
+        ground.write(&mut buffer, Class::Logs, &[50, 50, 3000, 1200]);
+        buffer.lose(Class::Results, 3, 42, Reason::Budget);
+        ground.write(&mut buffer, Class::Results, &[70]);
+        for (class, seq) in [(Class::Lifecycle, 1), (Class::Logs, 2)] {
+            buffer.acknowledge(class, seq).expect("it was given out");
+        }
+        buffer.close().expect("memory does not refuse");
+        let mut buffer = open();
+        buffer.lose(Class::Lifecycle, 2, 10, Reason::Disk);
+        ground.write(&mut buffer, Class::Lifecycle, &[500]);
+        ground.write(&mut buffer, Class::Results, &[200]);
+        buffer.acknowledge(Class::Metrics, 1).expect("it was given out");
+        ground.files = disk.0.take();
+        for ((name, file), salt) in ground.files.iter_mut().zip(1..) {
+            let written = file.clone();
+            format::mend(name, file);
+            assert!(*file == written, "{name}: the supervisor writes other checksums than the format has");
+            format::settle(name, file, EPOCH, salt);
+        }
+        ground
     }
-    buffer.close().expect("memory does not refuse");
-    (memory.0.borrow().clone(), records)
-});
 
-fn run(data: &[u8]) {
-    let (files, records) = &*WRITTEN;
-    let memory = MemoryDisk::default();
-    *memory.0.borrow_mut() = files.clone();
-    let whole = data.strip_prefix(&[255]);
-    for file in memory.0.borrow_mut().values_mut() {
-        match whole {
-            Some(bytes) => *file = bytes.to_vec(),
-            None => data.chunks_exact(5).for_each(|change| damage(file, change)),
+    fn write(&mut self, buffer: &mut Buffer<MemoryDisk>, class: Class, lengths: &[usize]) {
+        let records = &mut self.records[class as usize];
+        for length in lengths {
+            let text = format!("{} {} ", class.name(), records.len());
+            let record: Vec<u8> = text.bytes().cycle().take(*length).collect();
+            records.insert(buffer.append(class, &record).expect("there is room"), record);
         }
     }
-    // A log of a later version is refused, and left alone.
-    let Ok(mut buffer) = Buffer::open(memory, LIMITS, BOOT) else { return };
-    let added = buffer.append(Class::Lifecycle, b"\"added\"").expect("there is room");
-    let first = buffer.extents().get(&Class::Lifecycle).map_or(1, |extent| extent.first_unacked);
-    let mut at = first;
+}
+
+fn run(data: &[u8]) {
+    let (how, rest) = data.split_first().map_or((0, data), |(how, rest)| (*how, rest));
+    let files = changed(how, rest);
+    let untouched = Class::ALL.map(|class| of(class, &files).eq(of(class, &GROUND.files)));
+    let disk = MemoryDisk(Rc::new(RefCell::new(files)));
+    let mut buffer = match Buffer::open(disk.clone(), LIMITS, kernel(how)) {
+        Ok(buffer) => buffer,
+        Err(BufferError::Newer { .. }) => {
+            assert!(*disk.0.borrow() == changed(how, rest), "a log of a later version is left alone");
+            return;
+        }
+        Err(error) => panic!("any bytes can be opened: {error}"),
+    };
+    let told = Class::ALL.map(|class| tell(&mut buffer, class));
+    if how & (WHOLE | MENDED) == 0 {
+        for ((told, written), untouched) in told.iter().zip(&GROUND.records).zip(untouched) {
+            hold_written(told, written, untouched, how & REBOOTED != 0);
+        }
+    }
+    if told.iter().all(|told| told.added <= MOST) {
+        hold_next_life(buffer, &disk, how, &told);
+    }
+}
+
+fn kernel(how: u8) -> [u8; 16] {
+    KERNELS[usize::from(how & REBOOTED != 0)]
+}
+
+/// The segments of a class.
+fn of(class: Class, files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+    files.iter().filter(move |(name, _)| name.starts_with(class.name()))
+}
+
+/// The ground after what an input does to it.
+fn changed(how: u8, rest: &[u8]) -> Files {
+    let mut files = GROUND.files.clone();
+    let count = files.len();
+    let mut file = |which: u8| files.iter_mut().nth(usize::from(which) % count).expect("there are some");
+    if how & WHOLE == 0 {
+        for &[which, high, low, what, value] in rest.as_chunks::<5>().0 {
+            damage(file(which).1, usize::from(u16::from_be_bytes([high, low])), what, value);
+        }
+    } else if let Some((which, bytes)) = rest.split_first() {
+        let (name, file) = file(*which);
+        let is_packed = how & MENDED != 0 && name != format::CURSOR;
+        *file = if is_packed { format::unpacked(bytes) } else { bytes.to_vec() };
+    }
+    if how & MENDED == 0 { files } else { mended(files) }
+}
+
+fn damage(file: &mut Vec<u8>, at: usize, what: u8, value: u8) {
+    let at = at % (file.len() + 1);
+    match what {
+        0 => file.truncate(at),
+        1 => file.insert(at, value),
+        what => {
+            if let Some(byte) = file.get_mut(at) {
+                *byte = if what % 2 == 0 { value } else { *byte ^ value };
+            }
+        }
+    }
+}
+
+/// With right checksums, under the names that their headers say.
+fn mended(files: Files) -> Files {
+    let mend = |(name, mut file): (String, Vec<u8>)| {
+        format::mend(&name, &mut file);
+        let named = if name == format::CURSOR { None } else { format::name(&file) };
+        (named.unwrap_or(name), file)
+    };
+    files.into_iter().map(mend).collect()
+}
+
+/// What a life tells of a class.
+struct Told {
+    /// The first number that is not acknowledged.
+    first: i64,
+    /// The newest, of a record that this life took.
+    added: i64,
+    records: Records,
+}
+
+/// Let it take one record more, and tell all that it has.
+fn tell(buffer: &mut Buffer<MemoryDisk>, class: Class) -> Told {
+    let added = buffer.append(class, ADDED).expect("there is room");
+    let first = buffer.extents().get(&class).expect("it has one at least").first_unacked;
+    let (mut at, mut records) = (first, Records::new());
     while at <= added {
-        let pieces = buffer.peek(Class::Lifecycle, at, 64 * 1024).expect("memory does not refuse");
+        let pieces = buffer.peek(class, at, READ).expect("memory does not refuse");
         assert!(!pieces.is_empty(), "number {at} of {first} to {added} is neither record nor gap");
+        let alone = pieces.len() == 1;
+        let mut bytes_read = 0;
         for piece in pieces {
             let (from, to) = match &piece {
                 Piece::Record { seq, .. } => (*seq, *seq),
@@ -60,34 +194,86 @@ fn run(data: &[u8]) {
             };
             assert!(from == at && to >= from, "{from} to {to} came where {at} was expected");
             at = to + 1;
-            if let Piece::Record { seq, bytes } = piece
-                && whole.is_none()
-                && seq != added
-            {
-                assert_eq!(Some(&bytes), records.get(&seq), "record {seq} was altered");
+            if let Piece::Record { seq, bytes } = piece {
+                bytes_read += bytes.len();
+                records.insert(seq, bytes);
             }
         }
+        assert!(alone || bytes_read <= READ, "{bytes_read} bytes were read, of {READ} at most");
+    }
+    assert_eq!(at, added + 1, "numbers were told that were not given out");
+    assert_eq!(records.get(&added).map(Vec::as_slice), Some(ADDED), "the record that was added");
+    assert!(buffer.bytes() <= LIMITS.size, "{} bytes are more than it may hold", buffer.bytes());
+    Told { first, added, records }
+}
+
+/// Nobody else has written anything whose checksum is right.
+fn hold_written(told: &Told, written: &Records, untouched: bool, rebooted: bool) {
+    for (seq, bytes) in told.records.range(..told.added) {
+        assert_eq!(written.get(seq), Some(bytes), "record {seq} was altered");
+    }
+    if untouched {
+        let lost = written.range(told.first..).find(|(seq, _)| !told.records.contains_key(seq));
+        assert_eq!(lost, None, "its files are whole");
+    }
+    // A file that is cut at the end of a record while the kernel goes on is not seen.
+    if untouched || rebooted {
+        assert!(written.keys().all(|seq| *seq < told.added), "{} was given out twice", told.added);
     }
 }
 
-fn damage(file: &mut Vec<u8>, change: &[u8]) {
-    let at = usize::from(change[0]) << 16 | usize::from(change[1]) << 8 | usize::from(change[2]);
-    let at = at % (file.len() + 1);
-    match change[3] {
-        0 => file.truncate(at),
-        1 => drop(file.splice(at..at, [change[4]])),
-        how => {
-            if let Some(byte) = file.get_mut(at) {
-                *byte = if how % 2 == 0 { change[4] } else { *byte ^ change[4] };
-            }
+/// Acknowledge half of it, and open what it leaves.
+fn hold_next_life(mut buffer: Buffer<MemoryDisk>, disk: &MemoryDisk, how: u8, told: &[Told; 4]) {
+    let half = |told: &Told| (told.first + (told.added - told.first) / 2).min(told.added - 1);
+    for (class, told) in Class::ALL.into_iter().zip(told) {
+        buffer.acknowledge(class, half(told)).expect("it was given out");
+    }
+    if how & CLOSED != 0 {
+        buffer.close().expect("memory does not refuse");
+    }
+    drop(buffer);
+    let mut buffer = Buffer::open(disk.clone(), LIMITS, kernel(how)).expect("it could be opened before");
+    for (class, told) in Class::ALL.into_iter().zip(told) {
+        let again = tell(&mut buffer, class);
+        assert!(again.added > told.added, "{} was given out twice", again.added);
+        for (seq, bytes) in told.records.range(again.first.max(half(told) + 1)..) {
+            assert_eq!(again.records.get(seq), Some(bytes), "record {seq} was told before");
         }
     }
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let whole = WRITTEN.0.values().next().map(|bytes| [&[255][..], bytes].concat());
-    [vec![], vec![0, 16, 9, 2, 77], vec![0, 20, 0, 0, 0], vec![0, 0, 8, 1, 1, 0, 17, 0, 3, 255]]
-        .into_iter()
-        .chain(whole)
-        .collect()
+    // In the order of their names: 0 is the cursor, then two files of lifecycle, one of logs, one of metrics, two of results.
+    let few = [
+        vec![],
+        vec![REBOOTED],
+        vec![CLOSED],
+        // In a record, in the second block of one, and a byte too many.
+        vec![0, 3, 16, 40, 2, 77, 5, 32, 9, 3, 255, 4, 16, 30, 1, 0],
+        // A cut, a header that is lost in both places, the newest slot.
+        vec![REBOOTED, 5, 20, 0, 0, 0, 6, 0, 8, 3, 1, 6, 8, 8, 3, 1, 0, 2, 24, 3, 1],
+        // The end of the file that was ended is cut off.
+        vec![CLOSED, 4, 17, 12, 0, 0],
+        // Where a file begins, the length of a fragment, its kind, its flags, its number.
+        vec![MENDED, 2, 0, 72, 2, 90],
+        vec![MENDED, 5, 16, 4, 2, 9],
+        vec![MENDED | REBOOTED, 5, 16, 6, 2, 3],
+        vec![MENDED | CLOSED, 5, 16, 7, 2, 1],
+        vec![MENDED, 5, 16, 8, 2, 200],
+        // The end of a gap, behind records that follow it.
+        vec![MENDED, 5, 34, 132, 2, 200],
+        // Acknowledged, and never given out.
+        vec![MENDED | CLOSED, 0, 2, 25, 2, 3],
+        // Another class, another epoch, a later version in both places.
+        vec![MENDED, 4, 0, 12, 2, 1],
+        vec![MENDED, 6, 0, 16, 2, 1],
+        vec![MENDED, 1, 0, 8, 2, 2, 1, 8, 8, 2, 2],
+    ];
+    let files = GROUND.files.iter().zip(0_u8..);
+    let whole = files.clone().map(|((_, file), which)| [&[WHOLE, which], &file[..]].concat());
+    let mended = files.map(|((name, file), which)| {
+        let file = if name == format::CURSOR { file.clone() } else { format::packed(file) };
+        [&[WHOLE | MENDED, which], &file[..]].concat()
+    });
+    few.into_iter().chain(whole).chain(mended).collect()
 }

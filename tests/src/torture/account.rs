@@ -162,7 +162,8 @@ impl Account {
         };
         let word = task["state"].as_str().unwrap_or_default();
         let ran = ["task.starting", "task.running"].map(|kind| told(&|told| told == kind).len());
-        if !task["started_at"].is_null() && ran != [1, 1] && !refused.takes(Class::Lifecycle) {
+        // A kill may come between noting a state and telling it; of a lost task the end alone is told afterwards.
+        if word != "lost" && !task["started_at"].is_null() && ran != [1, 1] && !refused.takes(Class::Lifecycle) {
             self.ends += noted(id, &format!("is told here as {task}, and to have begun and run {ran:?} times"));
         }
         let open = ["task.starting", "task.running", "task.result", "line"];

@@ -30,14 +30,18 @@ const DIALS: usize = 3;
 pub fn measure(rotations: usize) -> Vec<Line> {
     let mut chance = Chance::seeded(0xbb67_ae85_84ca_a73b);
     let mut site = Site::start();
-    let (mut away, mut believed) = (0, 0);
+    let (mut away, mut believed, mut shown) = (0, 0, 0);
     for round in 0..rotations {
         chance.pause(300);
         match round % 4 {
             0 => site.certificate(),
             1 => site.authority(round),
             2 => site.tokens(round),
-            _ => believed += site.stranger(round),
+            _ => {
+                let (begun, dials) = site.stranger(round);
+                believed += begun;
+                shown += dials;
+            }
         }
         // New secrets are for new sessions.
         if chance.below(2) == 0 {
@@ -64,8 +68,11 @@ pub fn measure(rotations: usize) -> Vec<Line> {
     });
     let mut lines = account.lines(&faults);
     lines.push(Line::new(format!("times that not all came back in {faults}"), 0.0, away as f64, "rotations"));
-    let by = "sessions by a certificate that nobody vouches for";
-    lines.push(Line::new(format!("{by}, in {faults}"), 0.0, believed as f64, "sessions"));
+    let stranger = "a certificate that nobody vouches for";
+    lines.push(Line::new(format!("sessions by {stranger}, in {faults}"), 0.0, believed as f64, "sessions"));
+    // One for each time that it is shown.
+    let least = (rotations / 4) as f64;
+    lines.push(Line::at_least(format!("dials that met {stranger}, in {faults}"), least, shown as f64, "dials"));
     lines.push(Line::new(format!("dials without TLS in {faults}"), 0.0, plain as f64, "dials"));
     lines
 }
@@ -136,19 +143,20 @@ impl Site {
         replace(&file, only_new.as_bytes());
     }
 
-    /// For a moment the gateway shows a certificate that nobody vouches for; how many sessions began by it.
-    fn stranger(&mut self, round: usize) -> usize {
+    /// For a moment the gateway shows a certificate that nobody vouches for; how many sessions began by it, of how many dials.
+    fn stranger(&mut self, round: usize) -> (usize, usize) {
         let place = self.place();
         let stranger = Authority::new(&place, &format!("stranger-{round}"));
         issue(&stranger, &place);
         self.gateway.kill();
         self.gateway.start_again();
-        let enough = self.front.taken() + DIALS * SANDBOXES.len();
+        let before = self.front.taken();
+        let dials = || self.front.taken() - before;
         let begun = || sessions(&self.gateway, &stranger) > 0.0;
-        let _ = within(LONG, || (begun() || self.front.taken() >= enough).then_some(()));
-        let begun = begun();
+        let _ = within(LONG, || (begun() || dials() >= DIALS * SANDBOXES.len()).then_some(()));
+        let seen = (usize::from(begun()), dials());
         issue(&self.authority, &place);
-        usize::from(begun)
+        seen
     }
 }
 

@@ -14,27 +14,40 @@ use crate::simulation::{Done, Plan, run, shrink};
 
 /// Runs that failed, and that are made small.
 const TOLD: usize = 5;
+/// Records of a run, on average: more than the last words of a sandbox, which are one of each class.
+const DELIVERED: u64 = 10;
+/// Commands of a run, on average: more than the last one of each sandbox, of which every fourth run has two.
+const COMMANDS: u64 = 2;
+/// Of the runs, one in so many has a gap at least: in two of three, power goes or more is told than there is room for (`Plan::of`).
+const WITH_GAPS: u64 = 3;
+/// And a session that is left for a message that was meddled with: of each run about one is.
+const MISSED: u64 = 10;
 
 /// The seeds 1 to `seeds`, on all processors.
 pub fn measure(seeds: u64) -> Vec<Line> {
-    let all = Mutex::new(Done::default());
+    let all = Mutex::new((Done::default(), 0));
     let (tried, failed) = on_all_processors(seeds, |seed| {
         let done = run(&Plan::of(seed), false)?;
-        let mut all = all.lock().expect("nobody panics with it");
+        let (all, with_gaps) = &mut *all.lock().expect("nobody panics with it");
         all.delivered += done.delivered;
-        all.gaps += done.gaps;
         all.commands += done.commands;
+        all.missed += done.missed;
+        *with_gaps += u64::from(done.gaps > 0);
         Ok(())
     });
     failed.keys().take(TOLD).for_each(|seed| tell(*seed));
-    let Done { delivered, gaps, commands, .. } = all.into_inner().expect("nobody panics with it");
-    eprintln!("{delivered} records delivered, {gaps} numbers in gaps, {commands} commands applied");
+    let (Done { delivered, commands, missed, .. }, with_gaps) = all.into_inner().expect("nobody panics with it");
+    let least = |what: &str, goal: u64, seen: f64, unit| Line::at_least(format!("in these, {what}"), goal as f64, seen, unit);
     let what = "simulated runs of both ends of a session with everything going wrong";
     let violated = "of these, runs in which a record was lost, doubled, altered or out of order, a command was, or a sandbox did \
                     not come back in time";
     vec![
         Line::at_least(what, seeds as f64, tried as f64, "seeds"),
         Line::new(violated, 0.0, failed.len() as f64, "violations"),
+        least("records that were delivered", DELIVERED * seeds, delivered as f64, "records"),
+        least("commands that were applied", COMMANDS * seeds, commands as f64, "commands"),
+        least("runs with numbers in gaps", seeds / WITH_GAPS, with_gaps as f64, "seeds"),
+        least("sessions left for a message that was lost or changed", seeds / MISSED, missed as f64, "sessions"),
     ]
 }
 
@@ -54,7 +67,7 @@ pub fn measure_cuts(losses: u64) -> Vec<Line> {
         }
     });
     let lost = all.into_inner().expect("nobody panics with it");
-    eprintln!("{} records written; {} lost that were younger than their window", lost.written, lost.young);
+    let young = format!("records lost by power that were younger than that and not acknowledged, of {} written", lost.written);
     let cuts = "simulated losses of power, torn at 512 B and 4 KiB, un-synced writes in any order, names lost";
     vec![
         Line::at_least(cuts, losses as f64, (tried * cuts::CUTS) as f64, "losses"),
@@ -76,6 +89,8 @@ pub fn measure_cuts(losses: u64) -> Vec<Line> {
             failed.len() as f64,
             "buffers",
         ),
+        // Of each buffer one, on average: power that takes nothing shows nothing.
+        Line::at_least(young, (losses / cuts::CUTS) as f64, lost.young as f64, "records"),
     ]
 }
 

@@ -61,8 +61,6 @@ const KINDS: &[(&[&str], Of, &[&str])] = &[
 const FEW: [&str; 3] = ["socket", "connect", "clone"];
 /// Asked for by threads that begin, and one that rests is used before another begins.
 const OF_THREADS: [&str; 2] = ["clone", "mmap"];
-/// Where these last, another try is the answer, and so an exit by 75: docs/operations.md.
-const TEMPORARY: [&str; 6] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ENOSPC", "EAGAIN"];
 
 impl Pair {
     /// Those that have this in their names.
@@ -83,11 +81,6 @@ impl Pair {
         };
         let inject = format!("inject={calls}:error={}:when={when}", self.error);
         Strace::attach_at(sandbox.supervisor.pid(), &calls, &self.paths(sandbox), &[inject])
-    }
-
-    /// Whether the lack may be over when it is tried again.
-    pub(super) fn is_temporary(&self) -> bool {
-        TEMPORARY.contains(&self.error)
     }
 
     /// Whether it may only be seen where no thread rests.
