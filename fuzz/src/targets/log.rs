@@ -37,7 +37,7 @@ const EPOCH: [u8; 16] = [5; 16];
 const READ: usize = 2048;
 /// The record of each life after that.
 const ADDED: &[u8] = b"\"added\"";
-/// Numbers beyond this are a mistake, and bound to nothing.
+/// No header may have a number beyond this, so nothing is held of a log that was brought there.
 const MOST: i64 = i64::MAX / 4;
 
 /// Files by name.
@@ -131,18 +131,21 @@ fn of(class: Class, files: &Files) -> impl Iterator<Item = (&String, &Vec<u8>)> 
 /// The ground after what an input does to it.
 fn changed(how: u8, rest: &[u8]) -> Files {
     let mut files = GROUND.files.clone();
-    let count = files.len();
-    let mut file = |which: u8| files.iter_mut().nth(usize::from(which) % count).expect("there are some");
     if how & WHOLE == 0 {
         for &[which, high, low, what, value] in rest.as_chunks::<5>().0 {
-            damage(file(which).1, usize::from(u16::from_be_bytes([high, low])), what, value);
+            damage(file(&mut files, which).1, usize::from(u16::from_be_bytes([high, low])), what, value);
         }
     } else if let Some((which, bytes)) = rest.split_first() {
-        let (name, file) = file(*which);
+        let (name, file) = file(&mut files, *which);
         let is_packed = how & MENDED != 0 && name != format::CURSOR;
         *file = if is_packed { format::unpacked(bytes) } else { bytes.to_vec() };
     }
     if how & MENDED == 0 { files } else { mended(files) }
+}
+
+fn file(files: &mut Files, which: u8) -> (&String, &mut Vec<u8>) {
+    let which = usize::from(which) % files.len();
+    files.iter_mut().nth(which).expect("there are so many")
 }
 
 fn damage(file: &mut Vec<u8>, at: usize, what: u8, value: u8) {
@@ -243,6 +246,9 @@ fn hold_next_life(mut buffer: Buffer<MemoryDisk>, disk: &MemoryDisk, how: u8, to
 }
 
 fn seeds() -> Vec<Vec<u8>> {
+    // A gap to the last number that there is.
+    let ends = (132..140).map(|at| [5, 34, at, 2, if at == 139 { 127 } else { 255 }]);
+    let forever: Vec<u8> = std::iter::once(MENDED).chain(ends.flatten()).collect();
     // In the order of their names: 0 is the cursor, then two files of lifecycle, one of logs, one of metrics, two of results.
     let few = [
         vec![],
@@ -252,7 +258,7 @@ fn seeds() -> Vec<Vec<u8>> {
         vec![0, 3, 16, 40, 2, 77, 5, 32, 9, 3, 255, 4, 16, 30, 1, 0],
         // A cut, a header that is lost in both places, the newest slot.
         vec![REBOOTED, 5, 20, 0, 0, 0, 6, 0, 8, 3, 1, 6, 8, 8, 3, 1, 0, 2, 24, 3, 1],
-        // The end of the file that was ended is cut off.
+        // A class that says where it ends says so no more.
         vec![CLOSED, 4, 17, 12, 0, 0],
         // Where a file begins, the length of a fragment, its kind, its flags, its number.
         vec![MENDED, 2, 0, 72, 2, 90],
@@ -262,6 +268,7 @@ fn seeds() -> Vec<Vec<u8>> {
         vec![MENDED, 5, 16, 8, 2, 200],
         // The end of a gap, behind records that follow it.
         vec![MENDED, 5, 34, 132, 2, 200],
+        forever,
         // Acknowledged, and never given out.
         vec![MENDED | CLOSED, 0, 2, 25, 2, 3],
         // Another class, another epoch, a later version in both places.
@@ -270,10 +277,10 @@ fn seeds() -> Vec<Vec<u8>> {
         vec![MENDED, 1, 0, 8, 2, 2, 1, 8, 8, 2, 2],
     ];
     let files = GROUND.files.iter().zip(0_u8..);
-    let whole = files.clone().map(|((_, file), which)| [&[WHOLE, which], &file[..]].concat());
+    let whole = files.clone().map(|((_, file), which)| [&[WHOLE, which][..], file].concat());
     let mended = files.map(|((name, file), which)| {
         let file = if name == format::CURSOR { file.clone() } else { format::packed(file) };
-        [&[WHOLE | MENDED, which], &file[..]].concat()
+        [&[WHOLE | MENDED, which][..], &file].concat()
     });
     few.into_iter().chain(whole).chain(mended).collect()
 }

@@ -144,7 +144,7 @@ impl Reading {
             return true;
         }
         match frame.as_gap() {
-            Some(Lost { to, bytes, reason, .. }) => self.gap((to + 1).min(end), bytes, reason),
+            Some(Lost { to, bytes, reason, .. }) => self.gap(to.saturating_add(1).min(end), bytes, reason),
             None => return self.record(frame),
         }
         true
@@ -171,7 +171,7 @@ impl Reading {
         match self.pieces.last_mut() {
             Some(Piece::Gap { to, bytes, reason, .. }) if *reason == why => {
                 *to = until - 1;
-                *bytes += lost;
+                *bytes = bytes.saturating_add(lost);
             }
             _ => self.pieces.push(Piece::Gap { from: self.at, to: until - 1, bytes: lost, reason: why }),
         }
