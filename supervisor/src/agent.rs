@@ -321,7 +321,10 @@ impl Agent {
                         return Ok(Run { exit, ..run });
                     }
                     Some(Event::Report(Report::Orphans(_))) => {}
-                    Some(Event::ShimLost(exit)) if !running => return Err(Failed::Shim(exit)),
+                    // By KILL others end it: whoever is root here, or the kernel for want of memory.
+                    Some(Event::ShimLost(exit)) if !running && exit != Exit::Signal(libc::SIGKILL) => {
+                        return Err(Failed::Shim(exit));
+                    }
                     Some(Event::ShimLost(_)) | None => {
                         run.exit = self.shim_lost(run.main_ended.then_some(run.exit));
                         self.launcher.end_leftovers().await;

@@ -14,10 +14,21 @@ mod ground;
 mod nothing_behind;
 mod rules;
 mod steps;
+mod untried;
 
 pub use ground::Ground;
 pub use rules::rules;
 pub use steps::steps;
+
+/// How many there are to try: the rules that the lists have, without those that no probe tries yet, and the steps beside the filter.
+pub fn number() -> usize {
+    rules::in_the_lists() + rules::GATES.len() - untried::number() + steps().len()
+}
+
+/// How many of older kernels' rules no probe tries yet.
+pub fn untried() -> usize {
+    untried::number()
+}
 
 /// One thing left out, and where that can be seen.
 #[derive(Clone, Debug)]

@@ -36,6 +36,11 @@ impl Line {
 /// A program in `directory` that is the supervisor, but that has no memory for the first of these calls on this path, as the call names it. Where
 /// nobody may do that, why is printed.
 pub fn supervisor_without_memory(directory: &Path, calls: &str, path: &str) -> Option<PathBuf> {
+    supervisor_with(directory, &format!("-P {path} -e trace={calls} -e inject={calls}:error=ENOMEM:when=1"))
+}
+
+/// The same with these options of strace's.
+pub fn supervisor_with(directory: &Path, options: &str) -> Option<PathBuf> {
     if !needs::commands(&["strace"]) {
         return None;
     }
@@ -44,10 +49,8 @@ pub fn supervisor_without_memory(directory: &Path, calls: &str, path: &str) -> O
         eprintln!("skipped: strace may not watch: {}", String::from_utf8_lossy(&tried.stderr));
         return None;
     }
-    let supervisor = binaries::supervisor();
-    let inject = format!("-e trace={calls} -e inject={calls}:error=ENOMEM:when=1");
-    let command = format!("strace -D -f -qq -o /dev/null -P {path} {inject} {}", supervisor.display());
-    let program = directory.join("without-memory");
+    let command = format!("strace -D -f -qq -o /dev/null {options} {}", binaries::supervisor().display());
+    let program = directory.join("under-strace");
     fs::write(&program, format!("#!/bin/sh\nexec {command} \"$@\"\n")).expect("our own directory");
     fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
     Some(program)

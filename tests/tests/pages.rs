@@ -1,10 +1,10 @@
 //! What operators were promised to find written down, and the scripts that the pages name.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tests::{binaries, evidence};
+use tests::{binaries, evidence, table};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -52,6 +52,43 @@ fn the_page_of_evidence_is_made_of_the_runs_that_are_kept_and_of_nothing_else() 
     let runs = evidence::runs(&docs.join("evidence"));
     let page = std::fs::read_to_string(docs.join("evidence.md")).expect("our own file");
     assert!(page == evidence::page(&runs), "docs/evidence.md is not what its runs say: run `just evidence-page`");
+}
+
+/// What is run and not kept would be missed by nobody: the page speaks of the runs that it has.
+#[test]
+fn each_fuzz_target_and_each_torture_has_a_run_that_is_kept() {
+    let runs = evidence::runs(&Path::new(ROOT).join("docs/evidence"));
+    let kept = |command: &String| runs.iter().any(|run| run.command == *command && !run.numbers.is_empty());
+    let fuzz = fuzz_targets().into_iter().map(|name| format!("fuzz {name}"));
+    let torture = tortures().into_iter().map(|name| format!("torture {name}"));
+    let missing =
+        fuzz.chain(torture).filter(|command| !kept(command)).map(|command| format!("just evidence {command}"));
+    table::none("runs that docs/evidence has not, by what makes them", &missing.collect::<Vec<_>>());
+}
+
+/// Read from their files, one each: the fuzz crate needs this one, so this one cannot need it.
+fn fuzz_targets() -> Vec<String> {
+    let files = std::fs::read_dir(Path::new(ROOT).join("fuzz/src/targets")).expect("our own directory").flatten();
+    let sources = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let name = |path: PathBuf| {
+        let text = std::fs::read_to_string(path).expect("our own file");
+        // What several of them share is none.
+        let (_, target) = text.split_once("TARGET: Target =")?;
+        Some(target.split('"').nth(1).expect("a target begins with its name").to_owned())
+    };
+    let mut names: Vec<String> = sources.filter_map(name).collect();
+    assert!(!names.is_empty(), "fuzz/src/targets has no target");
+    names.sort();
+    names
+}
+
+/// As the program itself names them to who asks for another.
+fn tortures() -> Vec<String> {
+    let help = Command::new(env!("CARGO_BIN_EXE_torture")).arg("help").output().expect("cargo has built it");
+    let said = String::from_utf8_lossy(&help.stderr);
+    let names = said.lines().find_map(|line| line.strip_prefix("torture: ")?.split_once(" or all"));
+    let (names, _) = names.unwrap_or_else(|| panic!("it names none: {said}"));
+    names.split(", ").map(str::to_owned).collect()
 }
 
 /// 000-83.

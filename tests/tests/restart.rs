@@ -1,6 +1,7 @@
 //! When the agent is started again.
 
 use nix::sys::signal::Signal;
+use tests::strace::supervisor_with;
 use tests::supervisor::{Builder, Supervisor};
 use tests::wait::wait_until;
 
@@ -53,6 +54,20 @@ fn the_back_off_grows_and_is_bounded() {
     assert!(delays.iter().all(|&d| d <= 40), "{delays:?}");
     let first = delays.iter().take(3).max();
     assert!(delays.iter().skip(8).max() > first, "{delays:?}");
+}
+
+/// Found by `torture trees`: it ended the supervisor as a bug of its own.
+#[test]
+fn a_shim_that_is_killed_before_the_agent_runs_is_an_end_like_any_other() {
+    let scratch = tests::binaries::scratch();
+    let options = "-e trace=landlock_restrict_self -e inject=landlock_restrict_self:signal=KILL";
+    let Some(program) = supervisor_with(scratch.path(), options) else { return };
+    let supervisor = quick("always").program(program.clone()).shell("echo up").start();
+    wait_until("a third try", || supervisor.metric("supervisor_agent_restarts_total") >= Some(2.0));
+    assert_eq!(supervisor.health()["agent"]["last_exit_code"], 128 + 9);
+    let mut supervisor = quick("never").program(program).shell("echo up").start();
+    assert_eq!(supervisor.wait_code(), 128 + 9);
+    assert_eq!(supervisor.stdout.to_end(), b"");
 }
 
 #[test]

@@ -21,19 +21,30 @@ pub struct Ground {
     pub own_uid: bool,
     /// Which process the supervisor is.
     pub pids: Pids,
+    /// Landlock's ABI, where the shim is told of an older one.
+    pub abi: Option<u32>,
     /// What else is left out.
     pub without: &'static [Cut],
 }
 
 const fn ground(profile: Profile, without: &'static [Cut]) -> Ground {
-    Ground { profile, own_uid: false, pids: Pids::First, without }
+    Ground { profile, own_uid: false, pids: Pids::First, abi: None, without }
 }
 
 /// A Pod of Pod Security `restricted`, as it is.
 pub(super) const RESTRICTED: Ground = ground(Profile::Restricted, &[]);
 /// The same where the supervisor is not PID 1, and its pid and the shim's are above the program's.
 pub(super) const WRAPPED: Ground = Ground { pids: Pids::Child, ..ground(Profile::Restricted, &[Cut::Wrap]) };
-/// The same where marked calls that are let through are caught.
+/// On older kernels two steps make a signal, and both are refused: a handle of a process and what is sent by it, an owner of a descriptor
+/// and a signal of one's choice. Without the second of each the first one shows.
+const FIRST_STEPS: Ground = ground(Profile::Restricted, &[BY_HANDLE, CHOSEN]);
+/// The same where the supervisor is not PID 1.
+const WRAPPED_FIRST_STEPS: Ground =
+    Ground { pids: Pids::Child, ..ground(Profile::Restricted, &[Cut::Wrap, BY_HANDLE, CHOSEN]) };
+const BY_HANDLE: Cut = Cut::Call(libc::SYS_pidfd_send_signal as u32);
+/// `F_SETSIG`, which is the seventh that the list refuses of fcntl(2) there.
+const CHOSEN: Cut = Cut::Clause(libc::SYS_fcntl as u32, 6);
+/// A Pod of Pod Security `restricted` where marked calls that are let through are caught.
 const CATCHING: Ground = ground(Profile::Restricted, &[Cut::Catch]);
 /// The same without a Landlock domain, and nobody hides.
 pub(super) const OPEN: Ground = ground(
@@ -70,11 +81,19 @@ impl Ground {
     /// Try a probe there, with these things left out, too.
     pub fn attempt(self, probe: &Probe, cuts: &[Cut]) -> Outcome {
         let builder = Supervisor::new().profile(self.profile).cut(self.without).cut(cuts);
-        // Without Landlock nothing would be started.
-        let old = self.without.iter().any(|cut| matches!(cut, Cut::Abi(_)));
-        let builder = if old { builder.set("enforcement", "best-effort") } else { builder };
+        let builder = match self.abi {
+            // Without Landlock nothing would be started otherwise.
+            Some(abi) => builder.cut(&[Cut::Abi(abi)]).set("enforcement", "best-effort"),
+            None => builder,
+        };
         let builder =
             if self.own_uid { builder.set("agent-user", format!("{AGENT_UID}:{AGENT_UID}")) } else { builder };
         trial::agent(probe, builder, self.pids)
     }
+}
+
+/// Where the shim is told of this ABI, the fullest first.
+pub(super) fn older(abi: u32, begun_again: bool) -> Vec<Ground> {
+    let grounds = if begun_again { [WRAPPED, WRAPPED_FIRST_STEPS] } else { [RESTRICTED, FIRST_STEPS] };
+    grounds.map(|ground| Ground { abi: Some(abi), ..ground }).to_vec()
 }

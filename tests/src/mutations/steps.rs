@@ -38,7 +38,7 @@ const OWN_SIGNALS: Cut = Cut::Scope(Scope { tree: false, bit: 2 });
 const TREE_SIGNALS: Cut = Cut::Scope(Scope { tree: true, bit: 2 });
 
 const fn ground(profile: Profile, own_uid: bool, without: &'static [Cut]) -> Ground {
-    Ground { profile, own_uid, pids: Pids::First, without }
+    Ground { profile, own_uid, pids: Pids::First, abi: None, without }
 }
 
 /// A flag or a whole step: what is left out, who sees it, and beside what.
@@ -87,7 +87,7 @@ const FLAGS: &[(&str, &[Cut], &str, Ground)] = &[
         "the supervisor hides",
         &[step(Step::HideSupervisor)],
         "proc-environ-supervisor",
-        ground(Profile::Restricted, false, &[Cut::Abi(0)]),
+        Ground { abi: Some(0), ..RESTRICTED },
     ),
     ("the bounding set is emptied", &[step(Step::Bounding)], "capability-bounding", ground(ROOT, false, &[BLIND])),
     (

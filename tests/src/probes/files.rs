@@ -22,6 +22,9 @@ use crate::scene::{
 const SAME_UID: &str =
     "chmod and utimes need only the uid, and Landlock ABI 7 has no right for them; the supervisor mends modes";
 const NOTHING: Option<&str> = None;
+/// Flags of open(2) that truncate without asking to write: for reading, and for neither reading nor writing.
+const READING: u64 = (libc::O_RDONLY | libc::O_TRUNC) as u64;
+const NOTHING_BUT: u64 = (libc::O_ACCMODE | libc::O_TRUNC) as u64;
 
 pub(super) const PROBES: &[Probe] = &[
     probe("token-read", TokenUnreadable, |_| canary(TOKEN)),
@@ -107,6 +110,21 @@ pub(super) const PROBES: &[Probe] = &[
         judge(OpenOptions::new().append(true).open(OUTSIDE_FILE).and_then(|mut f| f.write_all(b"x")))
     }),
     probe("truncate-outside", FilesConfined, |_| judge(nix::unistd::truncate(OUTSIDE_FILE, 0))),
+    #[cfg(target_arch = "x86_64")]
+    probe("truncate-by-open", FilesConfined, |_| truncated(|path| call(libc::SYS_open, &[path, READING]))),
+    #[cfg(target_arch = "x86_64")]
+    probe("truncate-by-open-for-nothing", FilesConfined, |_| {
+        truncated(|path| call(libc::SYS_open, &[path, NOTHING_BUT]))
+    }),
+    probe("truncate-by-openat", FilesConfined, |_| truncated(|path| call(libc::SYS_openat, &[0, path, READING]))),
+    probe("truncate-by-openat-for-nothing", FilesConfined, |_| {
+        truncated(|path| call(libc::SYS_openat, &[0, path, NOTHING_BUT]))
+    }),
+    probe("truncate-by-openat2", FilesConfined, |_| {
+        // struct open_how: flags, mode, resolve
+        let how = [READING, 0, 0];
+        truncated(|path| call(libc::SYS_openat2, &[0, path, address(&how), 24]))
+    }),
     probe("delete-outside", FilesConfined, |_| judge(fs::remove_file(OUTSIDE_FILE))),
     probe("rename-outside", FilesConfined, |_| judge(fs::rename(OUTSIDE_FILE, format!("{OUTSIDE}/other")))),
     probe("link-from-outside", FilesConfined, |_| judge(fs::hard_link(OUTSIDE_FILE, format!("{WORKSPACE}/linked")))),
@@ -262,4 +280,10 @@ fn by_handle() -> Outcome {
         Ok(_) => Outcome::Escaped("a file opened without a path".into()),
         Err(error) => Outcome::Denied(error.to_string()),
     }
+}
+
+/// Of a file outside the workspace, by its path in memory.
+fn truncated(open: impl FnOnce(u64) -> Outcome) -> Outcome {
+    let path = CString::new(OUTSIDE_FILE).expect("no NUL in it");
+    open(path.as_ptr() as u64)
 }

@@ -1,5 +1,6 @@
 //! One probe tried once: where nothing confines it, or under the real supervisor.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::process::{Command, Stdio};
@@ -18,12 +19,25 @@ pub type Asked = (u32, [u64; 6]);
 
 /// What the supervisor says where it has to start a shim.
 const NOT_FORKED: &str = "could not be forked";
+/// What it says where somebody has killed one.
+const SHIM_KILLED: &str = "shim was killed";
 const SILENT: &str = "it was ended before its verdict";
 
 /// The probe's own line; what killed it before it could print one is a denial by signal.
 pub fn verdict(stdout: &str) -> Outcome {
     let line = stdout.lines().find_map(Outcome::parse);
     line.unwrap_or_else(|| Outcome::Denied(format!("{SILENT}; output {stdout:?}")))
+}
+
+/// The same where its end is known: only a signal can have denied it anything before its word. What ended otherwise and said nothing
+/// has not tried.
+fn verdict_at_end(stdout: &str, signalled: bool, end: impl fmt::Display) -> Outcome {
+    match verdict(stdout) {
+        Outcome::Denied(why) if why.starts_with(SILENT) && !signalled => {
+            Outcome::Untried(format!("it said nothing: {end}"))
+        }
+        said => said,
+    }
 }
 
 /// Without shim and supervisor, on the same stage. A signal that ends the stand-in of PID 1 may end the probe before its word: then it is
@@ -82,13 +96,19 @@ pub fn agent(probe: &Probe, builder: Builder, pids: Pids) -> Outcome {
     supervisor.stdout.to_end();
     supervisor.stderr.to_end();
     let stdout = supervisor.stdout.text();
+    // What kills its shim dies with it, and may come neither to its word nor to that of its start.
+    if supervisor.stderr.text().contains(SHIM_KILLED) {
+        return Outcome::Escaped("the shim was killed".into());
+    }
     if !supervisor.stderr.text().contains("the agent runs") {
         return Outcome::Untried(format!("it was not started ({end:?}): {}", supervisor.stderr.text()));
     }
     if end == End::Signal(9) {
         return Outcome::Escaped("the supervisor was killed".into());
     }
-    verdict(&stdout)
+    // It ends as its agent did: with 128 and the number, where that was a signal.
+    let signalled = !matches!(end, End::Code(code) if code <= 128);
+    verdict_at_end(&stdout, signalled, format_args!("{end:?}"))
 }
 
 /// As a task of that supervisor, whose shim comes from the zygote, beside an agent that does nothing.
@@ -130,10 +150,11 @@ fn run(create: Value) -> io::Result<Outcome> {
         return Err(io::Error::other(made.json().to_string()));
     }
     let output = api.try_call("GET", "/dev-tasks/probe/logs?stream=stdout", &[], b"")?;
-    let (ended, said) = (made.json(), verdict(&String::from_utf8_lossy(&output.body)));
-    // What says nothing and was not ended by a signal has not been there.
-    let silent = matches!(&said, Outcome::Denied(why) if why.starts_with(SILENT));
-    Ok(if silent && ended["signal"].is_null() { Outcome::Untried(ended.to_string()) } else { said })
+    let ended = made.json();
+    if ended.to_string().contains(SHIM_KILLED) {
+        return Ok(Outcome::Escaped("the shim was killed".into()));
+    }
+    Ok(verdict_at_end(&String::from_utf8_lossy(&output.body), !ended["signal"].is_null(), &ended))
 }
 
 /// The supervisor listens in a network of its own, as in a Pod. A thread that has entered one does not come back.
@@ -144,4 +165,18 @@ fn in_network_of<T: Send>(supervisor: &Supervisor, what: impl FnOnce() -> io::Re
         what()
     };
     std::thread::scope(|scope| scope.spawn(inside).join().expect("no panic"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_was_denied_by_a_signal_or_has_not_tried() {
+        let silent = |signalled| verdict_at_end("no verdict\n", signalled, "its end");
+        assert!(matches!(silent(true), Outcome::Denied(_)));
+        assert!(matches!(silent(false), Outcome::Untried(why) if why.ends_with("its end")));
+        assert_eq!(verdict_at_end("denied: no\n", false, "its end"), Outcome::Denied("no".into()));
+        assert_eq!(verdict_at_end("escaped: yes\n", true, "its end"), Outcome::Escaped("yes".into()));
+    }
 }

@@ -1,6 +1,7 @@
 //! Power cuts under load: state directories and the gateway's database lie on a file system that [forgets](super::forgetful) what was
 //! not synced. A cut is kill -9 of one end and the loss of that; then it starts again, as after a reboot.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::wait::wait_for;
 const SANDBOXES: [&str; 2] = ["a", "b"];
 /// Cuts before all is counted, and begun anew.
 const TOGETHER: usize = 100;
+/// Of so many cuts one takes something at least: power that takes nothing shows nothing.
+const TAKES: usize = 10;
 /// Within so long everything is on the disk where nothing waits for it.
 const GROUP: Duration = Duration::from_millis(50);
 
@@ -45,6 +48,8 @@ pub fn measure(cuts: usize) -> Vec<Line> {
 struct Found {
     account: Account,
     cuts: usize,
+    /// Cuts after which records were not on the disk as programs had seen them.
+    took: usize,
     refused: usize,
     /// The oldest of what a client was told and that is gone.
     oldest: Duration,
@@ -54,6 +59,8 @@ impl Found {
     fn lines(&self, sync: &str) -> Vec<Line> {
         let faults = format!("{} power cuts of either end with sync = {sync}", self.cuts);
         let mut lines = self.account.records(&faults);
+        let took = format!("that took records which were not synced, of {faults}");
+        lines.push(Line::at_least(took, (self.cuts / TAKES) as f64, self.took as f64, "cuts"));
         if sync == "always" {
             lines.extend(self.account.tasks(&faults));
         } else {
@@ -106,7 +113,7 @@ impl World {
                 0 => {
                     let (gateway, disk) = &mut self.gateway;
                     gateway.kill();
-                    disk.cut(chance);
+                    found.took += usize::from(cut(disk, disk.path(), chance));
                     chance.pause(100);
                     gateway.start_again();
                 }
@@ -132,13 +139,28 @@ impl World {
             found.refused += 1;
         }
         let at = sandbox.kill();
-        disk.cut(chance);
+        found.took += usize::from(cut(disk, &sandbox.state().join("buffer"), chance));
         self.boot.again(chance);
         sandbox.start_again();
         if !self.always {
             found.oldest = found.oldest.max(forget_what_is_lost(sandbox, at));
         }
     }
+}
+
+/// Power goes; whether that took something of the records in this folder.
+fn cut(disk: &Forgetful, records: &Path, chance: &mut Chance) -> bool {
+    let before = seen(records);
+    disk.cut(chance);
+    seen(records) != before
+}
+
+/// The files in it.
+fn seen(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    // Nobody syncs the index of SQLite's log: it is made anew.
+    let files = files.filter(|path| path.is_file() && !path.to_string_lossy().ends_with("-shm"));
+    files.map(|path| (path.clone(), fs::read(&path).unwrap_or_default())).collect()
 }
 
 /// Hold the supervisor to what clients were told before this instant, and then nobody to what is lost; the age of the oldest of it.
@@ -148,7 +170,7 @@ fn forget_what_is_lost(sandbox: &mut Sandbox, cut: Instant) -> Duration {
         assert!(!ended, "{}", sandbox.supervisor.stderr.text());
         sandbox.supervisor.log().iter().find_map(|line| line["address"].as_str()?.parse().ok())
     });
-    let tasks: std::collections::BTreeMap<String, serde_json::Value> = Api::at(address, crate::scene::CANARY)
+    let tasks: BTreeMap<String, serde_json::Value> = Api::at(address, crate::scene::CANARY)
         .list("limit=1000")
         .into_iter()
         .map(|task| (task["task_id"].as_str().unwrap_or_default().to_owned(), task))

@@ -20,15 +20,16 @@ const DELIVERED: u64 = 10;
 const COMMANDS: u64 = 2;
 /// Of the runs, one in so many has a gap at least: in two of three, power goes or more is told than there is room for (`Plan::of`).
 const WITH_GAPS: u64 = 3;
-/// And a session that is left for a message that was meddled with: of each run about one is.
+/// And a session that was left for a message that was lost or changed: in each run about one message is.
 const MISSED: u64 = 10;
 
 /// The seeds 1 to `seeds`, on all processors.
 pub fn measure(seeds: u64) -> Vec<Line> {
-    let all = Mutex::new((Done::default(), 0));
+    let all = Mutex::new((Done::default(), 0_u64));
     let (tried, failed) = on_all_processors(seeds, |seed| {
         let done = run(&Plan::of(seed), false)?;
-        let (all, with_gaps) = &mut *all.lock().expect("nobody panics with it");
+        let mut all = all.lock().expect("nobody panics with it");
+        let (all, with_gaps) = &mut *all;
         all.delivered += done.delivered;
         all.commands += done.commands;
         all.missed += done.missed;
@@ -37,7 +38,8 @@ pub fn measure(seeds: u64) -> Vec<Line> {
     });
     failed.keys().take(TOLD).for_each(|seed| tell(*seed));
     let (Done { delivered, commands, missed, .. }, with_gaps) = all.into_inner().expect("nobody panics with it");
-    let least = |what: &str, goal: u64, seen: f64, unit| Line::at_least(format!("in these, {what}"), goal as f64, seen, unit);
+    let least =
+        |what: &str, goal: u64, seen: f64, unit| Line::at_least(format!("in these, {what}"), goal as f64, seen, unit);
     let what = "simulated runs of both ends of a session with everything going wrong";
     let violated = "of these, runs in which a record was lost, doubled, altered or out of order, a command was, or a sandbox did \
                     not come back in time";
@@ -67,7 +69,10 @@ pub fn measure_cuts(losses: u64) -> Vec<Line> {
         }
     });
     let lost = all.into_inner().expect("nobody panics with it");
-    let young = format!("records lost by power that were younger than that and not acknowledged, of {} written", lost.written);
+    let young = format!(
+        "records lost by power that were younger than their window, as they may be, of {} in all",
+        lost.written
+    );
     let cuts = "simulated losses of power, torn at 512 B and 4 KiB, un-synced writes in any order, names lost";
     vec![
         Line::at_least(cuts, losses as f64, (tried * cuts::CUTS) as f64, "losses"),

@@ -1,39 +1,54 @@
 //! kill -9 of whatever lives beneath a supervisor under load, at any instant: shims, the zygote and the shims that it keeps ready, tasks, the
 //! agent. The supervisor stays, each task has one end which is told as one and the same everywhere, and what comes afterwards runs.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use serde_json::json;
 
 use super::account::Account;
 use super::chance::Chance;
 use super::load::{Sandbox, Settings, broken};
 use crate::bench::Line;
 use crate::control_plane::Gateway;
-use crate::processes;
+use crate::tasks::Api;
 use crate::wait::{LONG, within};
+use crate::{binaries, processes};
 
 /// Kills between two looks at whether everything works.
 const TOGETHER: usize = 20;
+/// What is killed in turn, and the names by which `ps` shows it. The load's own tasks end before anybody can kill them.
+const KINDS: [(&str, &[&str]); 4] =
+    [("shims", &["shim", "ready"]), ("agents", &["sleep"]), ("zygotes", &["zygote"]), (TASKS, &["cat"])];
+const TASKS: &str = "tasks";
 
 /// So many kills.
 pub fn measure(kills: usize) -> Vec<Line> {
     let mut chance = Chance::seeded(0x510e_527f_ade6_82d1);
     let gateway = Gateway::build().set("events_keep_count", "10000000").start();
-    let settings = Settings::default();
+    let place = binaries::scratch();
+    let settings = Settings::default().program(with_agent(place.path()));
     let settings =
         settings.set("agent-restart", "always").set("agent-restart-min", "10ms").set("agent-restart-max", "50ms");
     let mut sandboxes = [Sandbox::start_with("a", &format!("ws://{}", gateway.address), settings)];
-    let (mut done, mut stuck) = (0, 0);
+    let api = Api::of(&sandboxes[0].supervisor);
+    let (mut killed, mut done, mut stuck) = ([0_usize; KINDS.len()], 0, 0);
     while done < kills && !sandboxes[0].supervisor.has_ended() {
         std::thread::sleep(Duration::from_millis(2) + chance.millis(30));
+        let (what, names) = KINDS[done % KINDS.len()];
+        if what == TASKS {
+            within(LONG, || waits(&api).then_some(()));
+        }
         let alive = || {
             let mut beneath = processes::descendants(sandboxes[0].supervisor.pid());
-            beneath.retain(|&pid| processes::alive(pid));
+            beneath.retain(|&pid| processes::alive(pid) && names.contains(&processes::name(pid).as_str()));
             (!beneath.is_empty()).then_some(beneath)
         };
         let Some(beneath) = within(LONG, alive) else {
-            println!("after {done} kills nothing runs any more");
+            println!("after {done} kills none of the {what} runs any more");
             stuck += 1;
             break;
         };
@@ -41,6 +56,7 @@ pub fn measure(kills: usize) -> Vec<Line> {
         if kill(beneath[chance.below(beneath.len())], Signal::SIGKILL).is_err() {
             continue;
         }
+        killed[done % KINDS.len()] += 1;
         done += 1;
         if done % TOGETHER == 0
             && let Some(what) = broken(&sandboxes, &gateway, LONG)
@@ -53,10 +69,28 @@ pub fn measure(kills: usize) -> Vec<Line> {
     let ended = usize::from(sandboxes[0].supervisor.has_ended());
     let mut lines = vec![Line::new(format!("supervisors that did not outlive {of}"), 0.0, ended as f64, "supervisors")];
     lines.push(Line::new(format!("times that not all worked again, in {of}"), 0.0, stuck as f64, "times"));
+    lines.extend(KINDS.into_iter().zip(killed).map(|((what, _), killed)| {
+        Line::at_least(format!("{what} killed, of {of}"), (kills / KINDS.len()) as f64, killed as f64, what)
+    }));
     if ended == 0 {
         let mut account = Account::default();
         account.settle(&mut sandboxes, &gateway);
         lines.extend(account.lines(&of));
     }
     lines
+}
+
+/// A supervisor that has an agent, which sleeps.
+fn with_agent(place: &Path) -> PathBuf {
+    let program = place.join("supervisor");
+    let script = format!("#!/bin/sh\nexec {} \"$@\" -- sleep 1000\n", binaries::supervisor().display());
+    fs::write(&program, script).expect("our own directory");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+    program
+}
+
+/// Create a task that lasts for a while; whether it was taken.
+fn waits(api: &Api) -> bool {
+    let task = json!({"argv": ["cat"], "stdin_open": true, "timeout": "5s"}).to_string();
+    api.try_call("POST", "/dev-tasks", &[], task.as_bytes()).is_ok_and(|answer| answer.status() == 201)
 }

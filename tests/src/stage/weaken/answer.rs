@@ -76,7 +76,7 @@ impl Process<'_> {
                 libc::SYS_landlock_add_rule => Some(0),
                 _ => None,
             },
-            Cut::Abi(abi) => (third == 1).then_some(i64::from(*abi)),
+            Cut::Abi(abi) => (call == libc::SYS_landlock_create_ruleset && third == 1).then_some(i64::from(*abi)),
             Cut::Wrap => {
                 if first == libc::PR_SET_NO_NEW_PRIVS as u64 && call == libc::SYS_prctl && !self.is_child() {
                     self.begin_again()?;

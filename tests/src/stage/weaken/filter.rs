@@ -3,8 +3,9 @@
 //! The program is a tree over numbers whose leaves are rules: clauses one after the other, each a few tests and an
 //! answer, the last one without tests. The answer of one number is written anew in front of the program.
 
+use shim::filesystem::KNOWN_ABI;
 use shim::syscalls::generator::Program;
-use shim::syscalls::profile::Architecture;
+use shim::syscalls::profile::{Action, Architecture, Entry};
 
 use super::{Cut, Gate};
 
@@ -73,16 +74,15 @@ pub fn without(program: &[Instruction], cut: &Cut) -> Option<Program> {
     }
 }
 
-/// Numbers whose answer is not always yes, in any class here.
+/// Numbers whose answer is not always yes, in any class and under any Landlock ABI.
 pub fn judged() -> Vec<u32> {
     use protocol::policy::ExecutionClass::{Local, Networked, Readonly};
-    let judged = |entry: &&shim::syscalls::profile::Entry| {
-        let allowed = |class| {
-            entry.rule(class, u32::MAX).first().is_some_and(|clause| {
-                clause.tests.is_empty() && clause.action == shim::syscalls::profile::Action::Allow
-            })
+    let judged = |entry: &&Entry| {
+        let allowed = |class, abi| {
+            let first = entry.rule(class, abi).first();
+            first.is_some_and(|clause| clause.tests.is_empty() && clause.action == Action::Allow)
         };
-        ![Networked, Local, Readonly].into_iter().all(allowed)
+        !(0..=KNOWN_ABI).all(|abi| [Networked, Local, Readonly].into_iter().all(|class| allowed(class, abi)))
     };
     Architecture::NATIVE.calls().iter().filter(judged).map(|entry| entry.number).collect()
 }
