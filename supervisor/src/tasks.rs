@@ -36,7 +36,7 @@ use journal::{JournalError, Record};
 use ledger::Ledger;
 use request::Spec;
 use retain::kept;
-use row::{Row, written};
+use row::{Row, written, written_since};
 
 use crate::launch::Launcher;
 use crate::link::feed::Written;
@@ -262,10 +262,10 @@ impl Tasks {
         if record.ended_just_now() {
             record.task.finished_at.get_or_insert_with(identity::now);
         }
-        let id = record.task.task_id.clone();
+        let (id, before) = (record.task.task_id.clone(), record.task.output);
         let path = PathBuf::from(&record.task.runtime.log_root);
         let entry = self.insert(record, spec).map_err(|source| JournalError::Output { path, source })?;
-        let output = written(&entry);
+        let output = written_since(&entry, before);
         if let Some(row) = self.table.get_mut(&id) {
             row.record.task.output = output;
             row.view.send_replace(row.record.task.clone());

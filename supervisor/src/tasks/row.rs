@@ -142,3 +142,15 @@ pub(super) fn written(entry: &Entry) -> Output {
     let (stdout, stderr) = (*entry.stdout.progress().borrow(), *entry.stderr.progress().borrow());
     Output { stdout_bytes: stdout.total, stderr_bytes: stderr.total, cut_bytes: stdout.cut + stderr.cut }
 }
+
+/// The same where an earlier supervisor saw this much: what a loss of power has taken of it was written, and is no longer kept.
+pub(super) fn written_since(entry: &Entry, before: Output) -> Output {
+    let there = written(entry);
+    let stdout = before.stdout_bytes.saturating_sub(there.stdout_bytes);
+    let stderr = before.stderr_bytes.saturating_sub(there.stderr_bytes);
+    Output {
+        stdout_bytes: there.stdout_bytes + stdout,
+        stderr_bytes: there.stderr_bytes + stderr,
+        cut_bytes: there.cut_bytes + stdout + stderr,
+    }
+}

@@ -55,6 +55,7 @@ pub fn measure(rolls: usize) -> Vec<Line> {
     let mut account = Account::default();
     account.settle(&mut sandboxes, &gateways[0]);
     let mut lines = account.lines(&faults);
+    lines.push(account.gaps(&faults, 0));
     let longest = moves.longest_away().as_secs_f64() * 1000.0;
     let goal = AWAY.as_secs_f64() * 1000.0;
     lines.push(Line::new(format!("longest between two sessions of a sandbox, in {faults}"), goal, longest, "ms"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::account::Account;
 use super::chance::Chance;
+use super::kills::DOUBTS;
 use super::load::{Sandbox, Settings};
 use tempfile::TempDir;
 
@@ -67,6 +68,7 @@ pub fn measure(rotations: usize) -> Vec<Line> {
         gateway.events(id)
     });
     let mut lines = account.lines(&faults);
+    lines.push(account.gaps(&faults, DOUBTS));
     lines.push(Line::new(format!("times that not all came back in {faults}"), 0.0, away as f64, "rotations"));
     let stranger = "a certificate that nobody vouches for";
     lines.push(Line::new(format!("sessions by {stranger}, in {faults}"), 0.0, believed as f64, "sessions"));

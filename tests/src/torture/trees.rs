@@ -76,6 +76,7 @@ pub fn measure(kills: usize) -> Vec<Line> {
         let mut account = Account::default();
         account.settle(&mut sandboxes, &gateway);
         lines.extend(account.lines(&of));
+        lines.push(account.gaps(&of, 0));
     }
     lines
 }

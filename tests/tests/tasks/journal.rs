@@ -137,6 +137,25 @@ fn an_end_that_the_disk_refused_to_record_is_recorded_as_soon_as_it_takes_it() {
     assert_eq!(Api::of(&start()).task(&id)["state"], "succeeded");
 }
 
+/// Found by `torture power`, once its tasks wrote something: it was told as if the task had never written it.
+#[test]
+fn output_that_a_loss_of_power_took_was_written_and_is_cut() {
+    let home = Home::new();
+    let mut first = home.supervisor().start();
+    let task = Api::of(&first).run(json!({"task_id": "t", "script": "echo abc; echo d >&2"}));
+    assert_eq!(task["output"], json!({"stdout_bytes": 4, "stderr_bytes": 2, "cut_bytes": 0}));
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.wait_exit();
+    let log = PathBuf::from(task["runtime"]["log_root"].as_str().expect("a path"));
+    let file = std::fs::OpenOptions::new().write(true).open(log.join("stdout.0")).expect("it wrote something");
+    file.set_len(1).expect("our own file");
+    std::fs::remove_file(log.join("stderr.0")).expect("our own file");
+    let second = home.supervisor().start();
+    let api = Api::of(&second);
+    assert_eq!(api.task("t")["output"], json!({"stdout_bytes": 4, "stderr_bytes": 2, "cut_bytes": 5}));
+    assert_eq!((api.output("t", "stdout"), api.output("t", "stderr")), (b"a".to_vec(), Vec::new()));
+}
+
 /// Found by reading: it was told as if the task had written nothing.
 #[test]
 fn output_that_cannot_be_seen_for_want_of_memory_is_asked_for_at_the_next_start() {
