@@ -301,6 +301,8 @@ fn below_abi_6_no_thread_of_the_supervisor_stands_for_it() {
     for name in ["thread_signal_0", "thread_queue_0", "thread_tkill_0", "thread_pidfd"] {
         expect(&found, &control, &[(name, "EPERM")]);
     }
+    // Nor is whoever began before the shim, and is neither.
+    expect(&found, &control, &[("signal_0", "EPERM"), ("setown", "EPERM")]);
 }
 
 #[test]

@@ -414,6 +414,10 @@ impl Agent {
             s.pid = None;
             s.last_exit = Some(exit);
             s.over = true;
+            if before.is_none() {
+                // Of whom memory ran out for, nothing is known here.
+                s.oom = None;
+            }
             s.reason = "the shim of the agent was killed".into();
         });
         exit

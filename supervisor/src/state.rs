@@ -67,16 +67,9 @@ impl StateError {
         matches!(self, StateError::Full { .. } | StateError::InUse { .. } | StateError::Lock { .. })
     }
 
-    /// Whether a later try may read what this one could not: neither has the disk lost it, nor is it kept from us.
-    fn may_pass(&self) -> bool {
-        match self {
-            StateError::Corrupt { .. } | StateError::TooLong { .. } | StateError::NotAFile { .. } => false,
-            StateError::File { source, .. } => {
-                let kept = [Errno::EACCES, Errno::EPERM, Errno::ELOOP, Errno::ENXIO];
-                !is_gone(source) && !kept.iter().any(|&errno| source.raw_os_error() == Some(errno as i32))
-            }
-            _ => true,
-        }
+    /// There is no memory or descriptor for it now.
+    fn is_scarce(&self) -> bool {
+        matches!(self, StateError::File { source, .. } if exit::is_scarce(source.raw_os_error().unwrap_or(0)))
     }
 }
 
@@ -192,7 +185,7 @@ impl StateDir {
     /// says that there may be something, which a later start can see.
     pub fn recall<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<Option<T>, StateError> {
         self.read_json(name, limit).or_else(|error| {
-            if error.may_pass() {
+            if error.is_scarce() {
                 return Err(error);
             }
             tracing::warn!(error = exit::reason(&error), "what an earlier start left is of no use, and is replaced");
@@ -340,13 +333,6 @@ fn refused(path: &Path, source: io::Error) -> StateError {
 
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// The disk will not give these bytes again. Anything else (no memory, no descriptor) may be better at the next try, and
-/// must not be told as a loss.
-pub(crate) fn is_gone(error: &io::Error) -> bool {
-    const GONE: [Errno; 5] = [Errno::EIO, Errno::ENODATA, Errno::EBADMSG, Errno::EUCLEAN, Errno::ENOENT];
-    GONE.iter().any(|&errno| error.raw_os_error() == Some(errno as i32))
 }
 
 fn permissions(stat: &FileStat) -> Mode {

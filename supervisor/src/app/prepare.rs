@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use protocol::control::Report;
+use protocol::control::{Exit, Report};
 use tokio::task::spawn_blocking;
 
 use super::Config;
@@ -67,16 +67,18 @@ pub(super) async fn run(config: &Config, launcher: &Launcher) -> Result<(), Faul
 /// The worker's exit code; a fault where it did not run. The request is dropped with its pipe end before this ends.
 async fn worker(launcher: &Launcher, request: Request) -> Result<i32, Fault> {
     let mut tree = launcher.start(&request).await.map_err(|e| Fault::new(exit::CONFINEMENT, &e))?;
-    let lost = || Fault { code: exit::CONFINEMENT, reason: "the bootstrap's shim was lost".into() };
+    let lost = |code| Fault { code, reason: "the bootstrap's shim was lost".into() };
     loop {
-        match tree.event().await.ok_or_else(lost)? {
+        match tree.event().await.ok_or_else(|| lost(exit::INTERNAL))? {
             Event::Report(Report::Ended { exit, .. }) => return Ok(exit.code()),
             Event::Report(Report::Failed(failure)) => {
                 let code = exit::unless_scarce(exit::CONFINEMENT, failure.errno);
                 return Err(Fault { code, reason: format!("bootstrap: {}", failure.message) });
             }
             Event::Report(_) => {}
-            Event::ShimLost(_) => return Err(lost()),
+            // As of the agent's: others ended it, or the kernel for want of memory.
+            Event::ShimLost(Exit::Signal(libc::SIGKILL)) => return Err(lost(exit::TEMPORARY)),
+            Event::ShimLost(_) => return Err(lost(exit::INTERNAL)),
         }
     }
 }

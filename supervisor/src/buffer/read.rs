@@ -7,9 +7,8 @@ use super::disk::{Blocks, Disk};
 use super::ground::Ground;
 use super::lane::Lane;
 use super::record::{BLOCK, Frame, Kind, Lost};
-use super::scan::Scan;
+use super::scan::{Scan, is_gone};
 use super::{BufferError, Piece, Reason};
-use crate::state::is_gone;
 
 /// Where the last reading ended, so that the next one goes on from there.
 pub(super) struct Place<F> {

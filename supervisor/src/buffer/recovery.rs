@@ -25,10 +25,9 @@ use super::ground::{Counts, Ground};
 use super::header::{Header, Name, NotAHeader, aside};
 use super::lane::Lane;
 use super::record::{BLOCK, Kind, Lost};
-use super::scan::Scan;
+use super::scan::{Scan, is_gone};
 use super::segment::{SPAN, Segment};
 use super::{Buffer, BufferError, Limits, Reason};
-use crate::state::is_gone;
 use peer::random;
 
 /// Damaged files that are kept for whoever wants to look at them.

@@ -7,7 +7,6 @@ use std::io;
 
 use super::disk::Blocks;
 use super::record::{BLOCK, Fragment, Frame, Parsed, parse};
-use crate::state::is_gone;
 
 /// A walk over the blocks of a file.
 pub(super) struct Scan {
@@ -101,4 +100,10 @@ fn join(partial: &mut Option<Frame>, fragment: &Fragment<'_>) -> Option<Frame> {
         }
     }
     if fragment.last { partial.take() } else { None }
+}
+
+/// The disk will not give these bytes again. Anything else (no memory, no descriptor) may be better at the next try, and
+/// must not be told as a loss.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::ENODATA | libc::EBADMSG | libc::EUCLEAN | libc::ENOENT))
 }

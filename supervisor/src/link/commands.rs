@@ -124,7 +124,8 @@ pub(super) struct Inputs {
 /// Goes on from what is on the disk, for which it blocks a moment.
 pub(super) fn new(inputs: Inputs) -> Result<(Inbox, Commands), StateError> {
     let Inputs { routes, epoch, endings, directory, machine, metrics } = inputs;
-    // Of a report that is damaged the gateway knows the most. One that is only not seen now would have an end of the sandbox come again.
+    // Where the report is damaged, the gateway still has the outcomes that it was told. Without a report that only cannot be read now, a
+    // `stop` that has been applied would be applied again.
     let kept: Option<Report> = directory.recall(FILE, LIMIT)?;
     let (report, reader) = watch::channel(kept.unwrap_or_default());
     let (sender, items) = mpsc::channel(2 * COMMANDS);

@@ -155,7 +155,7 @@ impl Fleet<'_> {
         self.until_sessions_have_begun(begun + had as u64, || ());
         let (refused, storm) = (self.site.refused() - before, Storm::since(killed, self.returns()));
         let busiest = storm.busiest_second() as f64;
-        // By the window that they were told before, from what each gateway had.
+        // The window that they spread over was told by gateways that each had their share of the fleet.
         let last = 1.35 * self.plan.links as f64 / (self.plan.rate as f64 * self.plan.gateways as f64);
         vec![
             Line::at_least(format!("sandboxes that came back after {what}"), had, storm.count() as f64, "sandboxes"),
@@ -227,7 +227,7 @@ impl Fleet<'_> {
             Line::new("numbers in gaps: there was room for everything", 0.0, gaps as f64, "numbers"),
             Line::at_least(
                 "results of tasks of real supervisors",
-                self.plan.real.min(1) as f64,
+                self.plan.real as f64,
                 results as f64,
                 "results",
             ),

@@ -37,8 +37,6 @@ impl Fleet<'_> {
         let all = (sandboxes * kib) as f64;
         let rate = all / 1024.0 / taken;
         println!("{all:.0} KiB were delivered in {taken:.1} s, {rate:.1} MiB/s");
-        // Deliveries keep sessions from beginning, so fewer are let in for a moment, and each other one is named its time.
-        println!("{} dials were refused meanwhile", self.site.refused());
         vec![
             Line::new(
                 format!(
@@ -55,6 +53,7 @@ impl Fleet<'_> {
                 "sessions",
             ),
             dials(self.seen(|now| now.failed) - failed, self.seen(|now| now.begun) - begun),
+            Line::new("dials that were refused in it", 0.0, self.site.refused(), "dials"),
             Line::new(
                 format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
                 LIVE,

@@ -13,6 +13,8 @@ use crate::tally::{Produced, Tally};
 /// What was found, counted over any number of sandboxes.
 #[derive(Default)]
 pub struct Account {
+    /// Whether power is lost, which takes what was not synced: output, and by default the last words on tasks, which may then run again.
+    power: bool,
     tally: Tally,
     tasks: usize,
     ends: usize,
@@ -24,6 +26,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// Of a run in which power is lost.
+    pub fn of_power() -> Account {
+        Account { power: true, ..Account::default() }
+    }
+
     /// End the load of these sandboxes, and hold what the gateway has of them to what they and their clients know.
     pub fn settle(&mut self, sandboxes: &mut [Sandbox], gateway: &Gateway) {
         self.settle_by(sandboxes, |id| gateway.events(id));
@@ -126,8 +133,9 @@ impl Account {
             let Some((id, number)) = body["text"].as_str().and_then(|text| text.split_once(' ')) else { continue };
             let number = number.parse().unwrap_or(0);
             let before = last.insert(id, number).unwrap_or(0);
+            let again = self.power && number == 1;
             self.lines += 1;
-            if body["task_id"] != id || number <= before {
+            if body["task_id"] != id || number <= before && !again {
                 self.misplaced += noted(id, &format!("has line {number} after line {before}: {body}"));
             }
         }
@@ -155,16 +163,29 @@ impl Account {
         }
     }
 
+    /// Whether a task is what its result said, but for output that power took since.
+    fn is_as_told(&self, task: &Value, result: &Value) -> bool {
+        let cut = |task: &Value| task["output"]["cut_bytes"].as_u64();
+        let mut then = task.clone();
+        if self.power && cut(task) > cut(result) {
+            then["output"]["cut_bytes"] = result["output"]["cut_bytes"].clone();
+        }
+        then == *result
+    }
+
     /// One last state and one result, both as it is told here, and each state before where it ran.
     fn check_task(&mut self, id: &str, task: &Value, records: &[&Value], refused: &mut Refused) {
         let told = |kind: &dyn Fn(&str) -> bool| -> Vec<&Value> {
             records.iter().filter(|record| kind(record["kind"].as_str().unwrap_or_default())).copied().collect()
         };
         let word = task["state"].as_str().unwrap_or_default();
-        let ran = ["task.starting", "task.running"].map(|kind| told(&|told| told == kind).len());
-        // A kill may come between noting a state and telling it; of a lost task the end alone is told afterwards.
-        if word != "lost" && !task["started_at"].is_null() && ran != [1, 1] && !refused.takes(Class::Lifecycle) {
-            self.ends += noted(id, &format!("is told here as {task}, and to have begun and run {ran:?} times"));
+        for kind in ["task.starting", "task.running"] {
+            // A kill may come between noting a state and telling it; of a lost task the end alone is told afterwards.
+            let must = word != "lost" && !task["started_at"].is_null();
+            let times = told(&|told| told == kind).len();
+            if times > 1 || times < usize::from(must) && !refused.takes(Class::Lifecycle) {
+                self.ends += noted(id, &format!("is told here as {task}, and {times} times to be {kind}"));
+            }
         }
         let open = ["task.starting", "task.running", "task.result", "line"];
         let last = told(&|kind| !open.contains(&kind));
@@ -176,7 +197,7 @@ impl Account {
         if last.len() != 1 || results.len() != 1 {
             let has = format!("has {} last states and {} results", last.len(), results.len());
             self.ends += noted(id, &format!("is told here as {task}, and {has}"));
-        } else if last[0]["kind"] != format!("task.{word}") || !is_as_told(task, &results[0]["body"]) {
+        } else if last[0]["kind"] != format!("task.{word}") || !self.is_as_told(task, &results[0]["body"]) {
             self.altered += noted(id, &format!("is told here as {task}, and is {} and {}", last[0], results[0]));
         }
     }
@@ -203,16 +224,6 @@ impl Refused {
         *left -= 1;
         *left >= 0
     }
-}
-
-/// Whether a task is what its result said, but for output that is no longer kept.
-fn is_as_told(task: &Value, result: &Value) -> bool {
-    let cut = |task: &Value| task["output"]["cut_bytes"].as_u64();
-    let mut then = task.clone();
-    if cut(task) > cut(result) {
-        then["output"]["cut_bytes"] = result["output"]["cut_bytes"].clone();
-    }
-    then == *result
 }
 
 /// One more.

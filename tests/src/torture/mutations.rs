@@ -8,7 +8,7 @@ use crate::probes::MARKED;
 use crate::{probes, table};
 
 /// Of the short run: what these see, every ninth rule with nothing behind it, and every fifth step beside the filter.
-const SAMPLE: [&str; 17] = [
+const SAMPLE: [&str; 18] = [
     "bpf-map",
     "clone-user-namespace",
     "fast-open-sendto",
@@ -21,6 +21,7 @@ const SAMPLE: [&str; 17] = [
     "readonly-fchmod",
     "sched-setaffinity-supervisor",
     "setpriority-user-zero",
+    "sigio-outsider",
     "socket-mptcp",
     "tiocsti-high-bits",
     "truncate-outside",
