@@ -225,12 +225,7 @@ impl Fleet<'_> {
             Line::new(format!("neither stored nor in a gap, {of}"), 0.0, lost as f64, "records"),
             Line::new(format!("stored twice, or never produced, {of}"), 0.0, (twice + invented) as f64, "records"),
             Line::new("numbers in gaps: there was room for everything", 0.0, gaps as f64, "numbers"),
-            Line::at_least(
-                "results of tasks of real supervisors",
-                self.plan.real as f64,
-                results as f64,
-                "results",
-            ),
+            Line::at_least("results of tasks of real supervisors", self.plan.real as f64, results as f64, "results"),
         ]
     }
 }

@@ -32,7 +32,12 @@ pub fn measure(kills: usize) -> Vec<Line> {
     let mut lines = account.lines(&format!("{kills} kill -9 of supervisors and {kills} of the gateway"));
     // Short runs have none, and nor do machines without the package.
     if kills > TOGETHER {
-        lines.push(Line::at_least("kills of either end with a gateway on PostgreSQL", kills as f64 / 2.0, on_server as f64, "kills"));
+        lines.push(Line::at_least(
+            "kills of either end with a gateway on PostgreSQL",
+            kills as f64 / 2.0,
+            on_server as f64,
+            "kills",
+        ));
     }
     lines.push(account.gaps(&format!("{kills} kills of either end"), DOUBTS * kills.div_ceil(TOGETHER)));
     lines
