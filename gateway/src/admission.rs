@@ -1,7 +1,8 @@
 //! How many sessions may begin in a second, so that a fleet that comes back at once is let in at the pace that the gateway
 //! can bear.
 //!
-//! Promises: nobody begins before its place, and places follow each other at the admission rate. Whoever comes up to two seconds before its
+//! Promises: in no second more sessions begin than the admission rate; nobody begins before its place, and places follow each other a little more
+//! slowly than that. Whoever comes up to two seconds before its
 //! place waits for it here ([`Admission::wait`]): those who stood in the listener's queue while the gateway started, say, which would
 //! else come at once. Whoever comes earlier is refused with a time that is reserved for it, and is admitted when it comes then, or up to half
 //! a second later. Everybody is told the window P in which a fleet of this size should spread its reconnecting, 1.25 × fleet / rate of all
@@ -28,6 +29,9 @@ const HELD: Duration = Duration::from_secs(2);
 const WAITING: usize = 1024;
 /// Clocks and timers of both sides are so coarse.
 const EARLY: Duration = Duration::from_millis(10);
+/// Places are so many parts of a step further apart than the rate says. A session begins up to [`EARLY`] before its place, or some milliseconds after it
+/// because the store takes its time; so more places of one second may begin in another one.
+const APART: u32 = 50;
 /// Whoever is later than this, the time of some handshakes, has probably come to another gateway, or is far away: its place is
 /// anybody's. By the second it is nobody's, so that there is no burst of those who are all late: after the gateway itself has stood still, say.
 const LATE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
@@ -118,6 +122,7 @@ impl Admission {
     /// Whether this sandbox may begin a session `now`; else after how long.
     fn admit(&self, sandbox: &str, now: Instant) -> Result<(), Later> {
         let step = Duration::from_secs(1) / self.rate;
+        let step = step + step / APART;
         let behind = self.beginning() >= self.rate.max(FEW) as usize;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.tidy(now);

@@ -25,13 +25,17 @@ fn in_no_second_more_than_the_rate_is_admitted() {
     while let Some((at, sandbox)) = waiting.pop() {
         match admission.admit(&sandbox, at) {
             Ok(()) => admitted.push(at),
-            Err(later) => waiting.insert(0, (at + later.after, sandbox)),
+            // As early as they may, or not: so two of different seconds come within one.
+            Err(later) => {
+                let early = if later.after > Duration::from_secs(5) { EARLY } else { Duration::ZERO };
+                waiting.insert(0, (at + later.after - early, sandbox));
+            }
         }
     }
-    for second in 0..9 {
-        let begin = now + Duration::from_secs(second);
-        let count = admitted.iter().filter(|at| (begin..begin + Duration::from_secs(1)).contains(at)).count();
-        assert!(count <= 100, "{count} in second {second}");
+    admitted.sort_unstable();
+    for begin in &admitted {
+        let count = admitted.iter().filter(|at| (*begin..*begin + Duration::from_secs(1)).contains(at)).count();
+        assert!(count <= 100, "{count} in the second after {:?}", *begin - now);
     }
     assert_eq!(admitted.len(), 1_000);
 }
@@ -45,11 +49,11 @@ async fn whoever_comes_shortly_before_its_place_waits_for_it_and_others_do_not()
         tokio::spawn(async move { (admission.wait(&format!("s-{i}")).await, begin.elapsed()) })
     });
     for (i, dial) in (0..).zip(dials.collect::<Vec<_>>()) {
-        let place = Duration::from_millis(100) * i;
+        let place = Duration::from_millis(102) * i;
         let (admitted, after) = dial.await.expect("it ends");
         match i {
             // The clock of these tests goes on in whole milliseconds.
-            0..=20 => assert!(admitted == Ok(()) && after.abs_diff(place) <= Duration::from_millis(1), "{after:?}"),
+            0..=19 => assert!(admitted == Ok(()) && after.abs_diff(place) <= Duration::from_millis(1), "{after:?}"),
             _ => assert_eq!((admitted.map_err(|later| later.after), after), (Err(place), Duration::ZERO)),
         }
     }
