@@ -16,6 +16,8 @@ const CLIENTS: usize = 4;
 const WARM: usize = 4_000;
 /// The memory between two tasks goes up and down by some pages; the middle of many looks does not.
 const LOOKS: usize = 10;
+/// So many looks that say the same, 50 ms apart, are rest.
+const SETTLED: usize = 20;
 /// Of what is remembered, the journal holds each once, and history up to four times as much (`tasks/journal.rs`).
 const JOURNAL_BOUND: u64 = 4 * 1_100 * 1024;
 
@@ -73,13 +75,13 @@ fn at_rest(supervisor: &Supervisor) -> usize {
     let pid = supervisor.pid();
     wait_until("the last shims to go", || processes::trees(pid).is_empty());
     let count = || fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    let mut least = count();
-    // Closed connections are taken note of one after the other.
+    let (mut least, mut same) = (count(), 0);
+    // Closed connections are taken note of one after the other, and on a busy machine late.
     let settled = || {
         let now = count();
-        let same = now == std::mem::replace(&mut least, now);
+        same = if now == std::mem::replace(&mut least, now) { same + 1 } else { 0 };
         std::thread::sleep(std::time::Duration::from_millis(50));
-        same
+        same == SETTLED
     };
     wait_until("descriptors to settle", settled);
     least
