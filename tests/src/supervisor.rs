@@ -165,9 +165,8 @@ impl Supervisor {
 
     /// The first process of the pid namespace.
     pub fn first(&self) -> Option<Pid> {
-        // The file is there before its text is.
-        let pid = || fs::read_to_string(self.dir.path().join("pid")).ok()?.parse().ok();
-        wait::within(wait::LONG, pid).map(Pid::from_raw)
+        let text = wait::within(wait::LONG, || fs::read_to_string(self.dir.path().join("pid")).ok())?;
+        text.parse().ok().map(Pid::from_raw)
     }
 
     /// Send it a signal from outside.

@@ -1,11 +1,16 @@
 //! The half of the stage that stays outside: it makes the namespaces and ends as the inner half ends.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
+use nix::fcntl::{OFlag, openat, renameat};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, raise};
+use nix::sys::stat::Mode;
 use nix::unistd::{getegid, geteuid};
 
 use super::{Pids, Stage, weaken};
@@ -41,18 +46,26 @@ pub fn outer(stage: &Stage) -> Result<i32, String> {
     if stage.pids == Pids::Host {
         return Err(format!("exec: {}", command.exec()));
     }
+    // Before there is a child, which turns the root of us both into that of the container.
+    let folder = stage.pid_file.as_deref().and_then(Path::parent).map(File::open).transpose();
+    let folder = folder.map_err(|e| format!("the folder of the pid: {e}"))?;
     let mut child = command.spawn().map_err(|e| format!("start the inner stage: {e}"))?;
-    if let Some(path) = &stage.pid_file {
-        let whole = path.with_extension("new");
-        fs::write(&whole, child.id().to_string())
-            .and_then(|()| fs::rename(&whole, path))
-            .map_err(|e| format!("write {}: {e}", path.display()))?;
+    if let (Some(folder), Some(name)) = (folder, stage.pid_file.as_deref().and_then(Path::file_name)) {
+        write_beside(&folder, name, &child.id().to_string()).map_err(|e| format!("write the pid: {e}"))?;
     }
     if let Some(ear) = ear {
         ear.listen(child.id(), &stage.cuts).map_err(|e| format!("hear the shim: {e}"))?;
     }
     let status = child.wait().map_err(|e| format!("wait: {e}"))?;
     Ok(end_like(status))
+}
+
+/// A file that is there with its text, or not at all.
+fn write_beside(folder: &File, name: &OsStr, text: &str) -> io::Result<()> {
+    let whole = Path::new(name).with_extension("new");
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+    File::from(openat(folder, &whole, flags, Mode::from_bits_truncate(0o644))?).write_all(text.as_bytes())?;
+    Ok(renameat(folder, &whole, folder, name)?)
 }
 
 /// One outer id becomes `inside` in the user namespace just made.
