@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::account::Account;
 use super::chance::Chance;
-use super::load::{Sandbox, broken};
+use super::load::{Sandbox, Settings, broken};
 use crate::balancer::Balancer;
 use crate::bench::Line;
 use crate::control_plane::Gateway;
@@ -74,7 +74,9 @@ impl Site {
     fn start() -> Site {
         let gateway = Gateway::build().set("events_keep_count", "10000000").start();
         let front = Balancer::before(&[gateway.address]);
-        let sandbox = Sandbox::start("a", front.address);
+        // Who measures does not rest.
+        let settings = Settings::default().set("link-samples", "60s");
+        let sandbox = Sandbox::start_with("a", &format!("ws://{}", front.address), settings);
         let (refused, hit, without_memory) = (0, 0, 0);
         Site { gateway, front, sandbox, refused, hit, without_memory, exits: 0, aborts: 0, panics: 0, stuck: 0 }
     }
@@ -183,7 +185,7 @@ impl Site {
         let mut account = Account::default();
         account.settle(std::slice::from_mut(&mut self.sandbox), &self.gateway);
         println!("{} aborts in {} lives that were refused memory", self.aborts, self.without_memory);
-        let mut lines = account.lines(&of);
+        let mut lines = [account.records(&of), account.tasks(&of)].concat();
         let most = |what: &str, goal: usize, seen: usize, unit| {
             Line::new(format!("{what}, in {of}"), goal as f64, seen as f64, unit)
         };
