@@ -129,9 +129,9 @@ impl Account {
         for body in
             events.iter().filter(|event| event["record"]["kind"] == "line").map(|event| &event["record"]["body"])
         {
-            // As `load` has tasks write: who, and which of them.
+            // As `load` has tasks write: who, and which of them. Elsewhere programs complain of what the kernel refuses them.
             let Some((id, number)) = body["text"].as_str().and_then(|text| text.split_once(' ')) else { continue };
-            let number = number.parse().unwrap_or(0);
+            let Ok(number) = number.parse() else { continue };
             let before = last.insert(id, number).unwrap_or(0);
             let again = self.power && number == 1;
             self.lines += 1;
@@ -203,14 +203,16 @@ impl Account {
     }
 }
 
-/// Numbers by class that are gaps because a disk refused their records, or because there was no room for them while the gateway was away. Each
-/// stands for one record that nobody can have.
+/// Numbers by class that are gaps because a disk refused their records, or to give them back, or because there was no room for them while the
+/// gateway was away. Each stands for one record that nobody can have.
 struct Refused(BTreeMap<Class, i64>);
+
+const REFUSED: [&str; 3] = ["disk", "damaged", "evicted"];
 
 impl Refused {
     fn of(events: &[Value]) -> Refused {
         let of = |class: Class| {
-            let excused = |event: &&Value| ["disk", "evicted"].iter().any(|reason| event["gap"]["reason"] == *reason);
+            let excused = |event: &&Value| REFUSED.iter().any(|reason| event["gap"]["reason"] == *reason);
             let gaps = events.iter().filter(|event| event["class"] == class.name()).filter(excused);
             let number = |gap: &Value, name: &str| gap["gap"][name].as_i64().unwrap_or_default();
             (class, gaps.map(|gap| number(gap, "to") - number(gap, "from") + 1).sum())
