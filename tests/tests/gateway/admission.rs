@@ -30,7 +30,7 @@ fn who_comes_shortly_before_its_place_waits_for_it_and_who_is_refused_is_admitte
     refused.sort();
     println!("{:?} admitted, {refused:?} refused", admitted.iter().map(|(at, _)| at).collect::<Vec<_>>());
     // The first at once, and those whose places are within two seconds.
-    assert!(admitted.len() >= 3 && refused.len() >= 2, "{refused:?}");
+    assert!(admitted.len() >= 2 && refused.len() >= 2, "{refused:?}");
     for (place, (at, _)) in (0..).zip(&admitted) {
         assert!(*at >= Duration::from_secs(place), "{place} was admitted after {at:?}");
     }
