@@ -178,6 +178,12 @@ fn build(what: &[&str]) {
     assert!(status.success(), "{what:?} do not build; CHAPERONE_BIN_DIR names other programs to test");
 }
 
+/// A program at this path, which sh(1) runs: a supervisor under something else, say.
+pub fn script(path: &Path, text: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("our own directory");
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("our own file");
+}
+
 /// A scratch directory that an agent may not write by default: not in /tmp, /var/tmp or HOME, where a state
 /// directory is refused, and to be entered by any uid.
 pub fn scratch() -> tempfile::TempDir {

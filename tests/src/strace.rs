@@ -1,7 +1,6 @@
 //! What a running program asks of the kernel, in order, as strace(1) sees it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -51,8 +50,7 @@ pub fn supervisor_with(directory: &Path, options: &str) -> Option<PathBuf> {
     }
     let command = format!("strace -D -f -qq -o /dev/null {options} {}", binaries::supervisor().display());
     let program = directory.join("under-strace");
-    fs::write(&program, format!("#!/bin/sh\nexec {command} \"$@\"\n")).expect("our own directory");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+    binaries::script(&program, &format!("exec {command} \"$@\""));
     Some(program)
 }
 

@@ -384,9 +384,7 @@ fn where_descriptors_run_out_at_the_start_another_try_is_asked_for_and_no_settin
     // From where the runtime has what it needs to where everything has.
     for limit in (24..=200).step_by(3) {
         let supervisor = binaries::supervisor();
-        let script = format!("#!/bin/sh\nulimit -n {limit}\nexec {} \"$@\"\n", supervisor.display());
-        fs::write(&wrapper, script).expect("our own directory");
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("our own file");
+        binaries::script(&wrapper, &format!("ulimit -n {limit}\nexec {} \"$@\"", supervisor.display()));
         let told = tell(Supervisor::new().shell("true").program(wrapper.clone()));
         assert!([0, 75].contains(&told.code), "{limit}: {}", told.errors);
         assert!(told.code == 0 || told.errors.contains("Too many open files"), "{limit}: {}", told.errors);

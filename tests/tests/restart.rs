@@ -74,13 +74,9 @@ fn a_shim_that_is_killed_before_the_agent_runs_is_an_end_like_any_other() {
 fn a_fault_of_ours_at_a_later_start_is_reported_as_such() {
     let supervisor = quick("always");
     let program = supervisor.path("workspace/program");
-    let mut supervisor = {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::create_dir_all(program.parent().expect("in the workspace")).expect("our own directory");
-        std::fs::write(&program, format!("#!/bin/sh\nrm {}\n", program.display())).expect("our own file");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
-        supervisor.agent([program.clone()]).start()
-    };
+    std::fs::create_dir_all(program.parent().expect("in the workspace")).expect("our own directory");
+    tests::binaries::script(&program, &format!("rm {}", program.display()));
+    let mut supervisor = supervisor.agent([program.clone()]).start();
     assert_eq!(supervisor.wait_code(), 78);
     let reason = supervisor.termination()["reason"].as_str().unwrap_or_default().to_string();
     assert!(reason.contains(program.to_str().expect("our own path")), "{reason}");

@@ -2,8 +2,7 @@
 //! not synced. A cut is kill -9 of one end and the loss of that; then it starts again, as after a reboot.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -201,12 +200,11 @@ impl Boot {
         let place = binaries::scratch();
         let program = place.path().join("supervisor");
         let script = format!(
-            "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec {} \"$@\"' sh \"$@\"\n",
+            "exec unshare --mount sh -c 'mount --bind {} /proc/sys/kernel/random/boot_id && exec {} \"$@\"' sh \"$@\"",
             place.path().join("boot_id").display(),
             binaries::supervisor().display()
         );
-        fs::write(&program, script).expect("our own directory");
-        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+        binaries::script(&program, &script);
         let boot = Boot { place };
         boot.write("00000000-0000-4000-8000-000000000000");
         boot

@@ -1,8 +1,6 @@
 //! kill -9 of whatever lives beneath a supervisor under load, at any instant: shims, the zygote and the shims that it keeps ready, tasks, the
 //! agent. The supervisor stays, each task has one end which is told as one and the same everywhere, and what comes afterwards runs.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,9 +82,7 @@ pub fn measure(kills: usize) -> Vec<Line> {
 /// A supervisor that has an agent, which sleeps.
 fn with_agent(place: &Path) -> PathBuf {
     let program = place.join("supervisor");
-    let script = format!("#!/bin/sh\nexec {} \"$@\" -- sleep 1000\n", binaries::supervisor().display());
-    fs::write(&program, script).expect("our own directory");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("our own file");
+    binaries::script(&program, &format!("exec {} \"$@\" -- sleep 1000", binaries::supervisor().display()));
     program
 }
 
