@@ -186,9 +186,11 @@ impl Gateway {
         status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
     }
 
-    /// kill -9.
+    /// kill -9, where it has not ended by itself.
     pub fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
+        if !self.has_ended() {
+            self.signal(Signal::SIGKILL);
+        }
         self.wait();
     }
 

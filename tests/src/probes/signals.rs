@@ -148,24 +148,15 @@ fn pidfd_signal(pid: Pid) -> Outcome {
     }
 }
 
-/// Let the kernel send the signal: a pipe that becomes readable signals its owner (F_SETOWN in fcntl(2)).
+/// Let the kernel send KILL to an owner, by which `pid` ends.
 fn sigio(owner: Pid, pid: Pid) -> Outcome {
-    let attempt = || -> nix::Result<()> {
-        let (reader, writer) = nix::unistd::pipe()?;
-        let fd = reader.as_raw_fd() as u64;
-        kernel::call(libc::SYS_fcntl, &[fd, libc::F_SETOWN as u64, raw(owner)])?;
-        kernel::call(libc::SYS_fcntl, &[fd, F_SETSIG, libc::SIGKILL as u64])?;
-        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_ASYNC))?;
-        write(&writer, b"x")?;
-        Ok(())
-    };
-    match attempt() {
-        Ok(()) => effect(dies(pid), "a kill by F_SETOWN"),
-        Err(error) => Outcome::Denied(error.to_string()),
-    }
+    owned(pid, |fd, _| {
+        by_fcntl(fd, owner)?;
+        kernel::call(libc::SYS_fcntl, &[fd, F_SETSIG, libc::SIGKILL as u64])
+    })
 }
 
-/// A socket that becomes readable signals its owner by SIGIO, which ends who does not expect it.
+/// A socket that becomes readable signals its owner (F_SETOWN in fcntl(2)): by SIGIO, which ends who does not expect it, if nothing else is set.
 fn owned(pid: Pid, own: impl FnOnce(u64, Pid) -> nix::Result<i64>) -> Outcome {
     let attempt = || -> nix::Result<()> {
         let (ours, other) = UnixStream::pair().map_err(|_| Errno::last())?;
@@ -175,7 +166,7 @@ fn owned(pid: Pid, own: impl FnOnce(u64, Pid) -> nix::Result<i64>) -> Outcome {
         Ok(())
     };
     match attempt() {
-        Ok(()) => effect(dies(pid), "an end by SIGIO"),
+        Ok(()) => effect(dies(pid), "an end by the owner's signal"),
         Err(error) => Outcome::Denied(error.to_string()),
     }
 }

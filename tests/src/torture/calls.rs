@@ -1,9 +1,13 @@
-//! A supervisor whose kernel refuses calls while it works: of one kind every third or so, with one of the errors that this kind may have,
-//! until enough of them were refused; then the next, in another life. strace(1) refuses them, and what they were to do is not done.
+//! A supervisor, and then a gateway, whose kernel refuses calls while it works: of one kind every third or so, with one of the errors that
+//! this kind may have, until enough of them were refused; then the next, in another life. strace(1) refuses them, and what they were to do is
+//! not done.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::account::Account;
 use super::chance::Chance;
@@ -18,7 +22,7 @@ use crate::{http, needs, processes, scene};
 
 mod pair;
 
-use pair::Pair;
+use pair::{Pair, Who};
 
 /// Those pairs alone that have this in their names, for instance `openat EIO`.
 const VARIABLE: &str = "TORTURE_CALLS";
@@ -29,8 +33,8 @@ const USUAL: Duration = Duration::from_secs(1);
 const FEW: usize = 5;
 /// And so by then.
 const MOST: Duration = Duration::from_secs(5);
-/// What the supervisor says when one of its parts panics.
-const PANIC: &str = "a part of the supervisor panicked";
+/// What both say when one of their parts panics.
+const PANIC: &str = " panicked; this is a bug of it";
 
 /// So many pairs at most, evenly over all of them.
 pub fn measure(most: usize) -> Vec<Line> {
@@ -83,21 +87,19 @@ impl Site {
 
     /// Whether strace may; why not, is printed.
     fn suffer(&mut self, pair: Pair, chance: &mut Chance) -> bool {
-        self.sandbox.kill_and_start_again();
-        if let Some(what) = self.broken() {
-            panic!("before anything was refused, {what}: {}", self.last_words());
-        }
-        if pair.is_of_threads() {
-            self.rest();
-        }
-        let Some(strace) = pair.begin(&self.sandbox, chance) else { return false };
+        self.begin_another_life(pair);
+        let again = match pair.who {
+            Who::Supervisor => vec![self.sandbox.token_file(), self.sandbox.supervisor.paths().token.clone()],
+            Who::Gateway => vec![self.tokens()],
+        };
+        let Some(strace) = pair.begin(self.pid(pair.who), &again, chance) else { return false };
         // Once: the more often in a row it is lost, the longer it stays away.
         self.front.reset();
         let begun = Instant::now();
         within(MOST, || {
-            self.ask();
+            self.ask(pair.who);
             let enough = if begun.elapsed() < USUAL { ENOUGH } else { FEW };
-            (strace.injected() >= enough || self.sandbox.supervisor.has_ended()).then_some(())
+            (strace.injected() >= enough || self.has_ended(pair.who)).then_some(())
         });
         let refused = strace.injected();
         drop(strace);
@@ -109,20 +111,46 @@ impl Site {
         true
     }
 
+    /// Of it, and of the load, which ends with each pair.
+    fn begin_another_life(&mut self, pair: Pair) {
+        if pair.who == Who::Gateway {
+            self.gateway.kill();
+            self.gateway.start_again();
+        }
+        self.sandbox.kill_and_start_again();
+        if let Some(what) = self.broken() {
+            panic!("before anything was refused, {what}: {}", self.last_words(pair.who));
+        }
+        if pair.is_of_threads() {
+            self.rest();
+        }
+    }
+
     /// Nobody asks for anything until it has two threads, as it has at rest: one of them waits.
     fn rest(&mut self) {
         self.sandbox.end_load();
         let threads = format!("/proc/{}/task", self.sandbox.supervisor.pid());
-        wait_until("rest", || std::fs::read_dir(&threads).is_ok_and(|threads| threads.count() <= 2));
+        wait_until("rest", || fs::read_dir(&threads).is_ok_and(|threads| threads.count() <= 2));
     }
 
-    /// What the load alone seldom asks for: another zygote, and the end of a task's folders.
-    fn ask(&self) {
-        if let Some(zygote) = processes::zygote(self.sandbox.supervisor.pid()) {
-            let _ = kill(zygote, Signal::SIGKILL);
-        }
-        if let Some(id) = self.sandbox.run_a_task("1s")["task_id"].as_str() {
-            let _ = self.api().try_call("DELETE", &format!("/dev-tasks/{id}"), &[], b"");
+    /// What the load alone seldom asks for: of the supervisor another zygote, and the end of a task's folders; of the gateway tokens that were
+    /// replaced, a session, and what is stored.
+    fn ask(&self, who: Who) {
+        let task = self.sandbox.run_a_task("1s");
+        match who {
+            Who::Supervisor => {
+                if let Some(zygote) = processes::zygote(self.sandbox.supervisor.pid()) {
+                    let _ = kill(zygote, Signal::SIGKILL);
+                }
+                if let Some(id) = task["task_id"].as_str() {
+                    let _ = self.api().try_call("DELETE", &format!("/dev-tasks/{id}"), &[], b"");
+                }
+            }
+            Who::Gateway => {
+                let (file, next) = (self.tokens(), self.gateway.directory().join("next"));
+                fs::copy(&file, &next).and_then(|_| fs::rename(&next, &file)).expect("our own directory");
+                let _ = self.gateway.api().try_call("GET", "/v1/sandboxes/a/events?limit=10", &[], b"");
+            }
         }
     }
 
@@ -130,22 +158,43 @@ impl Site {
         Api::at(self.sandbox.supervisor.address(), scene::CANARY)
     }
 
+    /// The gateway's, of sandboxes.
+    fn tokens(&self) -> PathBuf {
+        self.gateway.directory().join("sandboxes")
+    }
+
+    fn pid(&self, who: Who) -> Pid {
+        match who {
+            Who::Supervisor => self.sandbox.supervisor.pid(),
+            Who::Gateway => self.gateway.pid(),
+        }
+    }
+
+    fn has_ended(&mut self, who: Who) -> bool {
+        match who {
+            Who::Supervisor => self.sandbox.supervisor.has_ended(),
+            Who::Gateway => self.gateway.has_ended(),
+        }
+    }
+
     /// Whether it has ended, does not work any more, or has panicked.
     fn judge(&mut self, pair: Pair) {
-        if self.sandbox.supervisor.has_ended() {
-            let end = self.sandbox.supervisor.wait_exit();
-            let aborted = end == End::Signal(libc::SIGABRT);
+        if self.has_ended(pair.who) {
+            let aborted = match pair.who {
+                Who::Supervisor => self.sandbox.supervisor.wait_exit() == End::Signal(libc::SIGABRT),
+                Who::Gateway => self.gateway.wait() == 128 + libc::SIGABRT,
+            };
             self.aborts += usize::from(aborted);
             self.exits += usize::from(!(aborted && pair.is_of_memory()));
-            println!("  the supervisor ended with {end:?}: {}", self.last_words());
+            println!("  it ended{}: {}", if aborted { " by ABRT" } else { "" }, self.last_words(pair.who));
         } else if let Some(what) = self.broken().or_else(|| self.endless()) {
             self.stuck += 1;
-            println!("  once all was granted again, {what}: {}", self.last_words());
+            println!("  once all was granted again, {what}: {}", self.last_words(pair.who));
         }
-        let panics = self.panics();
+        let panics = self.panics(pair.who);
         if panics > 0 {
             self.panics += panics;
-            println!("  {panics} panics: {}", self.last_words());
+            println!("  {panics} panics: {}", self.last_words(pair.who));
         }
     }
 
@@ -164,23 +213,35 @@ impl Site {
     }
 
     /// Of its life. Its log may have ended by one of them.
-    fn panics(&self) -> usize {
-        let log = self.sandbox.supervisor.stderr.text().matches(PANIC).count();
-        let metrics =
-            http::get(self.sandbox.supervisor.address(), "/metrics").map_or(String::new(), |answer| answer.body);
-        let told = metrics.lines().find_map(|line| line.strip_prefix("supervisor_panics_total ")?.parse().ok());
+    fn panics(&self, who: Who) -> usize {
+        let log = self.log(who).matches(PANIC).count();
+        let (address, name) = match who {
+            Who::Supervisor => (self.sandbox.supervisor.address(), "supervisor_panics_total "),
+            Who::Gateway => (self.gateway.address, "gateway_panics_total "),
+        };
+        let metrics = http::get(address, "/metrics").map_or(String::new(), |answer| answer.body);
+        let told = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
         told.unwrap_or(0).max(log)
     }
 
+    fn log(&self, who: Who) -> String {
+        match who {
+            Who::Supervisor => self.sandbox.supervisor.stderr.text(),
+            Who::Gateway => self.gateway.stderr.text(),
+        }
+    }
+
     /// The last errors of its log, and what is no log: a panic's or an allocator's own words.
-    fn last_words(&self) -> String {
-        let text = self.sandbox.supervisor.stderr.text();
+    fn last_words(&self, who: Who) -> String {
+        let text = self.log(who);
         let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('{') || l.contains("\"ERROR\"")).collect();
         lines[lines.len().saturating_sub(5)..].join("\n    ")
     }
 
     fn lines(mut self, pairs: usize) -> Vec<Line> {
         let of = format!("{} refused calls of {pairs} pairs of call and error", self.refused);
+        self.gateway.kill();
+        self.gateway.start_again();
         self.sandbox.kill_and_start_again();
         let mut account = Account::default();
         account.settle(std::slice::from_mut(&mut self.sandbox), &self.gateway);
@@ -193,7 +254,7 @@ impl Site {
         let hit = format!("pairs of which a call was refused, of {pairs}");
         lines.extend([
             Line::at_least(hit, pairs as f64, self.hit as f64, "pairs"),
-            most("exits of the supervisor that nobody asked for", 0, self.exits, "exits"),
+            most("exits that nobody asked for", 0, self.exits, "exits"),
             most("panics of a part", 0, self.panics, "panics"),
             most("after which not all works again", 0, self.stuck, "pairs"),
         ]);

@@ -4,17 +4,30 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+use nix::unistd::Pid;
+
 use crate::strace::Strace;
 use crate::torture::chance::Chance;
-use crate::torture::load::Sandbox;
 
 /// Calls of one kind, and one error.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
+    /// Who asks.
+    pub who: Who,
     calls: &'static [&'static str],
     of: Of,
     error: &'static str,
 }
+
+/// Whose calls they are.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Who {
+    Supervisor,
+    Gateway,
+}
+
+/// Calls by the names that programs and machines have for them, of which descriptors, and the errors.
+type Kind = (&'static [&'static str], Of, &'static [&'static str]);
 
 /// Of which descriptors. No kernel refuses a write to an eventfd, or a read of a signalfd, in these ways.
 #[derive(Clone, Copy)]
@@ -26,8 +39,8 @@ enum Of {
     Pipes,
 }
 
-/// By the names that programs and machines have for them. futex(2) is not among them: no program can go on without.
-const KINDS: &[(&[&str], Of, &[&str])] = &[
+/// futex(2) is not among them: no program can go on without.
+const OF_SUPERVISOR: &[Kind] = &[
     (&["socket"], Of::Any, &["EMFILE", "ENOBUFS"]),
     (&["connect"], Of::Any, &["ECONNREFUSED", "ETIMEDOUT", "EINTR"]),
     (&["accept4"], Of::Any, &["EMFILE", "ECONNABORTED"]),
@@ -57,35 +70,63 @@ const KINDS: &[(&[&str], Of, &[&str])] = &[
     (&["poll", "ppoll"], Of::Any, &["EINTR"]),
 ];
 
-/// Each of them is refused: they are few, and what asks for them asks again.
-const FEW: [&str; 3] = ["socket", "connect", "clone"];
-/// Asked for by threads that begin, and one that rests is used before another begins.
+/// What it asks for while sessions begin and end and records are stored and read, with its database in a file. fcntl(2) is not among them: strace
+/// cannot tell a lock from its end, and no kernel refuses to take back what it has locked.
+const OF_GATEWAY: &[Kind] = &[
+    (&["accept4"], Of::Any, &["EMFILE", "ENOBUFS", "ECONNABORTED"]),
+    (&["sendto"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
+    (&["writev"], Of::Any, &["EPIPE", "ECONNRESET", "ENOBUFS"]),
+    (&["recvfrom"], Of::Any, &["ECONNRESET", "EINTR"]),
+    (&["pwrite64"], Of::Any, &["ENOSPC", "EIO"]),
+    (&["pread64"], Of::Any, &["EIO"]),
+    (&["fsync", "fdatasync"], Of::Any, &["EIO"]),
+    (&["openat"], Of::Any, &["EMFILE", "ENFILE", "EIO"]),
+    (&["read"], Of::Files, &["EIO", "EINTR"]),
+    (&["statx", "newfstatat"], Of::Any, &["EIO"]),
+    (&["epoll_wait", "epoll_pwait"], Of::Any, &["EINTR"]),
+    (&["epoll_ctl"], Of::Any, &["ENOMEM"]),
+];
+
+/// Each of them is refused: they are few, and what asks for them asks again. But at once by EINTR, which is refused as others are.
+const FEW: [(Who, &str); 5] = [
+    (Who::Supervisor, "socket"),
+    (Who::Supervisor, "connect"),
+    (Who::Supervisor, "clone"),
+    (Who::Gateway, "openat"),
+    (Who::Gateway, "read"),
+];
+/// Asked for by threads of the supervisor that begin, and one that rests is used before another begins.
 const OF_THREADS: [&str; 2] = ["clone", "mmap"];
 
 impl Pair {
     /// Those that have this in their names.
     pub(super) fn all(name: &str) -> Vec<Pair> {
-        let pairs =
-            KINDS.iter().flat_map(|&(calls, of, errors)| errors.iter().map(move |error| Pair { calls, of, error }));
+        let of = |who, kinds: &'static [Kind]| {
+            kinds
+                .iter()
+                .flat_map(move |&(calls, of, errors)| errors.iter().map(move |error| Pair { who, calls, of, error }))
+        };
+        let pairs = of(Who::Supervisor, OF_SUPERVISOR).chain(of(Who::Gateway, OF_GATEWAY));
         pairs.filter(|pair| pair.to_string().contains(name)).collect()
     }
 
-    /// From now on some of these calls are refused, until what is returned goes. `None` where nobody may, which is printed.
-    pub(super) fn begin(&self, sandbox: &Sandbox, chance: &mut Chance) -> Option<Strace> {
+    /// From now on some of these calls are refused, until what is returned goes; `again` are files that are opened again and again. `None` where
+    /// nobody may, which is printed.
+    pub(super) fn begin(&self, pid: Pid, again: &[PathBuf], chance: &mut Chance) -> Option<Strace> {
         // Not every machine has all of them.
         let calls = self.calls.iter().map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
         // Of each thread.
-        let when = match FEW.contains(&self.calls[0]) {
+        let when = match FEW.contains(&(self.who, self.calls[0])) && self.error != "EINTR" {
             true => "1+".to_owned(),
             false => format!("{}+{}", 1 + chance.below(3), 2 + chance.below(3)),
         };
         let inject = format!("inject={calls}:error={}:when={when}", self.error);
-        Strace::attach_at(sandbox.supervisor.pid(), &calls, &self.paths(sandbox), &[inject])
+        Strace::attach_at(pid, &calls, &self.paths(pid, again), &[inject])
     }
 
     /// Whether it may only be seen where no thread rests.
     pub(super) fn is_of_threads(&self) -> bool {
-        OF_THREADS.contains(&self.calls[0])
+        self.who == Who::Supervisor && OF_THREADS.contains(&self.calls[0])
     }
 
     /// Whether it is memory that is refused: an allocator can only abort, and so can a thread that begins.
@@ -93,22 +134,22 @@ impl Pair {
         self.calls == ["mmap"]
     }
 
-    fn paths(&self, sandbox: &Sandbox) -> Vec<String> {
+    fn paths(&self, pid: Pid, again: &[PathBuf]) -> Vec<String> {
         let is_meant = |path: &PathBuf| match self.of {
             Of::Any => false,
             Of::Files => path.is_file() && !path.starts_with("/proc"),
             Of::Pipes => path.to_string_lossy().starts_with("pipe:"),
         };
-        let open = fs::read_dir(format!("/proc/{}/fd", sandbox.supervisor.pid())).into_iter().flatten().flatten();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-        let again = [sandbox.token_file(), sandbox.supervisor.paths().token.clone()];
-        let paths = open.chain(again).filter(is_meant);
+        let paths = open.chain(again.iter().cloned()).filter(is_meant);
         paths.map(|path| path.display().to_string()).collect()
     }
 }
 
 impl fmt::Display for Pair {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}", self.calls.join("|"), self.error)
+        let whose = if self.who == Who::Gateway { "gateway: " } else { "" };
+        write!(out, "{whose}{} {}", self.calls.join("|"), self.error)
     }
 }
