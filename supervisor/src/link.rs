@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 mod beat;
-mod commands;
+pub(crate) mod commands;
 pub mod config;
 mod deliver;
 pub(crate) mod dial;

@@ -136,7 +136,7 @@ impl Tasks {
                     Some(ask) => self.answer(ask).await,
                     None => return,
                 },
-                () = self.ledger.due() => drop(self.ledger.pay()),
+                () = self.ledger.due() => self.ledger.mend(self.table.values().map(|row| &row.record)),
                 Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
             }
@@ -203,7 +203,11 @@ impl Tasks {
             told: None,
             deleted: false,
         };
-        self.ledger.write(&record).await.map_err(Refused::Journal)?;
+        if let Err(error) = self.ledger.write(&record).await {
+            // With its seed.
+            self.remove_folders(self.put_away(&id));
+            return Err(Refused::Journal(error));
+        }
         self.metrics.tasks.accept(&record.task);
         row::log(&record.task, None);
         let entry = self.insert(record, Some(spec)).map_err(|e| Refused::Journal(e.to_string()))?;
@@ -221,8 +225,7 @@ impl Tasks {
         let mut record = row.record.clone();
         let changed = amendment(&mut record.task)?;
         if changed {
-            self.ledger.write(&record).await.map_err(Refused::Journal)?;
-            self.ledger.sync().await.map_err(|e| Refused::Journal(e.to_string()))?;
+            self.ledger.write_through(&record).await.map_err(Refused::Journal)?;
             row.record = record;
             row.view.send_replace(row.record.task.clone());
         }

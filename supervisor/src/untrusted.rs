@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use peer::{Address, Stream};
-use protocol::session::Welcome;
+use protocol::session::{Outcome, Welcome};
 use protocol::task::ApplyState;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::http::query::Query;
 use crate::http::signed::Signed;
 use crate::init::stat;
 use crate::link::Trust;
+use crate::link::commands::Report;
 use crate::link::dial::{self, DialError};
 use crate::link::kept::Kept;
 use crate::link::lines::line::{Line, Source};
@@ -133,6 +134,14 @@ pub fn spares(list: &str, host: &str) -> bool {
 pub fn left_behind(file: &[u8]) -> Option<Duration> {
     let kept: Kept = serde_json::from_slice(file).ok()?;
     Some(Reconnect::new(kept.window()).wait(Why::Lost(Duration::ZERO), 1.0))
+}
+
+/// What the link has left of the gateway's commands: the newest that was applied, what became of those that the gateway may not know of yet,
+/// and the file as it would be written again.
+pub fn commands(file: &[u8]) -> Option<(i64, Vec<Outcome>, Vec<u8>)> {
+    let report: Report = serde_json::from_slice(file).ok()?;
+    let written = serde_json::to_vec(&report).ok()?;
+    Some((report.applied, report.outcomes.into(), written))
 }
 
 /// Why a dial came to nothing.

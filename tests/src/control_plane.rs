@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::binaries;
 use crate::output::Output;
 use crate::tasks::Api;
 use crate::wait::wait_for;
+use crate::{binaries, http};
 
 /// The token of the only user.
 pub const USER: &str = "user-token-0123456789";
@@ -204,19 +204,20 @@ impl Gateway {
 
     /// A counter or gauge of `/metrics`, 0 where it is not there.
     pub fn metric(&self, name: &str) -> f64 {
-        let body = crate::http::get(self.address, "/metrics").map(|answer| answer.body).unwrap_or_default();
-        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
-        body.lines().find_map(value).unwrap_or(0.0)
+        self.metrics().and_then(|page| http::metric(&page, name)).unwrap_or(0.0)
     }
 
     /// A counter of `/metrics` over all of its labels; `None` where the gateway does not answer.
     pub fn sum(&self, name: &str) -> Option<f64> {
-        let body = crate::http::get(self.address, "/metrics").ok()?.body;
         let value = |line: &str| {
             let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
             rest.rsplit(' ').next()?.parse::<f64>().ok()
         };
-        Some(body.lines().filter_map(value).sum())
+        Some(self.metrics()?.lines().filter_map(value).sum())
+    }
+
+    fn metrics(&self) -> Option<String> {
+        Some(http::get(self.address, "/metrics").ok()?.body)
     }
 
     /// All events of a sandbox.

@@ -24,6 +24,11 @@ impl Answer {
     }
 }
 
+/// A counter or gauge on a page of metrics; labels are part of the name.
+pub fn metric(page: &str, name: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// GET, one connection each, as the kubelet does.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: supervisor\r\nConnection: close\r\n\r\n"))

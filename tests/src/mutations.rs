@@ -20,7 +20,8 @@ pub use ground::Ground;
 pub use rules::rules;
 pub use steps::steps;
 
-/// How many there are to try: the rules that the lists have, without those that no probe tries yet, and the steps beside the filter.
+/// How many there are to try: the rules that the lists have, without those that no probe tries yet, and the steps beside the filter, without
+/// the capabilities that this machine does not have.
 pub fn number() -> usize {
     rules::in_the_lists() + rules::GATES.len() - untried::number() + steps().len()
 }
@@ -28,6 +29,11 @@ pub fn number() -> usize {
 /// How many of older kernels' rules no probe tries yet.
 pub fn untried() -> usize {
     untried::number()
+}
+
+/// How many of the kernel's capabilities this machine does not have, so that none of them can be left to a program.
+pub fn not_held() -> usize {
+    steps::capabilities().1.len()
 }
 
 /// One thing left out, and where that can be seen.

@@ -2,8 +2,9 @@
 //! buffer, feed and lines on simulated machines, disks and networks, and the gateway's own listener, sessions and store.
 //!
 //! A run has a [`Plan`]. When it is over everything heals, and then it must hold: produced = delivered + gaps, of each log and class,
-//! each number once and in order; what was delivered is byte for byte what was told; nothing is missing that was durable; commands
-//! were applied once and in order; each sandbox has one session, within [`RETURN`]. The same seed gives the same run.
+//! each number once and in order; what was delivered is byte for byte what was told; what the last life told is what it gave numbers to;
+//! nothing is missing that was durable; commands were applied once and in order; each sandbox has one session, within [`RETURN`]. The
+//! same seed gives the same run.
 //!
 //! [`cuts`] has the buffer alone, on a disk that loses power again and again.
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use protocol::session::Class;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -44,6 +46,8 @@ use trace::Trace;
 
 /// All are connected, and the gateway has everything, within this after everything has healed.
 pub const RETURN: Duration = Duration::from_secs(90);
+/// With `sync = always` a record of these is on the disk before its number is told.
+const FOR_GOOD: [Class; 2] = [Class::Lifecycle, Class::Results];
 
 /// A run that ended as it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,16 +202,8 @@ impl World {
                     gateway.drain(&self.net).await;
                 }
             }
-            Step::Fill { who, .. } => {
-                self.sandboxes[who].suspect_disk();
-                self.sandboxes[who].ledger().records.iter_mut().for_each(|record| record.evictable = true);
-                let disk = &self.sandboxes[who].disk;
-                disk.limit(Some(disk.used() + 4096));
-            }
-            Step::Break { who, faults } => {
-                self.sandboxes[who].suspect_disk();
-                self.sandboxes[who].disk.break_with(faults);
-            }
+            Step::Fill { who, .. } => self.sandboxes[who].fill_disk(),
+            Step::Break { who, faults, .. } => self.sandboxes[who].break_disk(faults),
             Step::SetWall { who, by_ms } => self.sandboxes[who].machine.set_wall(by_ms),
             Step::Suspend { who, ms } => self.sandboxes[who].machine.leap(Duration::from_millis(ms)),
             Step::Command { who, count } => {
@@ -228,7 +224,8 @@ impl World {
         match step {
             Step::Kill { who, .. } | Step::LosePower { who, .. } => self.sandboxes[who].start().await,
             Step::KillGateway { .. } | Step::Drain { .. } => self.start_gateway().await,
-            Step::Fill { who, .. } => self.sandboxes[who].disk.limit(None),
+            Step::Fill { who, .. } => self.sandboxes[who].empty_disk(),
+            Step::Break { who, .. } => self.sandboxes[who].repair_disk(),
             _ => {}
         }
     }
@@ -247,8 +244,7 @@ impl World {
         self.database.heal();
         self.start_gateway().await;
         for sandbox in &mut self.sandboxes {
-            sandbox.disk.limit(None);
-            sandbox.disk.break_with(disk::Faults::default());
+            sandbox.heal_disk();
             sandbox.start().await;
         }
     }

@@ -104,8 +104,7 @@ impl Supervisor {
     /// The value of a metric; labels are part of the name.
     #[track_caller]
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.get("/metrics").body;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        http::metric(&self.get("/metrics").body, name)
     }
 
     /// Wait until the agent is ready.

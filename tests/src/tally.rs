@@ -9,6 +9,12 @@ use serde_json::Value;
 use supervisor::buffer::{self, Config, Limits};
 use supervisor::state::StateDir;
 
+/// Numbers that one segment may hold at most (docs/features/buffer.md).
+const SPAN: i64 = 65_536;
+/// What a gap stands for that says `damaged` of all that a segment could hold: its header is not there. A maker that was killed before it
+/// wrote one leaves such a file, too, and then it never had a record.
+pub const DAMAGED_FILE: &str = "damaged file";
+
 /// What a buffer has given out: its epoch, and the last number of each class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Produced {
@@ -47,16 +53,25 @@ pub struct Tally {
     pub delivered: i64,
     /// The same of each class.
     pub stored: BTreeMap<Class, i64>,
-    /// Gaps.
-    pub gaps_told: i64,
     /// Numbers that gaps stand for.
     pub gaps: i64,
+    /// Gaps of each class, by the reason that they give, or [`DAMAGED_FILE`].
+    pub reasons: BTreeMap<(Class, String), Gaps>,
     /// Neither stored nor in a gap.
     pub lost: i64,
     /// Stored, or in a gap, more than once.
     pub twice: i64,
     /// Stored and never produced.
     pub invented: i64,
+}
+
+/// Gaps of one class that give the same reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// So many.
+    pub told: i64,
+    /// Numbers that they stand for.
+    pub numbers: i64,
 }
 
 impl Tally {
@@ -66,7 +81,7 @@ impl Tally {
             let last = produced.last.get(&class).copied().unwrap_or(0);
             let of_class = events.iter().filter(|event| event["class"] == class.name());
             let before = self.delivered;
-            self.count_class(of_class, &produced.epoch, last);
+            self.count_class(class, of_class, &produced.epoch, last);
             *self.stored.entry(class).or_default() += self.delivered - before;
         }
     }
@@ -78,15 +93,32 @@ impl Tally {
         for (class, stored) in &other.stored {
             *self.stored.entry(*class).or_default() += stored;
         }
-        self.gaps_told += other.gaps_told;
         self.gaps += other.gaps;
+        for (of, gaps) in &other.reasons {
+            self.note_gaps(of.clone(), *gaps);
+        }
         self.lost += other.lost;
         self.twice += other.twice;
         self.invented += other.invented;
     }
 
+    /// All gaps in words: how many of which class and reason, and of how many numbers.
+    pub fn gaps_in_words(&self) -> String {
+        let words = |((class, reason), gaps): (&(Class, String), &Gaps)| {
+            format!("{} of {}, {reason}, {} numbers", gaps.told, class.name(), gaps.numbers)
+        };
+        let all: Vec<String> = self.reasons.iter().map(words).collect();
+        if all.is_empty() { "none".into() } else { all.join("; ") }
+    }
+
+    fn note_gaps(&mut self, of: (Class, String), more: Gaps) {
+        let gaps = self.reasons.entry(of).or_default();
+        gaps.told += more.told;
+        gaps.numbers += more.numbers;
+    }
+
     /// Each number from 1 to `last` once.
-    fn count_class<'e>(&mut self, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
+    fn count_class<'e>(&mut self, class: Class, events: impl Iterator<Item = &'e Value>, epoch: &str, last: i64) {
         let mut spans = Vec::new();
         for event in events {
             let number = |name: &str| event["gap"][name].as_i64().unwrap_or_default();
@@ -96,8 +128,9 @@ impl Tally {
                 self.delivered += 1;
                 spans.push((seq, seq));
             } else {
-                self.gaps_told += 1;
-                self.gaps += number("to") - number("from") + 1;
+                let numbers = number("to") - number("from") + 1;
+                self.gaps += numbers;
+                self.note_gaps((class, reason(&event["gap"], numbers)), Gaps { told: 1, numbers });
                 spans.push((number("from"), number("to")));
             }
         }
@@ -117,6 +150,14 @@ impl Tally {
     }
 }
 
+/// Of a gap of so many numbers.
+fn reason(gap: &Value, numbers: i64) -> String {
+    match gap["reason"].as_str().unwrap_or_default() {
+        "damaged" if numbers >= SPAN => DAMAGED_FILE.into(),
+        told => told.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,9 +173,28 @@ mod tests {
         let events = [record("e", 1), record("e", 1), gap, record("e", 7), record("other", 2)];
         let mut tally = Tally::default();
         tally.count(&events, &Produced { epoch: "e".into(), last: [(Class::Logs, 5)].into() });
-        let expected =
-            Tally { produced: 5, delivered: 3, gaps: 2, gaps_told: 1, lost: 2, twice: 1, invented: 2, ..tally.clone() };
+        let expected = Tally { produced: 5, delivered: 3, gaps: 2, lost: 2, twice: 1, invented: 2, ..tally.clone() };
         assert_eq!(tally, expected);
         assert_eq!(tally.stored[&Class::Logs], 3);
+    }
+
+    #[test]
+    fn damage_of_a_whole_file_is_told_from_damage_of_records() {
+        let gap = |class: &str, from: i64, to: i64, reason: &str| json!({"class": class, "epoch": "e", "gap": {"from": from, "to": to, "reason": reason}});
+        let events = [
+            gap("logs", 1, SPAN, "damaged"),
+            gap("logs", SPAN + 1, SPAN + 2, "damaged"),
+            gap("logs", SPAN + 3, SPAN + 3, "damaged"),
+            gap("results", 1, SPAN, "crash"),
+        ];
+        let last = [(Class::Logs, SPAN + 3), (Class::Results, SPAN)].into();
+        let mut tally = Tally::default();
+        tally.count(&events, &Produced { epoch: "e".into(), last });
+        let expected = [
+            ((Class::Results, "crash".to_owned()), Gaps { told: 1, numbers: SPAN }),
+            ((Class::Logs, "damaged".to_owned()), Gaps { told: 2, numbers: 3 }),
+            ((Class::Logs, DAMAGED_FILE.to_owned()), Gaps { told: 1, numbers: SPAN }),
+        ];
+        assert_eq!(tally.reasons, expected.into());
     }
 }

@@ -4,9 +4,23 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tests::bench::Line;
 use tests::{binaries, evidence, table};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// On which the numbers of issue 7 rest.
+const FLEETS: [&str; 8] = [
+    "fleet --links 10000 --hold 600 --kill",
+    "fleet --links 30000 --real 100 --gateways 3 --rate 250 --hold 600 --kill --drain",
+    "fleet --links 10000 --hold 5 --tls",
+    "fleet --links 10000 --hold 2 --backlog 64",
+    "fleet --links 10000 --gateways 2 --hold 10 --add",
+    "fleet --links 10000 --gateways 2 --hold 10 --lose",
+    "fleet --links 10000 --hold 30 --drain",
+    "fleet --links 10000 --real 100 --gateways 2 --hold 60 --kill --drain",
+];
+/// Runs that miss a goal, which is known: supervisor and shim are 7 MB, and were to be 5.
+const MISSED: [&str; 1] = ["bench size"];
 
 /// 000-81.
 #[test]
@@ -56,14 +70,24 @@ fn the_page_of_evidence_is_made_of_the_runs_that_are_kept_and_of_nothing_else() 
 
 /// What is run and not kept would be missed by nobody: the page speaks of the runs that it has.
 #[test]
-fn each_fuzz_target_and_each_torture_has_a_run_that_is_kept() {
+fn each_fuzz_target_each_torture_and_each_fleet_of_issue_7_has_a_run_that_is_kept() {
     let runs = evidence::runs(&Path::new(ROOT).join("docs/evidence"));
     let kept = |command: &String| runs.iter().any(|run| run.command == *command && !run.numbers.is_empty());
     let fuzz = fuzz_targets().into_iter().map(|name| format!("fuzz {name}"));
     let torture = tortures().into_iter().map(|name| format!("torture {name}"));
-    let missing =
-        fuzz.chain(torture).filter(|command| !kept(command)).map(|command| format!("just evidence {command}"));
-    table::none("runs that docs/evidence has not, by what makes them", &missing.collect::<Vec<_>>());
+    let fleets = FLEETS.into_iter().map(str::to_owned);
+    let missing = fuzz.chain(torture).chain(fleets).filter(|command| !kept(command));
+    let missing: Vec<String> = missing.map(|command| format!("just evidence {command}")).collect();
+    table::none("runs that docs/evidence has not, by what makes them", &missing);
+}
+
+/// The page would say so of any; and whatever is kept again is no exception any more.
+#[test]
+fn no_run_that_is_kept_has_missed_a_goal_but_for_those_of_which_that_is_known() {
+    let runs = evidence::runs(&Path::new(ROOT).join("docs/evidence"));
+    let missed = runs.iter().filter(|run| !run.numbers.iter().all(Line::kept));
+    let missed: Vec<&str> = missed.map(|run| run.command.as_str()).collect();
+    assert_eq!(missed, MISSED, "docs/evidence.md says which goals");
 }
 
 /// Read from their files, one each: the fuzz crate needs this one, so this one cannot need it.

@@ -1,5 +1,5 @@
-//! What a supervisor before this one has left: lines of the journal of tasks, its agent's last run, its link's window. The engine does not
-//! find checksums, so an input is also tried with the right one.
+//! What a supervisor before this one has left: lines of the journal of tasks, its agent's last run, its link's window, what became of the
+//! gateway's commands. The engine does not find checksums, so an input is also tried with the right one.
 
 use std::time::Duration;
 
@@ -23,10 +23,24 @@ fn run(data: &[u8]) {
     if let Some(wait) = untrusted::left_behind(data) {
         assert!(wait <= HOUR, "it dials after {wait:?}");
     }
+    if let Some((told, written)) = commands(data) {
+        let (again, _) = commands(&written).expect("our own");
+        assert_eq!(again, told, "the gateway is told otherwise after one start more");
+    }
     untrusted::journal(data);
     let Some(record) = untrusted::journal(&summed(data)) else { return };
     let line = untrusted::journal_line(&record).expect("what was read can be written");
     assert_eq!(untrusted::journal(&line).as_ref(), Some(&record));
+}
+
+/// The newest command that was applied; of each whose outcome is told its number, whether it was done, and why not.
+type Told = (i64, Vec<(i64, bool, String)>);
+
+/// And the file as it is written again. Not what a command answered: `serde_json` may read a fraction as its neighbour.
+fn commands(file: &[u8]) -> Option<(Told, Vec<u8>)> {
+    let (applied, outcomes, written) = untrusted::commands(file)?;
+    let outcomes = outcomes.into_iter().map(|outcome| (outcome.n, outcome.ok, outcome.reason));
+    Some(((applied, outcomes.collect()), written))
 }
 
 fn summed(json: &[u8]) -> Vec<u8> {
@@ -41,5 +55,6 @@ fn seeds() -> Vec<Vec<u8>> {
         "00000000 {}\n",
         r#"{"v":1,"state":"running","pid":7,"started_at":1800000000000,"exit":null,"signal":null,"restarts":2,"boot_id":"b"}"#,
         r#"{"window_ms":18446744073709551615}"#,
+        r#"{"applied":7,"outcomes":[{"n":6,"ok":true,"body":{"task_id":"t-1","state":"queued"}},{"n":7,"ok":false,"reason":"unsupported"}]}"#,
     ])
 }

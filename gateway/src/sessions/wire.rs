@@ -2,12 +2,15 @@
 //!
 //! What is to be sent goes in only while there is [room](Wire::has_room), so what waits for a peer that does not read is at
 //! most one message more than [`FULL`]; since when it does not read can be asked.
+//!
+//! tungstenite keeps room for the longest message that ever came or went. So whenever nothing is half read or unsent, which is known by counting
+//! bytes, a WebSocket that has grown is replaced by a new one over the same stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
+use futures_util::{FutureExt, Sink, Stream};
 use protocol::session::stream::MAX_MESSAGE;
 use protocol::session::{MAX_TEXT, close};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -18,6 +21,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::end::End;
+
+mod counted;
+
+use counted::Counted;
 
 /// No more is put into a buffer that has so many bytes.
 const FULL: usize = 32 * 1024;
@@ -42,7 +49,12 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct Wire<S> {
-    socket: WebSocketStream<S>,
+    /// Always there, but while one is replaced by another.
+    socket: Option<WebSocketStream<Counted<S>>>,
+    /// Bytes of the messages that came, with their headers: as many as were read where nothing is half read.
+    came: u64,
+    /// A longer message than [`READ`] came or went by this socket.
+    has_grown: bool,
     /// Bytes that were put in since all had been sent.
     buffered: usize,
     /// Since when there are some.
@@ -52,15 +64,12 @@ pub(crate) struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The server's side, after the upgrade.
     pub(crate) async fn new(stream: S) -> Wire<S> {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ)
-            .write_buffer_size(16 * 1024)
-            // Room for what is put in at most; reaching it would be a bug.
-            .max_write_buffer_size(FULL + 2 * MAX_TEXT)
-            .max_message_size(Some(MAX_TEXT))
-            .max_frame_size(Some(MAX_TEXT));
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Wire { socket, buffered: 0, since: None }
+        let socket = Some(socket(Counted::new(stream)).await);
+        Wire { socket, came: 0, has_grown: false, buffered: 0, since: None }
+    }
+
+    fn socket(&mut self) -> &mut WebSocketStream<Counted<S>> {
+        self.socket.as_mut().expect("it is replaced at once")
     }
 
     /// Whether something may be put in.
@@ -85,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether all that was put in has been sent just now.
     fn poll_sent(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let sent = self.since.is_some() && Pin::new(&mut self.socket).poll_flush(context).map_err(end_of)?.is_ready();
+        let sent = self.since.is_some() && Pin::new(self.socket()).poll_flush(context).map_err(end_of)?.is_ready();
         if sent {
             (self.buffered, self.since) = (0, None);
         }
@@ -95,13 +104,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Put a message in; [`Wire::event`] sends it.
     pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
         self.buffered += message.len().max(1);
+        self.has_grown |= message.len() > READ;
         self.since.get_or_insert_with(Instant::now);
-        Pin::new(&mut self.socket).start_send(message).map_err(end_of)
+        Pin::new(self.socket()).start_send(message).map_err(end_of)
     }
 
     /// Send what was put in, and receive where `receive` says so.
     pub(crate) async fn event(&mut self, receive: bool) -> Result<Event, End> {
+        if self.has_grown && self.is_at_rest() {
+            self.shrink();
+        }
         std::future::poll_fn(|context| self.poll(context, receive)).await
+    }
+
+    /// Whether all that was read are messages that came, and all that was put in was sent.
+    fn is_at_rest(&mut self) -> bool {
+        let came = self.came;
+        self.since.is_none() && self.socket().get_ref().read == came
+    }
+
+    fn shrink(&mut self) {
+        if let Some(old) = self.socket.take() {
+            // It is there at once: nothing is asked of the stream.
+            self.socket = socket(old.into_inner()).now_or_never();
+            self.has_grown = false;
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>, receive: bool) -> Poll<Result<Event, End>> {
@@ -111,7 +138,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if !receive {
             return Poll::Pending;
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+        let next = ready!(Pin::new(self.socket()).poll_next(context));
+        if let Some(Ok(message)) = &next {
+            self.came += on_the_wire(message.len());
+            self.has_grown |= message.len() > READ;
+        }
+        Poll::Ready(match next {
             Some(Ok(Message::Text(text))) => Ok(Event::Text(text)),
             Some(Ok(Message::Binary(bytes))) if bytes.len() > MAX_MESSAGE => {
                 Err(End::close(close::TOO_LARGE, format!("a binary message is longer than {MAX_MESSAGE} bytes")))
@@ -143,8 +175,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 let reason: String = reason.chars().filter(char::is_ascii).take(120).collect();
                 CloseFrame { code: CloseCode::from(code), reason: reason.into() }
             });
-            let _ = self.socket.close(frame).await;
-            let stream = self.socket.get_mut();
+            let _ = self.socket().close(frame).await;
+            let stream = self.socket().get_mut();
             let _ = stream.shutdown().await;
             let mut rest = stream.take(STILL_SENDING);
             let mut scratch = [0; 2048];
@@ -152,6 +184,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         };
         let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
     }
+}
+
+/// The server's side.
+async fn socket<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ)
+        .write_buffer_size(16 * 1024)
+        // Room for what is put in at most; reaching it would be a bug.
+        .max_write_buffer_size(FULL + 2 * MAX_TEXT)
+        .max_message_size(Some(MAX_TEXT))
+        .max_frame_size(Some(MAX_TEXT));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
+}
+
+/// A client's message of so many bytes: at least this long with header and mask (RFC 6455, 5.2). In several frames it is longer.
+fn on_the_wire(length: usize) -> u64 {
+    let header = match length {
+        0..=125 => 6,
+        126..=65_535 => 8,
+        _ => 14,
+    };
+    header + length as u64
 }
 
 /// What an error of the WebSocket means for the session.
@@ -167,3 +221,6 @@ fn end_of(error: Error) -> End {
         _ => End::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,11 @@ impl<D: Disk<File: Send> + Send + 'static> Part<D> {
                 Some(_) if done.unsynced.contains(&class) => Some(Instant::now() + RETRY),
                 // Whatever is due now is new.
                 Some(window) if done.synced.contains(&class) => Some(begun + window / 2),
-                // What became due meanwhile stays so: nobody has done it.
-                Some(window) => Some(due.unwrap_or(begun + window / 2)),
+                // What became due meanwhile stays so: nobody has done it. But what was written now waits for no other try.
+                Some(window) => {
+                    let next = begun + window / 2;
+                    Some(due.map_or(next, |due| if done.records.contains(&class) { due.min(next) } else { due }))
+                }
             };
         }
     }

@@ -257,3 +257,18 @@ fn no_file_is_removed_for_one_whose_name_is_not_safe() {
         world.deliver_all(Class::Logs);
     }
 }
+
+/// Found by reading: the new file said that the one before it was at its end, and what came into that one was none.
+#[test]
+fn nothing_comes_into_a_file_behind_which_another_may_stand() {
+    let mut world = World::new(1, SMALL);
+    world.append(Class::Logs, 60_000).expect("there is room");
+    world.disk.break_with(Faults { names: 1, removals: 1, ..Faults::default() });
+    world.append(Class::Logs, 10_000).expect_err("the new file has no name");
+    // The gap of it is told, and has to be somewhere.
+    world.hello();
+    world.kill();
+    let _ = world.append(Class::Logs, 10);
+    world.deliver_all(Class::Logs);
+    assert!(world.missing(Class::Logs).is_empty());
+}

@@ -135,7 +135,7 @@ impl<F: Blocks> Lane<F> {
         };
         let name = header.name();
         let reserved = ground.reservation(self.class);
-        let mut segment = Segment { header, name, length: BLOCK, reserved, payload: 0 };
+        let mut segment = Segment { header, name, length: 0, reserved, payload: 0 };
         match self.make(ground, &mut segment) {
             Ok(file) => {
                 self.release();
@@ -149,6 +149,12 @@ impl<F: Blocks> Lane<F> {
             }
             Err(error) => {
                 let _ = ground.disk.remove(&segment.name);
+                if segment.length > 0 {
+                    // It may be there all the same, where it cannot be removed or power takes that back, and says that the file before it is at
+                    // its end. So nothing comes into that one any more.
+                    self.release();
+                    self.active = None;
+                }
                 Err(error)
             }
         }
@@ -173,9 +179,9 @@ impl<F: Blocks> Lane<F> {
         let mut file = ground.disk.create(&segment.name).map_err(|source| segment.failed("created", source))?;
         // fallocate(2) refuses to take nothing.
         let reserved = if segment.reserved > 0 { file.reserve(segment.reserved) } else { Ok(()) };
-        let written = reserved.and_then(|()| file.write_at(&bytes, 0));
-        written.map_err(|source| segment.failed("written", source))?;
+        reserved.map_err(|source| segment.failed("written", source))?;
         segment.length = bytes.len() as u64;
+        file.write_at(&bytes, 0).map_err(|source| segment.failed("written", source))?;
         let result = file.sync();
         ground.synced(&result);
         result.map_err(|source| segment.failed("synced", source))?;

@@ -34,12 +34,12 @@ const REASON: usize = 512;
 
 /// How far we are; what is on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Report {
+pub(crate) struct Report {
     /// The newest command that was applied or refused.
-    applied: i64,
+    pub(crate) applied: i64,
     /// What became of those that the gateway has not acknowledged, oldest first.
     #[serde(default)]
-    outcomes: VecDeque<Outcome>,
+    pub(crate) outcomes: VecDeque<Outcome>,
 }
 
 /// The session's side.

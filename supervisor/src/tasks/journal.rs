@@ -6,7 +6,8 @@
 //!
 //! A record is written before a client is told, which survives the end of every process. It is fsynced within
 //! [`SYNC_WITHIN`] by group commit, which survives the loss of power; with `sync = always` the answer waits for that.
-//! When the file has grown to several times what it tells, it is written anew beside and renamed.
+//! When the file has grown to several times what it tells, it is written anew beside and renamed; also when the disk refused
+//! to sync it: the kernel may have let go of what was to be synced, and no later sync of that file says so (fsync(2)).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +24,8 @@ use crate::link::feed::Numbers;
 
 /// The longest that a written record waits for the disk.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// Behind what may be a part of a line: that is none then, whatever was missing of it.
+const BREAK: &[u8] = b"#\n";
 /// Small journals are not worth the rewriting.
 const REWRITE_FROM: u64 = 1024 * 1024;
 
@@ -83,7 +86,7 @@ pub struct Journal {
     length: u64,
     /// Length of the last rewriting: what the records that count took.
     settled: u64,
-    /// A write failed and may have left a part of its line (a full disk takes what fits).
+    /// A write failed and has left what could not be taken back (a full disk takes what fits of a line).
     torn: bool,
     /// A loss of power may still bring back the file before.
     unnamed: Arc<AtomicBool>,
@@ -136,18 +139,32 @@ impl Journal {
         Ok((journal, loaded))
     }
 
-    /// Append; on return the record outlives this process.
+    /// Append; on return the record outlives this process. A part of one that is refused does not.
     pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
         let mut line = line(record)?;
         if self.torn {
             // Or this record would be the end of that line, and be lost with it.
-            line.insert(0, b'\n');
+            line.splice(0..0, BREAK.iter().copied());
         }
-        let written = self.file.write_all(&line);
-        self.torn = written.is_err();
-        written.map_err(|source| JournalError::Write { path: self.path.clone(), source })?;
+        if let Err(source) = self.file.write_all(&line) {
+            self.take_back(self.length);
+            return Err(JournalError::Write { path: self.path.clone(), source });
+        }
+        self.torn = false;
         self.length += line.len() as u64;
         Ok(())
+    }
+
+    /// How long the file is.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What was written behind this length is not there any more. Where the disk refuses that, a line of it that is whole counts until the next
+    /// [`Journal::rewrite`].
+    pub fn take_back(&mut self, length: u64) {
+        self.torn = self.file.set_len(length).is_err();
+        self.length = length;
     }
 
     /// Everything that was written so far.
@@ -215,7 +232,7 @@ fn load(file: &File) -> io::Result<(Loaded, bool)> {
         whole = line.last() == Some(&b'\n');
         match parse(&line) {
             Some(record) => drop(loaded.records.insert(record.task.task_id.clone(), record)),
-            None if line == b"\n" => {}
+            None if line == b"\n" || line == BREAK => {}
             None => loaded.damaged += 1,
         }
         line.clear();

@@ -8,7 +8,7 @@ use protocol::session::Class;
 use super::Fleet;
 use super::group::Group;
 use super::looks::Looks;
-use super::probes::{Probes, Times};
+use super::probes::{self, Probes, Times};
 use super::site::{refused, refused_by};
 use super::storm::Storm;
 use super::words::Order;
@@ -18,6 +18,8 @@ use crate::wait::{LONG, wait_until};
 
 /// Of an answer, milliseconds.
 const SOON: f64 = 20.0;
+/// What the gateways may take after a hold, of what they took before it.
+const GROWTH: f64 = 1.3;
 /// Nobody is away for longer when a gateway is drained, seconds.
 const MOVE: f64 = 2.0;
 
@@ -25,24 +27,30 @@ impl Fleet<'_> {
     /// What a session takes on which nothing happens, after each sandbox has beaten and told what it is.
     pub(super) fn idle(&mut self) -> Line {
         self.hold_for(self.plan.beat() + Duration::from_secs(2));
-        let each = (self.site.resident() - self.empty) / self.plan.links as f64;
         let (how, goal) = if self.plan.tls { ("by TLS", 24.0) } else { ("plain", 8.0) };
-        Line::new(format!("memory of the gateway for each idle session, {how}"), goal, each, "KiB")
+        Line::new(format!("memory of the gateway for each idle session, {how}"), goal, self.memory(), "KiB")
+    }
+
+    /// KiB that the gateways take for each session now.
+    fn memory(&self) -> f64 {
+        (self.site.resident() - self.empty) / self.plan.links as f64
     }
 
     /// All of them for a while, at work: no session ends, and none is called dead.
     pub(super) fn hold(&mut self) -> Vec<Line> {
         let (links, hold, gateways) = (self.plan.links, self.plan.hold, self.plan.gateways);
         let share = self.plan.tasks / self.groups.len() as f64;
+        let before = self.memory();
         self.order(&Order::Work(share));
         if self.plan.real > 0 {
             self.reals.work();
         }
         let (begun, beats, since) = (self.begun_sessions(), self.seen(|now| now.beats), Instant::now());
-        let probes = Probes::start(&self.site.gateways);
+        let probes = Probes::start(&self.site.gateways, probes::record);
         let looks = Looks::start(self.site.gateways[0].api(), links);
         self.reals.look_closely(false);
         self.hold_for(hold);
+        let growth = self.memory() / before;
         self.reals.look_closely(true);
         // A look at each of them.
         self.hold_for(Duration::from_secs(1));
@@ -60,13 +68,15 @@ impl Fleet<'_> {
         ];
         let wanted = self.simulated() as f64 / self.plan.beat().as_secs_f64();
         lines.push(Line::at_least("beats in a second, counted", (0.95 * wanted).floor(), beats, "beats"));
+        let grown = "memory of the gateway for each session after the hold, of that before it";
+        lines.push(Line::new(grown, GROWTH, growth, "×"));
         lines.extend(self.answers(&times));
         lines
     }
 
     fn answers(&self, times: &Times) -> [Line; 2] {
         let beats = self.plan.links as f64 / self.plan.beat().as_secs_f64();
-        [("the answer to a beat", &times.beats), ("the ack of a record", &times.records)].map(|(what, times)| {
+        [("the answer to a beat", &times.beats), ("the ack of a record", &times.others)].map(|(what, times)| {
             let (p50, p99) = (1000.0 * percentile(times.clone(), 0.5), 1000.0 * percentile(times.clone(), 0.99));
             let what = format!("p99 of {what} at {beats:.0} beats/s, of {} (p50 {p50:.2} ms)", times.len());
             Line::new(what, SOON, p99, "ms")
@@ -150,9 +160,11 @@ impl Fleet<'_> {
         let had = self.site.first_has(self.plan.links);
         let before = self.site.refused() - refused_by(&self.site.gateways[0]);
         let (failed, simulated) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
+        let memory = self.site.resident() / 1024.0;
         let (begun, killed) = (self.begun_sessions(), now_ns());
         happens(self);
         self.until_sessions_have_begun(begun + had as u64, || ());
+        println!("gateways {memory:.0} MiB before {what}, {:.0} MiB after it", self.site.resident() / 1024.0);
         let (refused, storm) = (self.site.refused() - before, Storm::since(killed, self.returns()));
         let busiest = storm.busiest_second() as f64;
         // The window that they spread over was told by gateways that each had their share of the fleet.

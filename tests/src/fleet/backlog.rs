@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::acts::dials;
-use super::probes::Probes;
+use super::probes::{self, BACKLOG, Probes};
 use super::storm::Storm;
 use super::words::Order;
 use super::{Fleet, PROGRESS};
@@ -29,7 +29,7 @@ impl Fleet<'_> {
         let (back, back_ns) = (Instant::now(), now_ns());
         let (failed, begun) = (self.seen(|now| now.failed), self.seen(|now| now.begun));
         println!("the gateway is back");
-        let probes = Probes::start(&self.site.gateways);
+        let probes = Probes::start(&self.site.gateways, probes::beat_behind_a_backlog);
         self.until("delivered", |fleet| fleet.seen(|now| now.caught_up) == sandboxes);
         let taken = back.elapsed().as_secs_f64();
         let times = probes.stop();
@@ -54,12 +54,8 @@ impl Fleet<'_> {
             ),
             dials(self.seen(|now| now.failed) - failed, self.seen(|now| now.begun) - begun),
             Line::new("dials that were refused in it", 0.0, self.site.refused(), "dials"),
-            Line::new(
-                format!("p99 of the answer to a beat meanwhile, of {}", times.beats.len()),
-                LIVE,
-                1000.0 * percentile(times.beats.clone(), 0.99),
-                "ms",
-            ),
+            answers("meanwhile", times.beats),
+            answers(&format!("behind its own backlog of {BACKLOG} KiB"), times.others),
         ]
     }
 
@@ -76,4 +72,10 @@ impl Fleet<'_> {
             }
         }
     }
+}
+
+/// To such beats.
+fn answers(which: &str, times: Vec<f64>) -> Line {
+    let what = format!("p99 of the answer to a beat {which}, of {}", times.len());
+    Line::new(what, LIVE, 1000.0 * percentile(times, 0.99), "ms")
 }

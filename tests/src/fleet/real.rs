@@ -133,10 +133,7 @@ fn watch(mut looks: Vec<Look>, seen: &Mutex<Now>, closely: &AtomicBool, over: &A
         let mut connected = 0;
         for look in &mut looks {
             let Ok(answer) = http::get(look.address, "/metrics") else { continue };
-            let value = |name: &str| {
-                let line = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-                line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap_or(0.0) as u64
-            };
+            let value = |name| http::metric(&answer.body, name).unwrap_or(0.0) as u64;
             let (begun, at_ns) = (value("supervisor_link_dials_total{outcome=\"connected\"}"), now_ns());
             if begun > look.begun {
                 let mut seen = lock(seen);

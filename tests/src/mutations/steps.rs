@@ -1,4 +1,6 @@
-//! The steps beside the filter, one at a time: every Landlock right and scope, every capability, every flag.
+//! The steps beside the filter, one at a time: every Landlock right and scope, every capability that is held here, every flag.
+
+use caps::{CapSet, Capability};
 
 use super::Mutation;
 use super::ground::{Ground, POWERS, RESTRICTED};
@@ -164,7 +166,16 @@ const READ_BACK: &[(&str, &str, Ground)] = &[
     ),
 ];
 
-/// Every Landlock right and scope, capability and flag.
+/// The kernel's capabilities: those that are held here, and the others. What nobody has is not left to anybody, whatever the shim does.
+pub(super) fn capabilities() -> (Vec<Capability>, Vec<Capability>) {
+    let all = caps::runtime::procfs_all_supported(None).unwrap_or_else(|_| caps::all());
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(Capability::index);
+    let held = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    all.into_iter().partition(|capability| held.contains(capability))
+}
+
+/// Every Landlock right and scope, every capability that is held here, and every flag.
 pub fn steps() -> Vec<Mutation> {
     let rights = (0u32..)
         .zip(RIGHTS)
@@ -173,9 +184,7 @@ pub fn steps() -> Vec<Mutation> {
     let read_back = READ_BACK
         .iter()
         .map(|(what, probe, ground)| mutation(format!("read back: {what}"), vec![BLIND], probe, *ground));
-    let held = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
-    let mut held: Vec<_> = held.into_iter().collect();
-    held.sort_by_key(|capability| capability.index());
+    let (held, _) = capabilities();
     let capabilities = held.into_iter().map(|capability| {
         let cut = Cut::Capability(capability.index().into());
         mutation(format!("{capability}"), vec![cut], "capability-effective", ground(ROOT, false, &[BLIND]))
@@ -197,5 +206,13 @@ mod tests {
         let alone = |step: &Step| steps.iter().any(|mutation| mutation.cuts == [Cut::Step(*step)]);
         let missing: Vec<_> = Step::ALL.iter().filter(|step| !alone(step)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn each_capability_of_the_kernel_is_left_by_a_mutation_or_said_to_be_missing_here() {
+        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("Linux 3.2");
+        let last: usize = last.trim().parse().expect("a number");
+        let left = steps().iter().filter(|step| matches!(step.cuts[..], [Cut::Capability(_)])).count();
+        assert_eq!(left + crate::mutations::not_held(), last + 1);
     }
 }

@@ -16,7 +16,7 @@ use super::chance::Chance;
 use super::machine::Simulated;
 use super::net::Net;
 use super::trace::Trace;
-use super::{disk, runtime};
+use super::{FOR_GOOD, disk, runtime};
 
 /// Losses of power in the life of one buffer.
 pub const CUTS: u64 = 10;
@@ -28,9 +28,9 @@ const LIMITS: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
 pub struct Lost {
     /// Records that were written, and their numbers told.
     pub written: u64,
-    /// Of these, lifecycle records that are no more though each was to be synced before it was told.
+    /// Of these, those that are no more though each was to be synced before it was told.
     pub acknowledged: u64,
-    /// Of the others, those that are no more though they were older than their window.
+    /// Of the others, those that are no more though they were older than their window, or there when power had come back once.
     pub old: u64,
     /// Of the others, those that are no more as they may be.
     pub young: u64,
@@ -75,7 +75,7 @@ enum Fate {
     Sure,
     /// It was synced before its number was told, and then power went.
     Acknowledged,
-    /// It was older than its window when power went.
+    /// It was older than its window when power went, or was there when it came back.
     Old,
     /// Power went when it was younger.
     Young,
@@ -104,10 +104,28 @@ impl Story {
     }
 
     async fn begin(&mut self) -> Life {
+        self.know_survivors();
         let config = buffer::Config { limits: LIMITS, sync_always: self.always };
         let opened = Buffer::open(self.disk.clone(), LIMITS, [self.boot; 16]).expect("any disk can be opened");
         let (handle, part) = buffer::new(opened, &config, self.machine.clone(), Arc::new(Metrics::default()));
         Life { handle, part: tokio::spawn(part.run()) }
+    }
+
+    /// What is there when power is back must stay: it is on the disk, which opening makes sure of (it syncs the newest file of each class
+    /// and the names; the files before were synced when newer ones were begun), and no later life writes to its files.
+    fn know_survivors(&mut self) {
+        // Of a copy: reading may write a gap.
+        let mut opened = Buffer::open(self.disk.copy(), LIMITS, [self.boot; 16]).expect("any disk can be opened");
+        for class in Class::ALL {
+            for piece in opened.peek(class, 1, LIMITS.size as usize).expect("it can be read") {
+                if let Piece::Record { seq, .. } = piece
+                    && let Some(record) = self.written[class as usize].get_mut(&seq)
+                    && record.fate == Fate::Young
+                {
+                    record.fate = Fate::Old;
+                }
+            }
+        }
     }
 
     /// For some moments; power may go at any of them.
@@ -184,7 +202,7 @@ impl Story {
         for class in Class::ALL {
             for record in self.written[class as usize].values_mut().filter(|record| record.fate == Fate::Sure) {
                 record.fate = match now - record.at >= window(class) {
-                    _ if self.always && class == Class::Lifecycle => Fate::Acknowledged,
+                    _ if self.always && FOR_GOOD.contains(&class) => Fate::Acknowledged,
                     true => Fate::Old,
                     false => Fate::Young,
                 };

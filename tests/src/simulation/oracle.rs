@@ -1,6 +1,6 @@
 //! What must hold when a run is over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gateway::store::Event;
 use protocol::session::{Class, Gap};
@@ -21,7 +21,11 @@ impl World {
             let produced = sandbox.produced().await.ok_or_else(|| told("it is not at rest".into()))?;
             let tally = count(&events, &produced).map_err(told)?;
             (done.delivered, done.gaps) = (done.delivered + tally.delivered, done.gaps + tally.gaps);
-            are_as_produced(&events, sandbox).map_err(told)?;
+            are_as_produced(&events, &sandbox.ledger()).map_err(told)?;
+            have_numbers(&produced.last, &sandbox.last_numbers().unwrap_or_default()).map_err(told)?;
+            if sandbox.is_in_doubt() {
+                return Err(told("its disk is well, and its buffer says that it refuses records".into()));
+            }
             done.commands += were_applied_once(&sandbox.ledger(), *given).map_err(told)?;
             let missed = sandbox.missed();
             if missed > *meddled {
@@ -87,9 +91,16 @@ fn as_told(event: &Event) -> serde_json::Value {
     told
 }
 
+/// Each record that was told has a number, be it in a gap, and nothing else has: of the last life, since the ones before were killed.
+fn have_numbers(last: &BTreeMap<Class, i64>, due: &BTreeMap<Class, i64>) -> Result<(), String> {
+    match last == due {
+        true => Ok(()),
+        false => Err(format!("the last numbers are {last:?}, and by what was told they would be {due:?}")),
+    }
+}
+
 /// What was delivered is what was told, once and in that order; nothing is missing that had to arrive.
-fn are_as_produced(events: &[Event], sandbox: &Sandbox) -> Result<(), String> {
-    let ledger = sandbox.ledger();
+fn are_as_produced(events: &[Event], ledger: &Ledger) -> Result<(), String> {
     let places: HashMap<(&str, &[u8]), usize> =
         ledger.records.iter().enumerate().map(|(place, r)| ((r.class.name(), r.bytes.as_slice()), place)).collect();
     let mut newest: HashMap<&str, usize> = HashMap::new();
@@ -170,5 +181,82 @@ async fn has_one_session(gateway: &super::gateway::Gateway, sandbox: &Sandbox) -
         Some(live) if Some(live.fence) == newest => Ok(()),
         Some(live) => Err(format!("the session {} is live, and the newest is {newest:?}", live.fence)),
         None => Err("it has no session".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::sandbox;
+
+    /// It told two lifecycle records, which must arrive.
+    fn ledger() -> Ledger {
+        let mut records = ["first", "second"].map(|text| sandbox::Produced::new(Class::Lifecycle, text.into()));
+        records.iter_mut().for_each(|record| record.safe = true);
+        Ledger { records: records.into(), ..Ledger::default() }
+    }
+
+    fn event(seq: i64, gap: bool, body: String) -> Event {
+        let (class, epoch) = (Class::Lifecycle.name().into(), "e".into());
+        Event { position: seq, class, epoch, seq, last: seq, gap, body, stored_ms: 0 }
+    }
+
+    fn record(seq: i64, body: &str) -> Event {
+        event(seq, false, body.into())
+    }
+
+    fn gap(seq: i64, reason: &str) -> Event {
+        let gap = Gap { class: Class::Lifecycle, from: seq, to: seq, bytes: 0, reason: reason.into() };
+        event(seq, true, serde_json::to_string(&gap).expect("plain data"))
+    }
+
+    #[track_caller]
+    fn says(checked: Result<(), String>, what: &str) {
+        let said = checked.expect_err(what);
+        assert!(said.contains(what), "{said}");
+    }
+
+    #[test]
+    fn a_record_that_had_to_arrive_and_did_not_is_missed() {
+        are_as_produced(&[record(1, "first"), record(2, "second")], &ledger()).expect("both are there");
+        says(are_as_produced(&[record(1, "first")], &ledger()), "durable and not delivered");
+        says(are_as_produced(&[record(1, "first"), gap(2, "crash")], &ledger()), "durable and not delivered");
+        let mut others = ledger();
+        others.records[1].safe = false;
+        are_as_produced(&[record(1, "first"), gap(2, "crash")], &others).expect("the second one may be lost");
+    }
+
+    #[test]
+    fn on_a_disk_that_was_full_a_record_may_only_go_where_a_gap_says_so() {
+        let mut full = ledger();
+        full.records[0].evictable = true;
+        are_as_produced(&[gap(1, "evicted"), record(2, "second")], &full).expect("it went for the second one");
+        says(are_as_produced(&[gap(1, "disk"), record(2, "second")], &full), "durable and not delivered");
+        says(are_as_produced(&[record(1, "second"), gap(2, "evicted")], &full), "durable and not delivered");
+        says(are_as_produced(&[gap(1, "evicted"), record(2, "second")], &ledger()), "durable and not delivered");
+    }
+
+    #[test]
+    fn a_record_that_came_twice_altered_or_out_of_order_is_noticed() {
+        let with = |third| are_as_produced(&[record(1, "first"), record(2, "second"), third], &ledger());
+        says(with(record(3, "second")), "came before an older one");
+        says(with(record(3, "first")), "came before an older one");
+        says(with(record(3, "Second")), "was never told");
+    }
+
+    #[test]
+    fn a_number_that_is_doubled_missing_or_nobodys_is_noticed() {
+        let check = |events: &[Event]| {
+            let last = [(Class::Lifecycle, 2)].into();
+            count(events, &Produced { epoch: "e".into(), last }).map(drop)
+        };
+        check(&[record(1, "first"), gap(2, "crash")]).expect("each is there");
+        says(check(&[record(1, "first"), record(1, "first")]), "1 came where 2 was expected");
+        says(check(&[record(1, "first")]), "lost: 1");
+        says(check(&[record(1, "first"), gap(2, "crash"), record(3, "third")]), "invented: 1");
+        let numbers = |last| BTreeMap::from([(Class::Logs, last)]);
+        have_numbers(&numbers(2), &numbers(2)).expect("each has its number");
+        says(have_numbers(&numbers(1), &numbers(2)), "the last numbers are {Logs: 1}");
+        says(have_numbers(&numbers(3), &numbers(2)), "the last numbers are {Logs: 3}");
     }
 }

@@ -46,8 +46,8 @@ pub(super) enum Step {
     Drain { ms: u64 },
     /// The disk is full.
     Fill { who: usize, ms: u64 },
-    /// The disk refuses.
-    Break { who: usize, faults: Faults },
+    /// The disk refuses, so often and for so long at most.
+    Break { who: usize, faults: Faults, ms: u64 },
     /// Somebody sets the wall clock.
     SetWall { who: usize, by_ms: i64 },
     /// The machine is suspended for so long, by its boot clock.
@@ -138,7 +138,8 @@ impl Step {
             _ => {
                 let mut few = || chance.below(3) as u32;
                 let faults = Faults { writes: few(), syncs: few(), names: few(), removals: few(), reads: few() };
-                Step::Break { who, faults }
+                // Longer than others: only what the disk is asked it can refuse.
+                Step::Break { who, faults, ms: chance.between(1, 12_000) }
             }
         }
     }
@@ -150,7 +151,8 @@ impl Step {
             | Step::LosePower { ms, .. }
             | Step::KillGateway { ms, .. }
             | Step::Drain { ms }
-            | Step::Fill { ms, .. } => Some(Duration::from_millis(ms)),
+            | Step::Fill { ms, .. }
+            | Step::Break { ms, .. } => Some(Duration::from_millis(ms)),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! One sandbox of a simulation: the supervisor's own buffer, feed, lines and link on a simulated machine; and what it has produced.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,10 +20,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::chance::Chance;
-use super::disk;
 use super::machine::Simulated;
 use super::net::Net;
 use super::trace::Trace;
+use super::{FOR_GOOD, disk};
 use crate::control_plane::token_of;
 use crate::surroundings::{self, Open, Surroundings};
 
@@ -54,24 +55,47 @@ pub(super) struct Produced {
 }
 
 impl Produced {
+    /// One that is about to be told.
+    pub(super) fn new(class: Class, bytes: Vec<u8>) -> Produced {
+        Produced { class, bytes, written: None, left: false, evictable: false, safe: false }
+    }
+
     /// Whether its window is over.
     fn is_old(&self, now: Instant) -> bool {
         self.written.is_some_and(|at| now - at >= window(self.class))
     }
 
-    /// Whether power cannot take it.
-    fn is_synced(&self, now: Instant) -> bool {
-        self.is_old(now) && !self.left
+    /// Whether power cannot take it; where each is `always` synced, whoever told it waited for that.
+    fn is_synced(&self, now: Instant, always: bool) -> bool {
+        let waited = always && self.written.is_some() && FOR_GOOD.contains(&self.class);
+        waited || self.is_old(now) && !self.left
     }
 }
 
 type SharedLedger = Arc<Mutex<Ledger>>;
 
+/// Causes for which the disk may refuse anything, counted. While it is in doubt, what is told may be lost.
+#[derive(Default)]
+struct Doubt {
+    /// That began.
+    begun: u32,
+    /// That are over.
+    over: u32,
+    /// Of which the buffer said, when they were over, that they left nothing behind.
+    settled: u32,
+}
+
+impl Doubt {
+    fn is_open(&self) -> bool {
+        self.settled < self.begun
+    }
+}
+
 /// The sandbox, over all its lives.
 pub(super) struct Sandbox {
     pub(super) id: String,
     pub(super) machine: Arc<Simulated>,
-    pub(super) disk: disk::Simulated,
+    disk: disk::Simulated,
     place: PathBuf,
     trace: Trace,
     ledger: SharedLedger,
@@ -81,13 +105,16 @@ pub(super) struct Sandbox {
     life: Option<Life>,
     /// Of each life.
     metrics: Vec<Arc<Metrics>>,
-    /// Its disk has refused something: what is told from now on may be lost.
-    suspect: Arc<Mutex<bool>>,
+    doubt: Arc<Mutex<Doubt>>,
 }
 
 /// One process.
 struct Life {
     buffer: Handle,
+    /// Of each class, the first number of this life.
+    first: [i64; 4],
+    /// What was told before it.
+    before: usize,
     phase: watch::Receiver<Phase>,
     tasks: Vec<JoinHandle<()>>,
     /// What tells.
@@ -102,9 +129,10 @@ struct Work {
     feed: Feed,
     lines: Lines,
     buffer: Handle,
+    metrics: Arc<Metrics>,
     machine: Arc<Simulated>,
     ledger: SharedLedger,
-    suspect: Arc<Mutex<bool>>,
+    doubt: Arc<Mutex<Doubt>>,
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -131,7 +159,7 @@ impl Sandbox {
             chance,
             life: None,
             metrics: Vec::new(),
-            suspect: Arc::default(),
+            doubt: Arc::default(),
         }
     }
 
@@ -150,8 +178,10 @@ impl Sandbox {
         let directory = Arc::new(self.state().await);
         let settings = buffer::Config { limits: BUFFER, sync_always: self.sync_always };
         let opened = self.open().await;
+        let first = Class::ALL.map(|class| opened.next(class).1);
         // What the life before left was synced now.
         self.ledger().records.iter_mut().for_each(|record| record.left = false);
+        let before = self.ledger().records.len();
         let (buffer, part) = buffer::new(opened, &settings, machine.clone(), metrics.clone());
         let mut tasks = vec![tokio::spawn(part.run())];
         let (feed, writer) = Feed::new(buffer.clone(), machine.clone()).await.expect("it is open");
@@ -168,7 +198,7 @@ impl Sandbox {
             feed: feed.clone(),
             endings: around.endings,
             machine,
-            metrics,
+            metrics: metrics.clone(),
         };
         let link = Link::new(self.config(), around.ends, inputs).expect("its state can be read");
         tasks.push(tokio::spawn(link.run()));
@@ -178,13 +208,14 @@ impl Sandbox {
             feed,
             lines,
             buffer: buffer.clone(),
+            metrics,
             machine: self.machine.clone(),
             ledger: self.ledger.clone(),
-            suspect: self.suspect.clone(),
+            doubt: self.doubt.clone(),
         };
         let chance = Chance::new(self.chance.bits(), 0);
         let worker = tokio::spawn(work.clone().go_on(chance));
-        self.life = Some(Life { buffer, phase, tasks, worker, work, _open: around.open });
+        self.life = Some(Life { buffer, first, before, phase, tasks, worker, work, _open: around.open });
     }
 
     /// What the life before holds is let go of when its tasks see that it is over.
@@ -245,22 +276,58 @@ impl Sandbox {
         self.life.iter().for_each(|life| life.worker.abort());
     }
 
-    /// From now on it may refuse anything, and what others may take for room may go.
-    pub(super) fn suspect_disk(&self) {
-        *lock(&self.suspect) = true;
-        let now = Instant::now();
+    /// So many times the disk refuses what it is asked.
+    pub(super) fn break_disk(&self, faults: disk::Faults) {
+        self.doubt_disk();
+        self.disk.break_with(faults);
+    }
+
+    /// There is next to no room on the disk, so that what is worth less may go for what is worth more.
+    pub(super) fn fill_disk(&self) {
+        self.doubt_disk();
         for record in &mut self.ledger().records {
-            record.safe &= record.is_synced(now) && record.class == Class::Lifecycle;
+            record.evictable = true;
+            record.safe &= record.class == Class::Lifecycle;
         }
+        self.disk.limit(Some(self.disk.used() + 4096));
+    }
+
+    fn doubt_disk(&self) {
+        lock(&self.doubt).begun += 1;
+        let now = Instant::now();
+        self.ledger().records.iter_mut().for_each(|record| record.safe &= record.is_synced(now, self.sync_always));
+    }
+
+    /// It refuses no more.
+    pub(super) fn repair_disk(&self) {
+        self.disk.break_with(disk::Faults::default());
+        lock(&self.doubt).over += 1;
+    }
+
+    /// There is room again.
+    pub(super) fn empty_disk(&self) {
+        self.disk.limit(None);
+        lock(&self.doubt).over += 1;
+    }
+
+    /// Nothing is wrong with the disk any more.
+    pub(super) fn heal_disk(&self) {
+        self.disk.limit(None);
+        self.disk.break_with(disk::Faults::default());
+        let mut doubt = lock(&self.doubt);
+        doubt.over = doubt.begun;
+    }
+
+    /// The disk may refuse things, or the buffer has not said yet that it has what was refused.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        lock(&self.doubt).is_open()
     }
 
     /// The machine goes off with everything that no disk has.
     pub(super) fn lose_power(&mut self) {
         let now = Instant::now();
-        for record in &mut self.ledger().records {
-            // Without a sync for each, the last moments may be lost.
-            record.safe &= record.is_synced(now) || (self.sync_always && record.class == Class::Lifecycle);
-        }
+        // Without a sync for each, the last moments may be lost.
+        self.ledger().records.iter_mut().for_each(|record| record.safe &= record.is_synced(now, self.sync_always));
         self.kill();
         self.disk.lose_power();
         self.boot = self.boot.wrapping_add(1).max(1);
@@ -302,6 +369,15 @@ impl Sandbox {
         let life = self.life.as_ref()?;
         let extents = life.buffer.extents().await.ok()?;
         crate::tally::Produced::of_extents(life.buffer.epoch().into(), &extents)
+    }
+
+    /// The last number of each class that has any, where each record that was told in this life has one and nothing else has.
+    pub(super) fn last_numbers(&self) -> Option<BTreeMap<Class, i64>> {
+        let life = self.life.as_ref()?;
+        let mut next = life.first;
+        self.ledger().records[life.before..].iter().for_each(|record| next[record.class as usize] += 1);
+        let last = Class::ALL.into_iter().map(|class| (class, next[class as usize] - 1));
+        Some(last.filter(|(_, last)| *last > 0).collect())
     }
 
     /// For people.
@@ -346,8 +422,25 @@ impl Work {
         let record = Record { wall_ms, boot_ms, kind: kind.into(), body: body.clone() };
         let bytes = serde_json::to_vec(&record).expect("plain data");
         let mut ledger = lock(&self.ledger);
-        ledger.records.push(Produced { class, bytes, written: None, left: false, evictable: false, safe: false });
+        ledger.records.push(Produced::new(class, bytes));
         ledger.records.len() - 1
+    }
+
+    /// Where all causes are over, and the buffer says that the disk takes its records again, what is told from now on is as safe as ever.
+    /// What was told meanwhile stays in doubt: it may have been refused.
+    async fn settle_doubt(&self) {
+        let begun = {
+            let doubt = lock(&self.doubt);
+            if !doubt.is_open() || doubt.over < doubt.begun {
+                return;
+            }
+            doubt.begun
+        };
+        // Its answer comes behind all that it did before it was asked, which its metrics have by then.
+        if self.buffer.next().await.is_ok() && self.metrics.buffer_degraded.get() == 0 {
+            // And not what began meanwhile.
+            lock(&self.doubt).settled = begun;
+        }
     }
 
     async fn tell(&self) {
@@ -357,12 +450,13 @@ impl Work {
     }
 
     async fn tell_for_good(&self, class: Class) {
+        self.settle_doubt().await;
         let body = json!({"number": self.next(), "text": "x".repeat(self.next() * 37 % 400)});
         let place = self.note(class, "task.result", &body);
         self.feed.tell_for_good(class, "task.result", body).await;
         let record = &mut lock(&self.ledger).records[place];
         record.written = Some(Instant::now());
-        record.safe = !*lock(&self.suspect);
+        record.safe = !lock(&self.doubt).is_open();
     }
 
     fn sample(&self) {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::account::Account;
+use super::account::{Account, Cost};
 use super::chance::Chance;
+use super::kills::DOUBTS;
 use super::load::{Sandbox, Settings, broken};
 use crate::balancer::Balancer;
 use crate::bench::Line;
@@ -33,6 +34,8 @@ const USUAL: Duration = Duration::from_secs(1);
 const FEW: usize = 5;
 /// And so by then.
 const MOST: Duration = Duration::from_secs(5);
+/// Of a hundred tasks so many have a result at the gateway in the end: of few pairs two may be such that refuse every third record.
+const DELIVERED: f64 = 75.0;
 /// What both say when one of their parts panics.
 const PANIC: &str = " panicked; this is a bug of it";
 
@@ -216,12 +219,11 @@ impl Site {
     fn panics(&self, who: Who) -> usize {
         let log = self.log(who).matches(PANIC).count();
         let (address, name) = match who {
-            Who::Supervisor => (self.sandbox.supervisor.address(), "supervisor_panics_total "),
-            Who::Gateway => (self.gateway.address, "gateway_panics_total "),
+            Who::Supervisor => (self.sandbox.supervisor.address(), "supervisor_panics_total"),
+            Who::Gateway => (self.gateway.address, "gateway_panics_total"),
         };
-        let metrics = http::get(address, "/metrics").map_or(String::new(), |answer| answer.body);
-        let told = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
-        told.unwrap_or(0).max(log)
+        let page = http::get(address, "/metrics").map_or(String::new(), |answer| answer.body);
+        http::metric(&page, name).map_or(log, |told| log.max(told as usize))
     }
 
     fn log(&self, who: Who) -> String {
@@ -243,10 +245,13 @@ impl Site {
         self.gateway.kill();
         self.gateway.start_again();
         self.sandbox.kill_and_start_again();
-        let mut account = Account::default();
+        let mut account = Account::of(Cost::Refused);
         account.settle(std::slice::from_mut(&mut self.sandbox), &self.gateway);
         println!("{} aborts in {} lives that were refused memory", self.aborts, self.without_memory);
         let mut lines = [account.records(&of), account.tasks(&of)].concat();
+        // Each pair begins with a kill, and an abort breaks a write off as well.
+        lines.push(account.gaps(&of, DOUBTS + self.aborts));
+        lines.push(account.delivered(&of, DELIVERED));
         let most = |what: &str, goal: usize, seen: usize, unit| {
             Line::new(format!("{what}, in {of}"), goal as f64, seen as f64, unit)
         };

@@ -49,6 +49,8 @@ struct File {
     disk: Vec<u8>,
     /// First and one past the last byte that may differ.
     dirty: Option<(usize, usize)>,
+    /// Others may differ for good: a sync of them was refused.
+    apart: bool,
 }
 
 #[derive(Default)]
@@ -190,8 +192,23 @@ impl File {
         }
     }
 
+    /// A sync was refused: no other one brings this to the disk, though programs still see it (fsync(2), NOTES).
+    fn let_go(&mut self) {
+        self.apart |= self.dirty.take().is_some();
+    }
+
     fn cut(&mut self, chance: &mut Chance) {
-        let Some((from, to)) = self.dirty else { return };
+        match self.dirty {
+            Some(dirty) => self.bring(dirty, chance),
+            None if !self.apart => return,
+            None => {}
+        }
+        self.seen = self.disk.clone();
+        (self.dirty, self.apart) = (None, false);
+    }
+
+    /// To the disk, as chance has it.
+    fn bring(&mut self, (from, to): (usize, usize), chance: &mut Chance) {
         match chance.below(4) {
             0 => {}
             1 => self.sync(),
@@ -209,7 +226,5 @@ impl File {
                 }
             }
         }
-        self.seen = self.disk.clone();
-        self.dirty = None;
     }
 }

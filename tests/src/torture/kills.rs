@@ -12,7 +12,8 @@ use crate::postgres::Postgres;
 const SANDBOXES: [&str; 2] = ["a", "b"];
 /// Kills of either end before all is counted, and begun anew: tasks that are kept make each start longer.
 const TOGETHER: usize = 100;
-/// Gaps that so many kills may leave: a write that was broken off inside a page leaves a doubt, and then numbers are skipped. That is rare.
+/// So often so many kills may leave a doubt: a write was broken off inside a page, or a file was begun and has no header yet. Then numbers are
+/// skipped that may never have been records. That is rare, and excuses nothing.
 pub(super) const DOUBTS: usize = 1;
 
 /// So many kills of supervisors, and as many of the gateway.

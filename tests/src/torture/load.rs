@@ -1,14 +1,15 @@
 //! A sandbox under load: its supervisor may die and come back, its state stays; clients create tasks, and note what they were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,13 +20,18 @@ use crate::supervisor::{Supervisor, log_lines};
 use crate::tally::Produced;
 use crate::tasks::Api;
 use crate::wait::{LONG, wait_until, within};
-use crate::{binaries, processes};
+use crate::{binaries, processes, repository};
 
 /// Of each sandbox.
 const CLIENTS: usize = 2;
 const STATES: [&str; 3] = ["queued", "starting", "running"];
 /// How often a supervisor that is asked to stop may leave something that waits for the gateway.
 const STOPS: usize = 10;
+/// Of ten tasks this one has a workspace of its own: one worker reads what it comes from, and another one unpacks it. Of these some wait
+/// for the end.
+const SEEDED: u64 = 3;
+/// What it comes from.
+static SEED: LazyLock<String> = LazyLock::new(|| archive(1));
 
 /// What a client was told of a task.
 #[derive(Clone, Debug)]
@@ -62,6 +68,8 @@ pub struct Sandbox {
     pub supervisor: Supervisor,
     /// What clients were told of all lives, by task.
     pub told: BTreeMap<String, Told>,
+    /// Tasks of all lives that a client was refused because the disk did not take them (507). None of these ids was tried again.
+    pub refused: BTreeSet<String>,
     gateway: String,
     settings: Settings,
     place: TempDir,
@@ -84,8 +92,8 @@ impl Sandbox {
         std::fs::write(place.path().join("token"), token_of(id)).expect("our own directory");
         let supervisor = supervisor(id, gateway, &place, &settings);
         let load = Load::begin(&format!("{id}-0"), &supervisor);
-        let (gateway, told) = (gateway.to_owned(), BTreeMap::new());
-        Sandbox { id, supervisor, told, gateway, settings, place, lives: 1, load }
+        let (gateway, told, refused) = (gateway.to_owned(), BTreeMap::new(), BTreeSet::new());
+        Sandbox { id, supervisor, told, refused, gateway, settings, place, lives: 1, load }
     }
 
     /// The file with the token that its supervisor shows.
@@ -127,7 +135,10 @@ impl Sandbox {
 
     /// Nobody creates tasks any more.
     pub fn end_load(&mut self) {
-        self.told.extend(self.load.end());
+        for heard in self.load.end() {
+            self.told.extend(heard.told);
+            self.refused.extend(heard.refused);
+        }
     }
 
     /// All tasks as the supervisor tells of them once none is left to run.
@@ -218,7 +229,14 @@ fn supervisor(id: &str, gateway: &str, place: &TempDir, settings: &Settings) -> 
 /// Clients of one life of a supervisor.
 struct Load {
     over: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Vec<(String, Told)>>>,
+    clients: Vec<JoinHandle<Heard>>,
+}
+
+/// What one of them was told of its tasks, and which of them the disk did not take.
+#[derive(Default)]
+struct Heard {
+    told: Vec<(String, Told)>,
+    refused: Vec<String>,
 }
 
 impl Load {
@@ -232,30 +250,35 @@ impl Load {
     }
 
     /// What the clients were told.
-    fn end(&mut self) -> impl Iterator<Item = (String, Told)> {
+    fn end(&mut self) -> impl Iterator<Item = Heard> {
         self.over.store(true, Ordering::Relaxed);
-        self.clients.drain(..).flat_map(|client| client.join().expect("a client"))
+        self.clients.drain(..).map(|client| client.join().expect("a client"))
     }
 }
 
 /// Create tasks until it is over, or until the supervisor is killed.
-fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<(String, Told)> {
-    let mut told = Vec::new();
-    let Some(address) = address(log, over) else { return told };
+fn create(log: &Output, life: &str, over: &AtomicBool) -> Heard {
+    let mut heard = Heard::default();
+    let Some(address) = address(log, over) else { return heard };
     let api = Api::at(address, crate::scene::CANARY);
     for number in 0.. {
         let id = format!("{life}-{number:04}");
-        let body = json!({"task_id": id, "argv": argv(number, &id)}).to_string();
+        let body = task(number, &id).to_string();
         // Some wait for the end.
         let path = if number % 4 == 3 { "/dev-tasks?wait=10s" } else { "/dev-tasks" };
         match api.try_call("POST", path, &[], body.as_bytes()) {
             Ok(answer) if answer.status() == 201 => {
                 let task = answer.json();
                 let state = task["state"].as_str().filter(|state| !STATES.contains(state));
-                told.push((id, Told { at: Instant::now(), end: state.map(str::to_owned) }));
+                heard.told.push((id, Told { at: Instant::now(), end: state.map(str::to_owned) }));
             }
-            // Too many, or a disk that refuses: another may be taken later.
-            Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+            // Too many, a disk that refuses, or a worker that was killed: another may be taken later.
+            Ok(answer) => {
+                if answer.status() == 507 {
+                    heard.refused.push(id);
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
             Err(_) if log.closed() => break,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -265,16 +288,31 @@ fn create(log: &Output, life: &str, over: &AtomicBool) -> Vec<(String, Told)> {
         // So that an instant is seldom one in which nothing but launching goes on, and the journal stays small.
         std::thread::sleep(Duration::from_millis(number % 3 * 40));
     }
-    told
+    heard
 }
 
-/// Some tasks fail, some write lines, each of which says whose and which it is.
-fn argv(number: u64, id: &str) -> Vec<&str> {
-    match number % 5 {
-        4 => vec!["false"],
-        2 => vec!["sh", "-c", "echo $0 1; echo $0 2; echo $0 3", id],
+/// Some tasks fail, some write lines, each of which says whose and which it is; one finds in its workspace what it was given.
+fn task(number: u64, id: &str) -> Value {
+    let argv = match number % 10 {
+        SEEDED => vec!["sh", "-c", "test -s 0"],
+        4 | 9 => vec!["false"],
+        2 | 7 => vec!["sh", "-c", "echo $0 1; echo $0 2; echo $0 3", id],
         _ => vec!["true"],
+    };
+    let mut task = json!({"task_id": id, "argv": argv});
+    if number % 10 == SEEDED {
+        task["workspace_archive_b64"] = SEED.as_str().into();
     }
+    task
+}
+
+/// A `tar.gz` of so many files, as the body of a create has it.
+pub(super) fn archive(files: usize) -> String {
+    let place = binaries::scratch();
+    for name in (0..files).map(|number| number.to_string()) {
+        std::fs::write(place.path().join(&name), &name).expect("our own directory");
+    }
+    base64::engine::general_purpose::STANDARD.encode(repository::run(place.path(), "tar", &["-cz", "."]))
 }
 
 /// Where a supervisor listens that may be killed before it does.

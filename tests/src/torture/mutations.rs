@@ -64,8 +64,10 @@ pub fn measure(short: bool) -> Vec<Line> {
     let (goal, of) =
         if short { (SAMPLE.len(), "a sample") } else { (mutations::number(), "all that the lists and steps have") };
     let number = format!(
-        "rules that were taken away, of {of}; of older kernels {} more are tried by no probe yet",
-        mutations::untried()
+        "rules that were taken away, of {of}; of older kernels {} more are tried by no probe yet, and {} capabilities that this machine \
+         does not have are untried",
+        mutations::untried(),
+        mutations::not_held()
     );
     vec![Line::at_least(what, 100.0, score, "%"), Line::at_least(number, goal as f64, fates.len() as f64, "rules")]
 }

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::account::Account;
+use protocol::session::Class;
+
+use super::account::{Account, Cost};
 use super::chance::Chance;
 use super::forgetful::Forgetful;
 use super::load::{Sandbox, Settings};
@@ -22,6 +24,9 @@ const SANDBOXES: [&str; 2] = ["a", "b"];
 const TOGETHER: usize = 100;
 /// Of so many cuts one takes something at least: power that takes nothing shows nothing.
 const TAKES: usize = 10;
+/// Of a hundred tasks that a client saw created so many have a result in the end, also where they do not wait for the disk: a result that the gateway
+/// did not get is told once more.
+const DELIVERED: f64 = 90.0;
 /// Within so long everything is on the disk where nothing waits for it.
 const GROUP: Duration = Duration::from_millis(50);
 
@@ -31,7 +36,8 @@ pub fn measure(cuts: usize) -> Vec<Line> {
     let mut chance = Chance::seeded(0xd1b5_4a32_d192_ed03);
     let mut lines = Vec::new();
     for (sync, cuts) in [("always", cuts), ("group", cuts.div_ceil(4))] {
-        let mut found = Found { account: Account::of_power(), ..Found::default() };
+        let cost = Cost::Unsynced { always: sync == "always" };
+        let mut found = Found { account: Account::of(cost), ..Found::default() };
         while found.cuts < cuts {
             let Some(world) = World::start(sync) else { return Vec::new() };
             world.suffer(TOGETHER.min(cuts - found.cuts), &mut chance, &mut found);
@@ -64,6 +70,9 @@ impl Found {
             lines.push(Line::at_least(took, (self.cuts / TAKES) as f64, self.took as f64, "cuts"));
         }
         lines.extend(self.account.load(&faults));
+        // After a loss of power the numbers of each class go on behind all that can have been told.
+        lines.push(self.account.gaps(&faults, self.cuts * Class::ALL.len()));
+        lines.push(self.account.delivered(&faults, DELIVERED));
         if sync == "always" {
             lines.extend(self.account.tasks(&faults));
         } else {

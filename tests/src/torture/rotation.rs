@@ -15,10 +15,10 @@ use tempfile::TempDir;
 
 use crate::balancer::Balancer;
 use crate::bench::Line;
-use crate::binaries;
 use crate::control_plane::{Gateway, token_of};
 use crate::tls::Authority;
 use crate::wait::{LONG, within};
+use crate::{binaries, http};
 
 /// Each has a supervisor.
 const SANDBOXES: [&str; 2] = ["a", "b"];
@@ -172,8 +172,7 @@ fn sessions(gateway: &Gateway, authority: &Authority) -> f64 {
         let _ = stream.read_to_string(&mut text);
         std::io::Result::Ok(text)
     };
-    let text = ask().unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix("gateway_sessions ")?.trim().parse().ok()).unwrap_or(0.0)
+    http::metric(&ask().unwrap_or_default(), "gateway_sessions").unwrap_or(0.0)
 }
 
 fn issue(authority: &Authority, place: &Path) {

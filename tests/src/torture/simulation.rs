@@ -77,13 +77,13 @@ pub fn measure_cuts(losses: u64) -> Vec<Line> {
     vec![
         Line::at_least(cuts, losses as f64, (tried * cuts::CUTS) as f64, "losses"),
         Line::new(
-            "lifecycle records lost by power after they were acknowledged, sync = always",
+            "lifecycle records and results lost by power after they were acknowledged, sync = always",
             0.0,
             lost.acknowledged as f64,
             "records",
         ),
         Line::new(
-            "records lost by power that were older than 50 ms (lifecycle) or 200 ms, sync = group",
+            "records lost by power that were older than 50 ms (lifecycle) or 200 ms, or had outlived power, sync = group",
             0.0,
             lost.old as f64,
             "records",

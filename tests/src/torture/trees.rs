@@ -1,5 +1,5 @@
 //! kill -9 of whatever lives beneath a supervisor under load, at any instant: shims, the zygote and the shims that it keeps ready, tasks, the
-//! agent. The supervisor stays, each task has one end which is told as one and the same everywhere, and what comes afterwards runs.
+//! agent, workers. The supervisor stays, each task has one end which is told as one and the same everywhere, and what comes afterwards runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::account::Account;
 use super::chance::Chance;
-use super::load::{Sandbox, Settings, broken};
+use super::load::{Sandbox, Settings, archive, broken};
 use crate::bench::Line;
 use crate::control_plane::Gateway;
 use crate::tasks::Api;
@@ -18,10 +18,20 @@ use crate::{binaries, processes};
 
 /// Kills between two looks at whether everything works.
 const TOGETHER: usize = 20;
-/// What is killed in turn, and the names by which `ps` shows it. The load's own tasks end before anybody can kill them.
-const KINDS: [(&str, &[&str]); 4] =
-    [("shims", &["shim", "ready"]), ("agents", &["sleep"]), ("zygotes", &["zygote"]), (TASKS, &["cat"])];
+/// What is killed in turn, and the names by which `ps` shows it. The load's own tasks and workers mostly end before anybody can kill them.
+const KINDS: [(&str, &[&str]); 5] = [
+    ("shims", &["shim", "ready"]),
+    ("agents", &["sleep"]),
+    ("zygotes", &["zygote"]),
+    (TASKS, &["cat"]),
+    (WORKERS, &["supervisor"]),
+];
 const TASKS: &str = "tasks";
+const WORKERS: &str = "workers";
+/// In an archive that a worker unpacks until it can be killed: some tens of milliseconds.
+const FILES: usize = 2_000;
+/// For so long one is looked for before another is begun.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// So many kills.
 pub fn measure(kills: usize) -> Vec<Line> {
@@ -33,19 +43,28 @@ pub fn measure(kills: usize) -> Vec<Line> {
         settings.set("agent-restart", "always").set("agent-restart-min", "10ms").set("agent-restart-max", "50ms");
     let mut sandboxes = [Sandbox::start_with("a", &format!("ws://{}", gateway.address), settings)];
     let api = Api::of(&sandboxes[0].supervisor);
+    let lasts = json!({"argv": ["cat"], "stdin_open": true, "timeout": "5s"}).to_string();
+    let unpacks = json!({"argv": ["true"], "workspace_archive_b64": archive(FILES)}).to_string();
     let (mut killed, mut done, mut stuck) = ([0_usize; KINDS.len()], 0, 0);
     while done < kills && !sandboxes[0].supervisor.has_ended() {
         std::thread::sleep(Duration::from_millis(2) + chance.millis(30));
         let (what, names) = KINDS[done % KINDS.len()];
-        if what == TASKS {
-            within(LONG, || waits(&api).then_some(()));
-        }
+        let needs = match what {
+            TASKS => Some(&lasts),
+            WORKERS => Some(&unpacks),
+            _ => None,
+        };
         let alive = || {
             let mut beneath = processes::descendants(sandboxes[0].supervisor.pid());
             beneath.retain(|&pid| processes::alive(pid) && names.contains(&processes::name(pid).as_str()));
             (!beneath.is_empty()).then_some(beneath)
         };
-        let Some(beneath) = within(LONG, alive) else {
+        let found = within(LONG, || {
+            // It may be refused: then it is tried again.
+            let _ = needs.map(|task| api.try_call("POST", "/dev-tasks", &[], task.as_bytes()));
+            within(LOOK, alive)
+        });
+        let Some(beneath) = found else {
             println!("after {done} kills none of the {what} runs any more");
             stuck += 1;
             break;
@@ -63,7 +82,7 @@ pub fn measure(kills: usize) -> Vec<Line> {
             stuck += 1;
         }
     }
-    let of = format!("{kills} kill -9 of shims, zygotes, tasks and agents");
+    let of = format!("{kills} kill -9 of shims, zygotes, tasks, workers and agents");
     let ended = usize::from(sandboxes[0].supervisor.has_ended());
     let mut lines = vec![Line::new(format!("supervisors that did not outlive {of}"), 0.0, ended as f64, "supervisors")];
     lines.push(Line::new(format!("times that not all worked again, in {of}"), 0.0, stuck as f64, "times"));
@@ -84,10 +103,4 @@ fn with_agent(place: &Path) -> PathBuf {
     let program = place.join("supervisor");
     binaries::script(&program, &format!("exec {} \"$@\" -- sleep 1000", binaries::supervisor().display()));
     program
-}
-
-/// Create a task that lasts for a while; whether it was taken.
-fn waits(api: &Api) -> bool {
-    let task = json!({"argv": ["cat"], "stdin_open": true, "timeout": "5s"}).to_string();
-    api.try_call("POST", "/dev-tasks", &[], task.as_bytes()).is_ok_and(|answer| answer.status() == 201)
 }

@@ -137,6 +137,46 @@ fn an_end_that_the_disk_refused_to_record_is_recorded_as_soon_as_it_takes_it() {
     assert_eq!(Api::of(&start()).task(&id)["state"], "succeeded");
 }
 
+/// Found by reading: its line stayed in the journal, and the next supervisor ran it.
+#[test]
+fn a_task_that_is_refused_because_its_record_cannot_be_synced_never_runs() {
+    use tests::torture::forgetful::{Call, Damage, Fault, Forgetful, Refusal};
+    let Some(disk) = Forgetful::mount() else { return };
+    let state = disk.path().join("state");
+    let start = || supervisor().set("state-dir", &state).set("task-sync", "always").start();
+    let mut first = start();
+    let api = Api::of(&first);
+    assert!(api.list("").is_empty(), "once it answers, the journal is open");
+    disk.expect(Fault { call: Call::Sync, number: 0, times: 1, damage: Damage::Refused(Refusal::Eio) });
+    let refused = api.post("/dev-tasks", json!({"task_id": "t", "argv": ["true"]}).to_string());
+    assert_eq!(refused.status(), 507, "{}", refused.json());
+    assert_eq!(api.call("GET", "/dev-tasks/t", &[], b"").status(), 404);
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.wait_exit();
+    let second = start();
+    assert_eq!(Api::of(&second).call("GET", "/dev-tasks/t", &[], b"").status(), 404);
+}
+
+/// Found by reading: the file was synced once more with the next record, by which the kernel may have let go of what it had refused.
+#[test]
+fn a_record_outlives_a_loss_of_power_though_a_sync_of_it_was_refused() {
+    use tests::torture::chance::Chance;
+    use tests::torture::forgetful::{Call, Damage, Fault, Forgetful, Refusal};
+    let Some(disk) = Forgetful::mount() else { return };
+    let state = disk.path().join("state");
+    let start = || supervisor().set("state-dir", &state).start();
+    let mut first = start();
+    let api = Api::of(&first);
+    assert!(api.list("").is_empty(), "once it answers, the journal is open");
+    disk.expect(Fault { call: Call::Sync, number: 0, times: 1, damage: Damage::Refused(Refusal::Eio) });
+    api.start(json!({"task_id": "t", "argv": ["sleep", "1000"]}));
+    first.wait_log("the task journal was written anew, since the disk had refused to sync it");
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.wait_exit();
+    disk.cut(&mut Chance::seeded(1));
+    assert_eq!(Api::of(&start()).task("t")["state"], "lost");
+}
+
 /// Found by `torture power`, once its tasks wrote something: it was told as if the task had never written it.
 #[test]
 fn output_that_a_loss_of_power_took_was_written_and_is_cut() {

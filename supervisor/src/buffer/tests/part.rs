@@ -218,3 +218,21 @@ fn a_record_that_was_refused_keeps_no_other_from_the_disk() {
         tokio::time::timeout(RETRY / 2, synced).await.expect("nothing waits for another try");
     });
 }
+
+/// Found by reading: a sync that was refused put off that of records which came when the disk took them again.
+#[test]
+fn a_record_behind_a_refused_sync_waits_for_no_other_try() {
+    event_loop().block_on(async {
+        let (disk, handle) = on_simulated_disk(Machine::default());
+        let append = async || handle.append(Class::Lifecycle, vec![b'x']).await.expect("there is room");
+        append().await;
+        let of_a_new_file = disk.syncs();
+        // Of the file, and of the one that is to take what it lost.
+        disk.break_with(Faults { syncs: 2, ..Faults::default() });
+        until("both are refused", || disk.syncs() >= of_a_new_file + 2).await;
+        append().await;
+        let before = disk.syncs();
+        let synced = until("a sync", || disk.syncs() > before);
+        tokio::time::timeout(RETRY / 2, synced).await.expect("nothing waits for another try");
+    });
+}

@@ -351,13 +351,19 @@ impl Filesystem for Shown {
 
     fn fsync(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         sleep(SYNC);
-        if let Err(errno) = self.may(Call::Sync) {
-            return reply.error(errno);
+        let may = self.may(Call::Sync);
+        let mut tree = self.tree();
+        let Some(file) = tree.file(number.0) else { return reply.ok() };
+        match may {
+            Ok(()) => {
+                file.sync();
+                reply.ok();
+            }
+            Err(errno) => {
+                file.let_go();
+                reply.error(errno);
+            }
         }
-        if let Some(file) = self.tree().file(number.0) {
-            file.sync();
-        }
-        reply.ok();
     }
 
     fn readdir(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
