@@ -42,8 +42,10 @@ pub struct Metrics {
     pub attached: Level,
     /// Lines of the task journal that could not be read.
     pub journal_damaged: Counter,
-    /// Group commits of the task journal that the disk refused.
+    /// Syncs of the task journal that the disk refused.
     pub journal_sync_failures: Counter,
+    /// 1 while the disk refuses to sync the task journal.
+    pub journal_degraded: Level,
     /// Records written to the buffer, by class.
     pub buffer_records: Family<Vec<(&'static str, String)>, Counter>,
     /// Numbers of the buffer that became gaps, by reason.

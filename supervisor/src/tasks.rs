@@ -25,6 +25,7 @@ pub mod request;
 mod retain;
 mod row;
 pub(crate) mod run;
+mod unsynced;
 mod untold;
 
 pub use config::Config;
@@ -136,7 +137,7 @@ impl Tasks {
                     Some(ask) => self.answer(ask).await,
                     None => return,
                 },
-                () = self.ledger.due() => self.ledger.mend(self.table.values().map(|row| &row.record)),
+                () = self.ledger.due() => self.ledger.mend(),
                 Some(update) = self.updates.recv() => drop(self.update(update).await),
                 _ = retention.tick() => self.retain().await,
             }

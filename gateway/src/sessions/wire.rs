@@ -3,8 +3,9 @@
 //! What is to be sent goes in only while there is [room](Wire::has_room), so what waits for a peer that does not read is at
 //! most one message more than [`FULL`]; since when it does not read can be asked.
 //!
-//! tungstenite keeps room for the longest message that ever came or went. So whenever nothing is half read or unsent, which is known by counting
-//! bytes, a WebSocket that has grown is replaced by a new one over the same stream.
+//! tungstenite keeps room for the most that ever came or waited at once. So whenever nothing is half read or unsent, which is known by counting
+//! bytes, a WebSocket that has grown is replaced by a new one over the same stream. Whoever has sent a message in several frames, or a length in
+//! more bytes than it needs, as ours never do, is not known to have been read to the end, and keeps what it has.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -51,9 +52,9 @@ pub(crate) enum Event {
 pub(crate) struct Wire<S> {
     /// Always there, but while one is replaced by another.
     socket: Option<WebSocketStream<Counted<S>>>,
-    /// Bytes of the messages that came, with their headers: as many as were read where nothing is half read.
+    /// Bytes of the messages that came, with their headers, at least: as many as were read only where nothing is half read.
     came: u64,
-    /// A longer message than [`READ`] came or went by this socket.
+    /// More than [`READ`] bytes came as one message, or waited to be sent.
     has_grown: bool,
     /// Bytes that were put in since all had been sent.
     buffered: usize,
@@ -104,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Put a message in; [`Wire::event`] sends it.
     pub(super) fn put(&mut self, message: Message) -> Result<(), End> {
         self.buffered += message.len().max(1);
-        self.has_grown |= message.len() > READ;
+        self.has_grown |= self.buffered > READ;
         self.since.get_or_insert_with(Instant::now);
         Pin::new(self.socket()).start_send(message).map_err(end_of)
     }

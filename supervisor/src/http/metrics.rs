@@ -49,7 +49,7 @@ fn counters(registry: &mut Registry, view: &View) {
         ("output_lost_bytes", "Bytes of the agent's output that could not be written", &m.output_lost_bytes),
         ("log_lines_dropped", "Own log lines dropped because standard error was blocked", &m.log_lines_dropped),
         ("journal_damaged", "Lines of the task journal that could not be read", &m.journal_damaged),
-        ("journal_sync_failures", "Group commits of the task journal that the disk refused", &m.journal_sync_failures),
+        ("journal_sync_failures", "Syncs of the task journal that the disk refused", &m.journal_sync_failures),
         ("buffer_quarantined", "Files of the buffer that could not be read and were put aside", &m.buffer_quarantined),
         ("buffer_syncs", "Syncs of the buffer's files and directory", &m.buffer_syncs),
         ("buffer_sync_failures", "Syncs of the buffer that the disk refused", &m.buffer_sync_failures),
@@ -66,6 +66,8 @@ fn counters(registry: &mut Registry, view: &View) {
     registry.register("buffer_records", "Records written to the buffer, by class", m.buffer_records.clone());
     registry.register("buffer_gaps", "Numbers that became gaps instead of records, by reason", m.buffer_gaps.clone());
     registry.register("buffer_bytes", "Bytes of the buffer on disk", m.buffer_bytes.clone());
+    let journal_degraded = m.journal_degraded.clone();
+    registry.register("journal_degraded", "1 while the disk refuses to sync the task journal", journal_degraded);
     registry.register("buffer_degraded", "1 while the disk refuses what the buffer writes", m.buffer_degraded.clone());
     registry.register("attached_clients", "Clients that are attached to dev-tasks now", m.attached.clone());
     registry.register("link_dials", "Dials of the gateway, by what became of them", m.link_dials.clone());

@@ -63,7 +63,7 @@ impl Tasks {
             && let Some(waiting) = &mut self.stopping
         {
             // The last time that it can be.
-            self.ledger.mend(self.table.values().map(|row| &row.record));
+            let _ = self.ledger.pay();
             for done in waiting.drain(..) {
                 // Who no longer waits need not be told.
                 let _ = done.send(());

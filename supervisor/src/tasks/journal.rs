@@ -6,8 +6,7 @@
 //!
 //! A record is written before a client is told, which survives the end of every process. It is fsynced within
 //! [`SYNC_WITHIN`] by group commit, which survives the loss of power; with `sync = always` the answer waits for that.
-//! When the file has grown to several times what it tells, it is written anew beside and renamed; also when the disk refused
-//! to sync it: the kernel may have let go of what was to be synced, and no later sync of that file says so (fsync(2)).
+//! When the file has grown to several times what it tells, it is written anew beside and renamed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -82,26 +81,28 @@ pub enum JournalError {
 /// The open journal.
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     length: u64,
     /// Length of the last rewriting: what the records that count took.
     settled: u64,
     /// A write failed and has left what could not be taken back (a full disk takes what fits of a line).
     torn: bool,
+    /// Something of that may be a whole line.
+    spoiled: bool,
     /// A loss of power may still bring back the file before.
     unnamed: Arc<AtomicBool>,
 }
 
-/// What was written so far, and does not yet outlive the node.
-pub struct Unsynced {
-    file: File,
+/// What is written, and does not yet outlive the node.
+pub struct Syncer {
+    file: Arc<File>,
     path: PathBuf,
     unnamed: Arc<AtomicBool>,
 }
 
-impl Unsynced {
+impl Syncer {
     /// Now it does. Blocks.
-    pub fn sync(self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         let synced = self.file.sync_data();
         let named = if self.unnamed.load(Ordering::Relaxed) { self.name() } else { Ok(()) };
         synced.and(named)
@@ -134,25 +135,40 @@ impl Journal {
             file.write_all(b"\n").map_err(failed)?;
         }
         let length = file.metadata().map_err(failed)?.len();
-        let mut journal = Journal { path: path.into(), file, length, settled: 0, torn: false, unnamed: Arc::default() };
+        let (path, file, unnamed) = (path.into(), Arc::new(file), Arc::default());
+        let mut journal = Journal { path, file, length, settled: 0, torn: false, spoiled: false, unnamed };
         journal.rewrite(loaded.records.values())?;
         Ok((journal, loaded))
     }
 
-    /// Append; on return the record outlives this process. A part of one that is refused does not.
-    pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
-        let mut line = line(record)?;
-        if self.torn {
-            // Or this record would be the end of that line, and be lost with it.
-            line.splice(0..0, BREAK.iter().copied());
+    /// Append; on return the record outlives this process. A part of one that is refused does not. Answers the line.
+    pub fn write(&mut self, record: &Record) -> Result<Vec<u8>, JournalError> {
+        let line = line(record)?;
+        self.write_line(&line)?;
+        Ok(line)
+    }
+
+    /// The same for a line that was written before.
+    pub fn write_line(&mut self, line: &[u8]) -> Result<(), JournalError> {
+        // Behind a part of a line this would be the end of that, and be lost with it.
+        let written =
+            if self.torn { (&*self.file).write_all(&[BREAK, line].concat()) } else { (&*self.file).write_all(line) };
+        match written {
+            Ok(()) => (self.torn, self.length) = (false, self.measured()),
+            Err(_) => self.take_back(self.length),
         }
-        if let Err(source) = self.file.write_all(&line) {
-            self.take_back(self.length);
-            return Err(JournalError::Write { path: self.path.clone(), source });
-        }
-        self.torn = false;
-        self.length += line.len() as u64;
-        Ok(())
+        written.map_err(|source| JournalError::Write { path: self.path.clone(), source })
+    }
+
+    /// What stands at the end may not be there any more: the next line begins behind a break.
+    pub fn doubt_the_end(&mut self) {
+        self.torn = true;
+    }
+
+    /// Its name is not for good.
+    #[cfg(test)]
+    pub(super) fn unname(&mut self) {
+        self.unnamed.store(true, Ordering::Relaxed);
     }
 
     /// How long the file is.
@@ -160,21 +176,26 @@ impl Journal {
         self.length
     }
 
+    fn measured(&self) -> u64 {
+        self.file.metadata().map_or(self.length, |meta| meta.len())
+    }
+
     /// What was written behind this length is not there any more. Where the disk refuses that, a line of it that is whole counts until the next
-    /// [`Journal::rewrite`].
+    /// [`Journal::rewrite`], which is wanted then.
     pub fn take_back(&mut self, length: u64) {
         self.torn = self.file.set_len(length).is_err();
-        self.length = length;
+        self.spoiled |= self.torn;
+        self.length = self.measured();
     }
 
-    /// Everything that was written so far.
-    pub fn unsynced(&self) -> io::Result<Unsynced> {
-        Ok(Unsynced { file: self.file.try_clone()?, path: self.path.clone(), unnamed: self.unnamed.clone() })
+    /// For everything that was written so far.
+    pub fn syncer(&self) -> Syncer {
+        Syncer { file: self.file.clone(), path: self.path.clone(), unnamed: self.unnamed.clone() }
     }
 
-    /// Whether most of the file is history.
+    /// Whether most of the file is history, or what could not be taken back.
     pub fn wants_rewriting(&self) -> bool {
-        self.length > REWRITE_FROM && self.length > 4 * self.settled
+        self.spoiled || (self.length > REWRITE_FROM && self.length > 4 * self.settled)
     }
 
     /// Replace the file by one that has just `records`. Where only the name could not be synced, that is done with the next sync.
@@ -197,13 +218,13 @@ impl Journal {
         }
         let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_data().and_then(|()| std::fs::rename(&beside, &self.path)).map_err(failed)?;
-        self.file = file;
+        self.file = Arc::new(file);
         self.length = length;
         self.settled = self.length;
-        self.torn = false;
+        (self.torn, self.spoiled) = (false, false);
         // A sync that still lasts is of the file before.
         self.unnamed = Arc::new(AtomicBool::new(true));
-        let named = self.unsynced().and_then(|unsynced| unsynced.name());
+        let named = self.syncer().name();
         named.map_err(|source| JournalError::Name { path: self.path.clone(), source })
     }
 }

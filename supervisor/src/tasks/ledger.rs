@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::journal::{Journal, JournalError, Record, SYNC_WITHIN, Unsynced, sync_folder};
+use super::journal::{Journal, JournalError, Record, sync_folder};
+use super::unsynced::{Lines, Unsynced};
 use crate::metrics::Metrics;
 
 /// Until the disk is asked again for what it refused.
 const AGAIN: Duration = Duration::from_millis(100);
-/// The same for a whole file.
-const ANEW: Duration = Duration::from_secs(1);
 
 /// The journal and its sync.
 pub(super) struct Ledger {
@@ -24,12 +20,9 @@ pub(super) struct Ledger {
     always: bool,
     /// What has happened and the disk refused, the newest of each task. It goes before anything else.
     owed: BTreeMap<String, Record>,
-    /// The disk has refused to sync this file, so that it has to be written anew.
-    doubt: watch::Sender<bool>,
-    /// When either is tried by itself.
+    /// When that is tried by itself.
     again: Instant,
-    /// A group commit of this file is to come; it takes with it whatever is written until it begins.
-    pending: Arc<AtomicBool>,
+    unsynced: Unsynced,
     metrics: Arc<Metrics>,
 }
 
@@ -50,8 +43,8 @@ impl Ledger {
         if loaded.damaged > 0 {
             tracing::warn!(lines = loaded.damaged, "damaged lines of the task journal were left out");
         }
-        let (owed, doubt, again) = (BTreeMap::new(), watch::Sender::new(false), Instant::now());
-        let ledger = Ledger { journal, always, owed, doubt, again, pending: Arc::default(), metrics };
+        let (owed, again, unsynced) = (BTreeMap::new(), Instant::now(), Unsynced::default());
+        let ledger = Ledger { journal, always, owed, again, unsynced, metrics };
         Ok((ledger, loaded.records.into_values().collect()))
     }
 
@@ -76,33 +69,47 @@ impl Ledger {
 
     /// Until the disk is to be asked again for what it refused: that is [`Ledger::mend`].
     pub(super) async fn due(&self) {
-        if self.owed.is_empty() {
-            // Its sender is ours.
-            let _ = self.doubt.subscribe().wait_for(|doubt| *doubt).await;
+        loop {
+            let owed = self.owes().then_some(self.again);
+            match owed.into_iter().chain(self.unsynced.again()).min() {
+                Some(at) => return sleep_until(at).await,
+                None => self.unsynced.refusal().await,
+            }
         }
-        sleep_until(self.again).await;
     }
 
-    /// What the disk refused, as far as it takes it now; `records` are all that count.
-    pub(super) fn mend<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
-        if !*self.doubt.borrow() {
-            let _ = self.pay();
-        } else if self.rewrite(records) {
-            tracing::warn!("the task journal was written anew, since the disk had refused to sync it");
-        } else {
-            self.again = Instant::now() + ANEW;
+    /// What it refused, as far as it takes it now.
+    pub(super) fn mend(&mut self) {
+        if self.pay().is_ok()
+            && let Some(lines) = self.unsynced.take_refused(Instant::now())
+        {
+            self.write_again(lines);
         }
     }
 
     /// What is owed, as far as the disk takes it.
-    fn pay(&mut self) -> Result<(), JournalError> {
-        self.again = Instant::now() + AGAIN;
-        while let Some(owed) = self.owed.first_entry() {
-            self.journal.write(owed.get())?;
-            owed.remove();
+    pub(super) fn pay(&mut self) -> Result<(), JournalError> {
+        while let Some((id, record)) = self.owed.first_key_value() {
+            let written = self.journal.write(record);
+            self.again = Instant::now() + AGAIN;
+            self.unsynced.wrote(id, written?);
+            self.owed.pop_first();
             self.sync_soon();
         }
         Ok(())
+    }
+
+    /// Lines of which a sync was refused.
+    fn write_again(&mut self, lines: Lines) {
+        self.journal.doubt_the_end();
+        let mut lines = lines.into_iter();
+        while let Some((id, line)) = lines.next() {
+            if self.journal.write_line(&line).is_err() {
+                return self.unsynced.put_back(std::iter::once((id, line)).chain(lines).collect());
+            }
+            self.unsynced.wrote(&id, line);
+        }
+        self.sync_soon();
     }
 
     /// Record before telling. With `sync = always` on the disk, else there within 50 ms. What is refused is not there later either.
@@ -117,10 +124,11 @@ impl Ledger {
 
     /// The same, on the disk in any case.
     pub(super) async fn write_through(&mut self, record: &Record) -> Result<(), String> {
-        let before = self.append(record).map_err(|e| crate::exit::reason(&e))?;
+        let (length, before) = self.append(record).map_err(|e| crate::exit::reason(&e))?;
         let synced = self.sync().await;
         if synced.is_err() {
-            self.journal.take_back(before);
+            self.journal.take_back(length);
+            self.unsynced.took_back(&record.task.task_id, before);
         }
         synced.map_err(|e| e.to_string())
     }
@@ -132,68 +140,40 @@ impl Ledger {
         }
     }
 
-    /// Behind what is owed; how long the file was before.
-    fn append(&mut self, record: &Record) -> Result<u64, JournalError> {
+    /// Behind what is owed. Answers how long the file was before, and the line before of this task, where that is not on the disk.
+    fn append(&mut self, record: &Record) -> Result<(u64, Option<Vec<u8>>), JournalError> {
         self.pay()?;
-        let before = self.journal.length();
-        self.journal.write(record)?;
-        Ok(before)
+        if self.unsynced.again().is_some() {
+            self.journal.doubt_the_end();
+        }
+        let length = self.journal.length();
+        let line = self.journal.write(record)?;
+        Ok((length, self.unsynced.wrote(&record.task.task_id, line)))
     }
 
     /// Rewrite where most of it is history.
     pub(super) fn tidy<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
-        if self.journal.wants_rewriting() {
-            self.rewrite(records);
+        if !self.journal.wants_rewriting() {
+            return;
         }
-    }
-
-    /// Whether that is on the disk, under its name.
-    fn rewrite<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> bool {
         let rewritten = self.journal.rewrite(records);
         if let Err(error) = &rewritten {
             let reason = crate::exit::reason(error);
             tracing::error!(reason, "the task journal was not rewritten as it should be");
         }
         if matches!(rewritten, Ok(()) | Err(JournalError::Name { .. })) {
-            // What is to come of the file that was is not of this one, and all that is owed is in it.
-            self.pending = Arc::default();
-            self.doubt = watch::Sender::new(rewritten.is_err());
-            self.owed.clear();
+            // What is still to come of the file before is not of this one.
+            self.unsynced = Unsynced::default();
+            self.sync_soon();
         }
-        rewritten.is_ok()
     }
 
     fn sync_soon(&mut self) {
-        let Ok(unsynced) = self.journal.unsynced() else {
-            // No descriptor: a new file is synced by itself.
-            self.doubt.send_replace(true);
-            return;
-        };
-        if self.pending.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (pending, doubt, metrics) = (self.pending.clone(), self.doubt.clone(), self.metrics.clone());
-        // Less than the promise, so that the disk's own time fits in.
-        tokio::spawn(async move {
-            sleep(SYNC_WITHIN / 2).await;
-            // Before it begins: what is written while it lasts needs one of its own.
-            pending.store(false, Ordering::Relaxed);
-            let _ = sync(unsynced, &doubt, &metrics).await;
-        });
+        self.unsynced.sync_soon(self.journal.syncer(), self.metrics.clone());
     }
 
     /// All that was written is on the disk when this answers.
     async fn sync(&mut self) -> std::io::Result<()> {
-        sync(self.journal.unsynced()?, &self.doubt, &self.metrics).await
+        self.unsynced.sync(self.journal.syncer(), &self.metrics).await
     }
-}
-
-async fn sync(unsynced: Unsynced, doubt: &watch::Sender<bool>, metrics: &Metrics) -> std::io::Result<()> {
-    let synced =
-        spawn_blocking(move || unsynced.sync()).await.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-    if synced.is_err() {
-        metrics.journal_sync_failures.inc();
-        doubt.send_replace(true);
-    }
-    synced
 }

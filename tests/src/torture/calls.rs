@@ -116,7 +116,7 @@ impl Site {
 
     /// Of it, and of the load, which ends with each pair.
     fn begin_another_life(&mut self, pair: Pair) {
-        if pair.who == Who::Gateway {
+        if pair.who == Who::Gateway || self.gateway.has_ended() {
             self.gateway.kill();
             self.gateway.start_again();
         }
@@ -194,10 +194,13 @@ impl Site {
             self.stuck += 1;
             println!("  once all was granted again, {what}: {}", self.last_words(pair.who));
         }
-        let panics = self.panics(pair.who);
-        if panics > 0 {
-            self.panics += panics;
-            println!("  {panics} panics: {}", self.last_words(pair.who));
+        // Also of the other one, which was refused what the first could not do.
+        for who in [Who::Supervisor, Who::Gateway] {
+            let panics = self.panics(who);
+            if panics > 0 {
+                self.panics += panics;
+                println!("  {panics} panics: {}", self.last_words(who));
+            }
         }
     }
 

@@ -108,7 +108,8 @@ fn a_record_behind_a_write_that_a_full_disk_broke_off_is_not_lost_with_it() {
     journal.write(&record("a", State::Queued)).expect("writes");
     // What a full disk does: a part of the line is there, and the rest is refused.
     File::options().append(true).open(&path).expect("opens").write_all(b"0123abcd {\"v\":").expect("writes");
-    let own = std::mem::replace(&mut journal.file, File::options().write(true).open("/dev/full").expect("opens"));
+    let own =
+        std::mem::replace(&mut journal.file, File::options().write(true).open("/dev/full").expect("opens").into());
     journal.write(&record("b", State::Queued)).expect_err("it is full");
     journal.file = own;
     journal.write(&record("c", State::Queued)).expect("there is room again");
@@ -126,8 +127,8 @@ fn a_name_that_could_not_be_synced_is_synced_before_anything_else_counts_as_sync
     journal.unnamed.store(true, Ordering::Relaxed);
     journal.write(&record("a", State::Queued)).expect("writes");
     std::fs::rename(&folder, &away).expect("our own directory");
-    journal.unsynced().expect("a descriptor").sync().expect_err("there is no folder to sync");
+    journal.syncer().sync().expect_err("there is no folder to sync");
     std::fs::rename(&away, &folder).expect("our own directory");
-    journal.unsynced().expect("a descriptor").sync().expect("it is there again");
+    journal.syncer().sync().expect("it is there again");
     assert!(!journal.unnamed.load(Ordering::Relaxed));
 }
