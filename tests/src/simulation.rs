@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use protocol::session::Class;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -46,8 +45,6 @@ use trace::Trace;
 
 /// All are connected, and the gateway has everything, within this after everything has healed.
 pub const RETURN: Duration = Duration::from_secs(90);
-/// With `sync = always` a record of these is on the disk before its number is told.
-const FOR_GOOD: [Class; 2] = [Class::Lifecycle, Class::Results];
 
 /// A run that ended as it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,9 @@ const SPAN: i64 = 65_536;
 /// What a gap stands for that says `damaged` of all that a segment could hold: its header is not there. A maker that was killed before it
 /// wrote one leaves such a file, too, and then it never had a record.
 pub const DAMAGED_FILE: &str = "damaged file";
+/// With `sync = always` a record of these is on the disk before its number is told, or anything else follows from it. The buffer has a list
+/// of its own, and this is not that one: an oracle that took it would agree with whatever it says.
+pub(crate) const FOR_GOOD: [Class; 2] = [Class::Lifecycle, Class::Results];
 
 /// What a buffer has given out: its epoch, and the last number of each class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

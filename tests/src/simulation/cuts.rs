@@ -16,7 +16,8 @@ use super::chance::Chance;
 use super::machine::Simulated;
 use super::net::Net;
 use super::trace::Trace;
-use super::{FOR_GOOD, disk, runtime};
+use super::{disk, runtime};
+use crate::tally::FOR_GOOD;
 
 /// Losses of power in the life of one buffer.
 pub const CUTS: u64 = 10;

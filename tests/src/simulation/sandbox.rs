@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use protocol::session::{Class, Record};
-use serde_json::{Value, json};
+use protocol::session::Class;
+use serde_json::json;
 use supervisor::buffer::{self, Buffer, BufferError, Handle, Limits, window};
 use supervisor::link::{self, Feed, Lines, Link, Phase};
-use supervisor::machine::{Machine, StandIn};
+use supervisor::machine::Machine;
 use supervisor::metrics::Metrics;
 use supervisor::state::{StateDir, StateError};
 use tokio::sync::watch;
@@ -20,12 +20,19 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::chance::Chance;
+use super::disk;
 use super::machine::Simulated;
 use super::net::Net;
 use super::trace::Trace;
-use super::{FOR_GOOD, disk};
 use crate::control_plane::token_of;
 use crate::surroundings::{self, Open, Surroundings};
+use crate::tally::FOR_GOOD;
+
+mod doubt;
+mod work;
+
+use doubt::Doubt;
+use work::Work;
 
 /// Small, so that opening it costs little.
 const BUFFER: Limits = Limits { size: Limits::LEAST, reserve: 256 * 1024 };
@@ -74,23 +81,6 @@ impl Produced {
 
 type SharedLedger = Arc<Mutex<Ledger>>;
 
-/// Causes for which the disk may refuse anything, counted. While it is in doubt, what is told may be lost.
-#[derive(Default)]
-struct Doubt {
-    /// That began.
-    begun: u32,
-    /// That are over.
-    over: u32,
-    /// Of which the buffer said, when they were over, that they left nothing behind.
-    settled: u32,
-}
-
-impl Doubt {
-    fn is_open(&self) -> bool {
-        self.settled < self.begun
-    }
-}
-
 /// The sandbox, over all its lives.
 pub(super) struct Sandbox {
     pub(super) id: String,
@@ -121,18 +111,6 @@ struct Life {
     worker: JoinHandle<()>,
     work: Work,
     _open: Open,
-}
-
-/// Tells what an agent and tasks would.
-#[derive(Clone)]
-struct Work {
-    feed: Feed,
-    lines: Lines,
-    buffer: Handle,
-    metrics: Arc<Metrics>,
-    machine: Arc<Simulated>,
-    ledger: SharedLedger,
-    doubt: Arc<Mutex<Doubt>>,
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -393,81 +371,5 @@ async fn note_phases(id: String, mut phase: watch::Receiver<Phase>, trace: Trace
     while phase.changed().await.is_ok() {
         let now = *phase.borrow_and_update();
         trace.note(format_args!("{id} is {}", now.name()));
-    }
-}
-
-impl Work {
-    /// Until the end of this life.
-    async fn go_on(self, mut chance: Chance) {
-        loop {
-            sleep(Duration::from_millis(chance.between(20, 1500))).await;
-            match chance.below(6) {
-                0 => self.tell().await,
-                1 => self.tell_for_good(Class::Lifecycle).await,
-                2 => self.tell_for_good(Class::Results).await,
-                3 => self.sample(),
-                _ => (0..chance.between(1, 4)).for_each(|_| self.line(chance.between(1, 100) as usize)),
-            }
-        }
-    }
-
-    fn next(&self) -> usize {
-        lock(&self.ledger).records.len()
-    }
-
-    /// Note a record that is about to be told; its place in the ledger.
-    fn note(&self, class: Class, kind: &str, body: &Value) -> usize {
-        let wall_ms = self.machine.wall().as_millis() as i64;
-        let boot_ms = self.machine.boot().as_millis() as i64;
-        let record = Record { wall_ms, boot_ms, kind: kind.into(), body: body.clone() };
-        let bytes = serde_json::to_vec(&record).expect("plain data");
-        let mut ledger = lock(&self.ledger);
-        ledger.records.push(Produced::new(class, bytes));
-        ledger.records.len() - 1
-    }
-
-    /// Where all causes are over, and the buffer says that the disk takes its records again, what is told from now on is as safe as ever.
-    /// What was told meanwhile stays in doubt: it may have been refused.
-    async fn settle_doubt(&self) {
-        let begun = {
-            let doubt = lock(&self.doubt);
-            if !doubt.is_open() || doubt.over < doubt.begun {
-                return;
-            }
-            doubt.begun
-        };
-        // Its answer comes behind all that it did before it was asked, which its metrics have by then.
-        if self.buffer.next().await.is_ok() && self.metrics.buffer_degraded.get() == 0 {
-            // And not what began meanwhile.
-            lock(&self.doubt).settled = begun;
-        }
-    }
-
-    async fn tell(&self) {
-        let body = json!({"number": self.next()});
-        self.note(Class::Lifecycle, "agent.ready", &body);
-        self.feed.tell("agent.ready", body).await;
-    }
-
-    async fn tell_for_good(&self, class: Class) {
-        self.settle_doubt().await;
-        let body = json!({"number": self.next(), "text": "x".repeat(self.next() * 37 % 400)});
-        let place = self.note(class, "task.result", &body);
-        self.feed.tell_for_good(class, "task.result", body).await;
-        let record = &mut lock(&self.ledger).records[place];
-        record.written = Some(Instant::now());
-        record.safe = !lock(&self.doubt).is_open();
-    }
-
-    fn sample(&self) {
-        let body = json!({"number": self.next()});
-        let place = self.note(Class::Metrics, "sample", &body);
-        self.buffer.offer(Class::Metrics, lock(&self.ledger).records[place].bytes.clone());
-    }
-
-    fn line(&self, length: usize) {
-        let text = format!("{} {}", self.next(), "x".repeat(length));
-        self.note(Class::Logs, "line", &json!({"source": "agent", "stream": "stdout", "text": text}));
-        self.lines.of(None, "stdout").take(format!("{text}\n").as_bytes());
     }
 }

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::session::Class;
 
-use crate::tally::Tally;
-
-/// With `sync = always` their records are on the disk before anything follows from them.
-const FOR_GOOD: [Class; 2] = [Class::Lifecycle, Class::Results];
+use crate::tally::{FOR_GOOD, Tally};
 
 /// What the faults of a run may cost. Each number of a gap that they explain stands for one record that nobody can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

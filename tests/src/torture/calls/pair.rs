@@ -87,14 +87,9 @@ const OF_GATEWAY: &[Kind] = &[
     (&["epoll_ctl"], Of::Any, &["ENOMEM"]),
 ];
 
-/// Each of them is refused: they are few, and what asks for them asks again. But at once by EINTR, which is refused as others are.
-const FEW: [(Who, &str); 5] = [
-    (Who::Supervisor, "socket"),
-    (Who::Supervisor, "connect"),
-    (Who::Supervisor, "clone"),
-    (Who::Gateway, "openat"),
-    (Who::Gateway, "read"),
-];
+/// Each of them is refused: they are few, and what asks for them asks again.
+const FEW: [(Who, &str); 4] =
+    [(Who::Supervisor, "socket"), (Who::Supervisor, "connect"), (Who::Supervisor, "clone"), (Who::Gateway, "openat")];
 /// Asked for by threads of the supervisor that begin, and one that rests is used before another begins.
 const OF_THREADS: [&str; 2] = ["clone", "mmap"];
 
@@ -116,7 +111,7 @@ impl Pair {
         // Not every machine has all of them.
         let calls = self.calls.iter().map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
         // Of each thread.
-        let when = match FEW.contains(&(self.who, self.calls[0])) && self.error != "EINTR" {
+        let when = match FEW.contains(&(self.who, self.calls[0])) {
             true => "1+".to_owned(),
             false => format!("{}+{}", 1 + chance.below(3), 2 + chance.below(3)),
         };
