@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::{binaries, needs, wait};
+
+/// How long it may take to let go.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// A program that is being watched, until this value goes.
 pub struct Strace {
@@ -110,8 +114,13 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // By TERM it lets go of what it watches.
+        // By TERM it lets go of what it watches; but not where that is just in vfork(2), whose parent it waits for, and which waits for the child that
+        // it holds. Whose tracer is killed goes on (ptrace(2)).
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-        let _ = self.child.wait();
+        let ended = wait::within(LET_GO, || self.child.try_wait().is_ok_and(|end| end.is_some()).then_some(()));
+        if ended.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
