@@ -4,6 +4,14 @@ use super::*;
 const SUPERVISOR: &str = include_str!("../../fixtures/session-1-supervisor.jsonl");
 const GATEWAY: &str = include_str!("../../fixtures/session-1-gateway.jsonl");
 
+/// Found by fuzz `frames`: a number of a command's body was read as its neighbour, and written as that.
+#[test]
+fn a_number_of_a_body_goes_through_as_it_is() {
+    let text = r#"{"t":"command","n":1,"do":"stop","body":4.989999999999999e+51}"#;
+    let Ok(frame) = FromGateway::decode(text) else { panic!("a command") };
+    assert_eq!(encode(&frame), text);
+}
+
 #[test]
 fn every_kept_frame_is_read_and_written_again_as_it_stands() {
     for kept in SUPERVISOR.lines() {
