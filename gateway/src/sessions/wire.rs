@@ -119,9 +119,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Whether all that was read are messages that came, and all that was put in was sent.
-    fn is_at_rest(&mut self) -> bool {
-        let came = self.came;
-        self.since.is_none() && self.socket().get_ref().read == came
+    fn is_at_rest(&self) -> bool {
+        self.since.is_none() && self.socket.as_ref().is_some_and(|socket| socket.get_ref().read == self.came)
     }
 
     fn shrink(&mut self) {
